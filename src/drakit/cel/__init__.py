@@ -1,0 +1,5 @@
+"""CEL for devices: an expression's text becomes a selector that answers, and explains, for a device.
+
+Belongs here: parser, checker, evaluation, cost. Never: I/O, and any execution of text that did not go
+through the checker.
+"""

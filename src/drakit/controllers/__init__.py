@@ -1,0 +1,1 @@
+"""What kube-controller-manager does for users of DRA, each controller a client of the API."""

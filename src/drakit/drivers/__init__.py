@@ -1,0 +1,1 @@
+"""Drivers built on the SDK, a folder each."""

@@ -1,0 +1,1 @@
+"""The kubelet's plugin protocol over gRPC: message types and services of registration, DRA and health."""

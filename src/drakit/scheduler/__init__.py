@@ -1,0 +1,1 @@
+"""Pods without a node get one, and their claims get devices. A client of the API like any other."""
