@@ -1,1 +1,11 @@
-"""The kubelet's plugin protocol over gRPC: message types and services of registration, DRA and health."""
+"""The kubelet's plugin protocol over gRPC: registration, DRA and health, both ends of each.
+
+    wire.py          message classes and methods from the checked-in descriptor set; server and channel
+    registration.py  pluginregistration v1: who a plugin is, and whether the kubelet took it
+    dra.py           DRA v1 and v1beta1: prepare and unprepare claims
+    health.py        dra-health v1 and v1alpha1: the health of devices as a stream
+
+Each protocol is one set of plain structs, whatever its version on the wire, a `...Plugin` protocol that a
+server implements, `..._handlers(plugin)` to serve it and a `...Stub` to call it. Protobuf messages stay
+inside this package. Belongs here: encoding and sockets. Never: what a claim or a device is for.
+"""

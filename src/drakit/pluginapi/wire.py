@@ -1,0 +1,187 @@
+"""gRPC without generated code.
+
+The descriptor set `protos/protocol.binpb` (made by scripts/protos.py) goes into a descriptor pool of our
+own, so that a program which also imports somebody's generated modules has no clash of names. Message
+classes come from protobuf's message factory; a service is a table of methods.
+
+Failures of a call are `RecoverableError`: a plugin that hangs, dies or answers nonsense may be back later,
+and the caller is the one who tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import stat
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
+
+from drakit.errors import RecoverableError, UsageError
+
+MAX_SOCKET_PATH = 100
+"""Bytes of a socket's path; the kernel stops at 107."""
+
+_OPTIONS = (
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    ("grpc.so_reuseport", 0),
+)
+_COUNTER = itertools.count()
+_RECONNECT = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 2000))
+
+
+def _load() -> descriptor_pool.DescriptorPool:
+    files = descriptor_pb2.FileDescriptorSet()
+    files.ParseFromString((Path(__file__).parent / "protos" / "protocol.binpb").read_bytes())
+    pool = descriptor_pool.DescriptorPool()
+    for file in files.file:
+        pool.AddSerializedFile(file.SerializeToString())
+    return pool
+
+
+_POOL = _load()
+
+Method = Callable[[Any, "grpc.aio.ServicerContext[Any, Any]"], Any]
+"""A coroutine function of (request, context), or an async generator function for a stream."""
+
+
+def message(name: str) -> Callable[..., Any]:
+    """The class of the message `name` ("pluginregistration.PluginInfo")."""
+    return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(name))
+
+
+def service(name: str) -> ServiceDescriptor:
+    """The service `name`, for `handlers` and `unary`/`stream`."""
+    return _POOL.FindServiceByName(name)
+
+
+def _class(method: MethodDescriptor, *, is_input: bool) -> type[Message]:
+    return message_factory.GetMessageClass(method.input_type if is_input else method.output_type)
+
+
+def handlers(of: ServiceDescriptor, methods: Mapping[str, Method]) -> grpc.GenericRpcHandler:
+    """What a server needs to serve `of`; `methods` has a callable for each of its methods."""
+    table: dict[str, Any] = {}
+    for descriptor in of.methods:
+        is_stream = descriptor.server_streaming
+        make: Any = grpc.unary_stream_rpc_method_handler if is_stream else grpc.unary_unary_rpc_method_handler
+        table[descriptor.name] = make(
+            methods[descriptor.name],
+            request_deserializer=_class(descriptor, is_input=True).FromString,
+            response_serializer=_class(descriptor, is_input=False).SerializeToString,
+        )
+    return grpc.method_handlers_generic_handler(of.full_name, table)
+
+
+async def unary(
+    channel: grpc.aio.Channel, of: ServiceDescriptor, method: str, request: Message, timeout: float
+) -> Any:
+    """The answer of one call of `method`; raises RecoverableError on failure or after `timeout` seconds."""
+    descriptor = of.methods_by_name[method]
+    call: Any = channel.unary_unary(
+        f"/{of.full_name}/{method}",
+        request_serializer=_class(descriptor, is_input=True).SerializeToString,
+        response_deserializer=_class(descriptor, is_input=False).FromString,
+    )
+    try:
+        return await call(request, timeout=timeout)
+    except grpc.aio.AioRpcError as error:
+        raise _failure(method, error) from error
+
+
+async def stream(
+    channel: grpc.aio.Channel, of: ServiceDescriptor, method: str, request: Message
+) -> AsyncIterator[Any]:
+    """The answers of the streaming `method` until the server ends; raises RecoverableError when it breaks."""
+    descriptor = of.methods_by_name[method]
+    call: Any = channel.unary_stream(
+        f"/{of.full_name}/{method}",
+        request_serializer=_class(descriptor, is_input=True).SerializeToString,
+        response_deserializer=_class(descriptor, is_input=False).FromString,
+    )(request)
+    try:
+        async for answer in call:
+            yield answer
+    except grpc.aio.AioRpcError as error:
+        raise _failure(method, error) from error
+    finally:
+        call.cancel()
+
+
+def _failure(method: str, error: grpc.aio.AioRpcError) -> RecoverableError:
+    code = error.code().name
+    detail = " ".join((error.details() or "no details").split())[:500]
+    if code == "DEADLINE_EXCEEDED":
+        return RecoverableError(f"{method}: no answer in time")
+    return RecoverableError(f"{method}: {code}: {detail}")
+
+
+def connect(path: Path | str) -> grpc.aio.Channel:
+    """A channel to the unix socket at `path`; connects when first used, and again after a loss."""
+    return grpc.aio.insecure_channel(f"unix://{os.path.abspath(path)}", options=_OPTIONS + _RECONNECT)
+
+
+def check_socket_path(path: Path) -> None:
+    """Raises UsageError if `path` is too long for a unix socket."""
+    if len(os.fsencode(os.path.abspath(path))) > MAX_SOCKET_PATH:
+        raise UsageError(
+            f"socket path {path} is longer than {MAX_SOCKET_PATH} bytes: choose a shorter folder"
+        )
+
+
+class UnixServer:
+    """A gRPC server on the unix socket `path`; made by `serve`."""
+
+    def __init__(self, server: grpc.aio.Server, path: Path, inode: int) -> None:
+        self.path = path
+        self._server = server
+        self._inode = inode
+
+    def is_in_place(self) -> bool:
+        """Whether the file at `path` still is this server's socket: nobody removed or replaced it."""
+        try:
+            return self.path.lstat().st_ino == self._inode
+        except OSError:
+            return False
+
+    async def stop(self, grace: float) -> None:
+        """Take no more calls, give those under way `grace` seconds; the socket goes if it is still ours."""
+        if self.is_in_place():
+            self.path.unlink(missing_ok=True)
+        await asyncio.shield(self._server.stop(grace))
+
+
+async def serve(path: Path, services: Iterable[grpc.GenericRpcHandler]) -> UnixServer:
+    """A started server on the unix socket `path`, for its owner alone.
+
+    The socket appears when it answers, and takes the place of one that is there in one step: gRPC binds a
+    hidden name, which is then renamed (so gRPC's own removal at the end finds nothing). Raises UsageError
+    where no socket can be.
+    """
+    check_socket_path(path)
+    hidden = path.with_name(f".{os.getpid():x}-{next(_COUNTER):x}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(path) and not stat.S_ISSOCK(path.lstat().st_mode):
+            raise UsageError(f"{path} is in the way of a socket: it is no socket; remove it")
+        server = grpc.aio.server(options=_OPTIONS)
+        server.add_generic_rpc_handlers(tuple(services))
+        mask = os.umask(0o177)
+        try:
+            server.add_insecure_port(f"unix://{os.path.abspath(hidden)}")
+        finally:
+            os.umask(mask)
+        await server.start()
+        inode = hidden.lstat().st_ino
+        hidden.rename(path)
+    except (OSError, RuntimeError) as error:
+        raise UsageError(f"cannot serve on socket {path}: {error}") from error
+    return UnixServer(server, path, inode)
