@@ -1,0 +1,41 @@
+"""Which cluster a command talks to, and the options by which a person says so.
+
+--kubeconfig first, then $KUBECONFIG, then the embedded cluster that runs on this machine, then
+~/.kube/config.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from drakit.cluster.place import Place, default_data_dir
+from drakit.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def kubeconfig_path(given: str | None) -> str:
+    """The kubeconfig to use; UsageError if there is none to be found."""
+    if given:
+        return given
+    if path := os.environ.get("KUBECONFIG"):
+        return path
+    if running := Place(default_data_dir()).running():
+        return running.kubeconfig
+    home = Path.home() / ".kube" / "config"
+    if home.exists():
+        return str(home)
+    raise UsageError("no cluster to talk to: start one with `dra up`, or name one with --kubeconfig FILE")
+
+
+def cluster_options(function: F) -> F:
+    """Adds --kubeconfig and --context."""
+    function = click.option("--context", help="The kubeconfig's context to use.")(function)
+    return click.option(
+        "--kubeconfig", type=click.Path(), help="Default: $KUBECONFIG, a running `dra up`, ~/.kube/config."
+    )(function)

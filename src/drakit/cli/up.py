@@ -1,0 +1,187 @@
+"""`dra up`: an embedded cluster in this process until Ctrl-C, or in the background with --detach."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from drakit.cluster.options import MAX_NODES, DriverOption, Options, parse_gates
+from drakit.cluster.place import Place, Running, default_data_dir
+from drakit.errors import UsageError
+from drakit.profile import DEFAULT_VERSION, VERSIONS
+
+_DETACH_SECONDS = 60.0
+
+
+@click.command()
+@click.option(
+    "--nodes",
+    default=1,
+    type=click.IntRange(0, MAX_NODES),
+    show_default=True,
+    help="Nodes that run containers.",
+)
+@click.option(
+    "--fake-nodes",
+    default=0,
+    type=click.IntRange(0, 5000),
+    show_default=True,
+    help="Nodes that only look as if they did.",
+)
+@click.option(
+    "--driver",
+    "drivers",
+    multiple=True,
+    metavar="NAME[:K=V,...]",
+    help="A driver on every node: cpu, gpu, pizza. Repeatable.",
+)
+@click.option(
+    "--kubernetes-version", default=DEFAULT_VERSION, show_default=True, help=f"One of {', '.join(VERSIONS)}."
+)
+@click.option(
+    "--feature-gates",
+    multiple=True,
+    metavar="NAME=true,...",
+    help="DRA feature gates; all=true for every one.",
+)
+@click.option(
+    "--runtime",
+    type=click.Choice(["oci", "process"]),
+    help="How containers run. Default: the best that works here.",
+)
+@click.option(
+    "--port",
+    default=0,
+    type=click.IntRange(0, 65535),
+    help="Port on 127.0.0.1. Default: the last one used, or a free one.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the cluster is kept. Default: $DRAKIT_DATA_DIR or the user's state folder.",
+)
+@click.option("--ephemeral", is_flag=True, help="Keep nothing: memory, and a temporary folder.")
+@click.option(
+    "--durability",
+    type=click.Choice(["normal", "full"]),
+    default="normal",
+    show_default=True,
+    help="full: an acknowledged write survives power loss.",
+)
+@click.option("--detach", "-d", is_flag=True, help="Return once it is ready; stop it with `dra down`.")
+def command(
+    nodes: int,
+    fake_nodes: int,
+    drivers: tuple[str, ...],
+    kubernetes_version: str,
+    feature_gates: tuple[str, ...],
+    runtime: str | None,
+    port: int,
+    data_dir: Path | None,
+    ephemeral: bool,
+    durability: str,
+    detach: bool,
+) -> None:
+    """Start an embedded cluster: API server, controllers, scheduler, nodes and drivers in one process."""
+    if ephemeral and data_dir:
+        raise UsageError("--ephemeral keeps nothing, --data-dir keeps it: choose one")
+    if ephemeral and detach:
+        raise UsageError("--detach needs a folder by which `dra down` finds it: leave out --ephemeral")
+    options = Options(
+        data_dir=None if ephemeral else (data_dir or default_data_dir()),
+        nodes=nodes,
+        fake_nodes=fake_nodes,
+        drivers=[DriverOption.parse(text) for text in drivers],
+        version=kubernetes_version,
+        gates=parse_gates(list(feature_gates)),
+        port=port,
+        runtime=runtime,
+        is_durable=durability == "full",
+    )
+    if detach:
+        _detach(options)
+    else:
+        _foreground(options)
+
+
+def _foreground(options: Options) -> None:
+    began = time.monotonic()
+    import uvloop
+
+    from drakit.cluster.embedded import Embedded
+    from drakit.cluster.log import log_to
+
+    cluster = Embedded(options, lambda line: click.echo(f"  {line}"))
+    log_to(cluster.place)
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+        loaded = time.monotonic()
+        running = await cluster.start()
+        ready = time.monotonic()
+        click.echo(f"Ready in {ready - loaded:.1f} s (and {loaded - began:.1f} s of imports).\n")
+        click.echo(_what_next(running))
+        sys.stdout.flush()
+        await stop.wait()
+        click.echo("\nStopping ...", nl=False)
+        await cluster.stop()
+        kept = f" The data stay in {cluster.place.root}." if options.data_dir else ""
+        click.echo(f" stopped.{kept}")
+
+    uvloop.run(main())
+
+
+def _what_next(running: Running) -> str:
+    lines = [f"  export KUBECONFIG={running.kubeconfig}", "  kubectl get nodes,resourceslices"]
+    if running.drivers:
+        lines.append("  kubectl apply -f examples/" + running.drivers[0])
+    return (
+        "Next:\n"
+        + "\n".join(lines)
+        + "\n\nWithout kubectl: `dra kubectl ...`. Stop with Ctrl-C or `dra down`."
+    )
+
+
+def _detach(options: Options) -> None:
+    """Start the same command line in a session of its own and wait until it is ready."""
+    assert options.data_dir is not None
+    place = Place(options.data_dir)
+    if running := place.running():
+        raise UsageError(f"a cluster already runs in {place.root} (pid {running.pid}): `dra down` stops it")
+    place.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    arguments = [argument for argument in sys.argv[1:] if argument not in ("--detach", "-d")]
+    output = place.root / "up.out"
+    with output.open("wb") as sink:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "drakit", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,
+            env=os.environ,
+        )
+    deadline = time.monotonic() + _DETACH_SECONDS
+    while time.monotonic() < deadline:
+        if (running := place.running()) and running.pid == child.pid:
+            click.echo(f"Kubernetes {running.version} at {running.server}, pid {running.pid}.\n")
+            click.echo(_what_next(running))
+            return
+        if child.poll() is not None:
+            raise UsageError(_last_line(output) or f"it ended with code {child.returncode}; see {place.log}")
+        time.sleep(0.02)
+    child.terminate()
+    raise UsageError(f"not ready after {_DETACH_SECONDS:.0f} s; see {output} and {place.log}")
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").strip().splitlines()
+    return lines[-1].removeprefix("error: ") if lines else ""

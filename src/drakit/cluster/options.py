@@ -1,0 +1,64 @@
+"""What a person may ask of an embedded cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from msgspec import Struct, field
+
+from drakit.errors import UsageError
+
+MAX_NODES = 100
+
+
+class DriverOption(Struct, frozen=True):
+    """One `--driver NAME[:key=value,...]`."""
+
+    name: str
+    options: dict[str, str]
+
+    @classmethod
+    def parse(cls, text: str) -> DriverOption:
+        """`gpu` or `gpu:count=8,model=H100`; UsageError says what is wrong with anything else."""
+        name, _, rest = text.partition(":")
+        options: dict[str, str] = {}
+        for item in filter(None, rest.split(",")):
+            key, equals, value = item.partition("=")
+            if not equals and options:  # a comma inside a value: cpus=0,2-3
+                last = next(reversed(options))
+                options[last] += f",{item}"
+            elif not equals:
+                raise UsageError(f"--driver {text}: {item!r} is not key=value")
+            else:
+                options[key.strip()] = value.strip()
+        if not name:
+            raise UsageError(f"--driver {text}: a driver's name is missing before the colon")
+        return cls(name, options)
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """`port` 0 picks a free one; `data_dir` None keeps everything in memory and a temporary folder."""
+
+    data_dir: Path | None
+    nodes: int = 1
+    fake_nodes: int = 0
+    drivers: list[DriverOption] = field(default_factory=list)
+    version: str
+    gates: dict[str, bool] = field(default_factory=dict)
+    port: int = 0
+    runtime: str | None = None
+    is_durable: bool = False
+    """Whether an acknowledged write survives power loss and not only a killed process."""
+
+
+def parse_gates(texts: list[str]) -> dict[str, bool]:
+    """`DRADerivedAttributes=true,DRADeviceTaints=false`, as Kubernetes' --feature-gates takes them."""
+    gates: dict[str, bool] = {}
+    for item in ",".join(texts).split(","):
+        if not item.strip():
+            continue
+        name, _, value = item.strip().partition("=")
+        if value.lower() not in ("true", "false"):
+            raise UsageError(f"--feature-gates {item.strip()}: write NAME=true or NAME=false")
+        gates[name] = value.lower() == "true"
+    return gates
