@@ -1,0 +1,77 @@
+"""Kill -9 and start again: what was acknowledged is there, nothing is held twice, nothing leaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.cluster import Cluster, devices_held, wait_for
+
+pytestmark = pytest.mark.e2e
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {{name: p{index}}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: c
+    image: localhost/busybox:latest
+    command: ["sh", "-c", "env | grep GPU_DEVICE; sleep 3600"]
+    resources: {{claims: [{{name: gpu}}]}}
+  resourceClaims: [{{name: gpu, resourceClaimTemplateName: single-gpu}}]
+"""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path, "--runtime", "process", "--driver", "gpu:count=6")
+    cluster.up()
+    yield cluster
+    cluster.down()
+
+
+def test_kills_at_any_moment_lose_and_double_nothing(cluster: Cluster) -> None:
+    cluster.kubectl("apply", "-f", "gpu/00-class.yaml", "-f", "gpu/01-one-per-pod.yaml")
+    cluster.kubectl("delete", "pod", "--all")
+    for round_ in range(6):
+        created = cluster.kubectl("apply", "-f", "-", stdin=POD.format(index=round_))
+        assert "created" in created
+        if round_ % 2:  # once in the middle of starting, once when it runs
+            cluster.wait_ready(f"p{round_}")
+        cluster.kill()
+        cluster.up()
+        pods = {pod["metadata"]["name"] for pod in cluster.items("pods")}
+        assert pods == {f"p{index}" for index in range(round_ + 1)}
+        held = devices_held(cluster)
+        assert len(held) == len(set(held))
+    cluster.wait_ready(*[f"p{index}" for index in range(6)])
+    held = devices_held(cluster)
+    assert len(held) == len(set(held)) == 6
+
+    cluster.kubectl("delete", "pods", "--all", "--timeout=60s")
+    wait_for(lambda: not cluster.items("resourceclaims"), "the claims to go")
+    assert not [path for path in (cluster.folder / "data").rglob("cdi/*") if path.is_file()]
+
+
+def test_a_running_claim_stays_allocated_over_a_clean_restart(cluster: Cluster) -> None:
+    cluster.kubectl("apply", "-f", "gpu/00-class.yaml", "-f", "gpu/03-shared-by-pods.yaml")
+    cluster.wait_ready("share-a", "share-b")
+    before = cluster.get("resourceclaim", "team-gpu")["status"]["allocation"]["devices"]
+    cluster.down()
+    data = cluster.folder / "data"
+    assert not (data / "kubeconfig").exists()
+    assert not [path for path in data.rglob("*") if path.is_socket()]
+    cluster.up()
+    assert cluster.get("resourceclaim", "team-gpu")["status"]["allocation"]["devices"] == before
+    cluster.wait_ready("share-a", "share-b")
+
+
+def test_only_one_cluster_runs_in_a_folder(cluster: Cluster) -> None:
+    second = cluster.dra("up", "--detach", check=False)
+    assert second.returncode == 1
+    assert "already runs" in second.stderr
+    assert cluster.dra("status").returncode == 0
