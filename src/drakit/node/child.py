@@ -45,6 +45,27 @@ def start_time(ticks: int) -> float:
     return boot + ticks / os.sysconf("SC_CLK_TCK")
 
 
+def usage(pid: int) -> tuple[float, int]:
+    """CPU seconds used and bytes in memory of the process and all its living descendants."""
+    parents: dict[int, list[int]] = {}
+    costs: dict[int, tuple[int, int]] = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+            parents.setdefault(int(fields[1]), []).append(int(name))
+            costs[int(name)] = (int(fields[11]) + int(fields[12]), int(fields[21]))
+    ticks = pages = 0
+    waiting = [pid]
+    while waiting:
+        current = waiting.pop()
+        cost = costs.get(current, (0, 0))
+        ticks, pages = ticks + cost[0], pages + cost[1]
+        waiting += parents.get(current, [])
+    return ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGESIZE")
+
+
 def send_signal(pid: int, ticks: int, number: int) -> None:
     """Signal the process `pid` if it still is the one started at `ticks`."""
     if is_alive(pid, ticks):

@@ -133,18 +133,31 @@ class Session:
 
 
 def open_session(
-    argv: Sequence[str], *, stdin: bool, tty: bool, env: Mapping[str, str] | None = None
+    argv: Sequence[str],
+    *,
+    stdin: bool,
+    tty: bool,
+    env: Mapping[str, str] | None = None,
+    takes_terminal: bool = False,
+    descriptors: Mapping[int, int] | None = None,
 ) -> Session:
-    """Start `argv` for a caller at the other end. Raises ProgramFailed when it cannot be started."""
-    return _on_terminal(argv, env) if tty else _on_pipes(argv, env, stdin)
+    """Start `argv` for a caller at the other end. Raises ProgramFailed when it cannot be started.
+
+    `takes_terminal`: `argv` makes the terminal its controlling terminal itself (as setsid --ctty does).
+    `descriptors` are open ones that it gets besides its input and outputs.
+    """
+    more = dict(descriptors or {})
+    return _on_terminal(argv, env, takes_terminal, more) if tty else _on_pipes(argv, env, stdin, more)
 
 
-def _on_terminal(argv: Sequence[str], env: Mapping[str, str] | None) -> Session:
+def _on_terminal(
+    argv: Sequence[str], env: Mapping[str, str] | None, takes_terminal: bool, more: dict[int, int]
+) -> Session:
     master, slave = os.openpty()
     try:
         # A session leader that opens a terminal by its path gets it as its controlling terminal.
-        path = os.ttyname(slave)
-        child = spawn(argv, env=env, descriptors={0: path, 1: path, 2: path}, new_session=True)
+        end = slave if takes_terminal else os.ttyname(slave)
+        child = spawn(argv, env=env, descriptors={0: end, 1: end, 2: end, **more}, new_session=True)
     except BaseException:
         os.close(master)
         raise
@@ -154,10 +167,12 @@ def _on_terminal(argv: Sequence[str], env: Mapping[str, str] | None) -> Session:
     return Session(child, {1: master}, master, tty=True)
 
 
-def _on_pipes(argv: Sequence[str], env: Mapping[str, str] | None, stdin: bool) -> Session:
+def _on_pipes(
+    argv: Sequence[str], env: Mapping[str, str] | None, stdin: bool, more: dict[int, int]
+) -> Session:
     pipes = [os.pipe() for _ in range(3 if stdin else 2)]
     (out_reader, out_writer), (error_reader, error_writer) = pipes[:2]
-    descriptors: dict[int, int | str] = {1: out_writer, 2: error_writer}
+    descriptors: dict[int, int | str] = {1: out_writer, 2: error_writer, **more}
     if stdin:
         descriptors[0] = pipes[2][0]
     theirs = [out_writer, error_writer, *([pipes[2][0]] if stdin else [])]

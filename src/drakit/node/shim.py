@@ -1,0 +1,274 @@
+"""The process beside each container of the process runtime: `python -I -S shim.py CONFIG` with fd 3 open.
+
+It starts the container's command behind a gate, runs the hooks that want its pid, opens the gate, and then
+does what conmon does for real containers: writes the log in the kubelet's format and, at the end, a file
+with the exit code. It belongs to no agent, so containers live on when theirs dies. It is the subreaper of
+the command's descendants and ends those that are left when the command has ended.
+
+Run as a program of its own with nothing but the standard library, since one of these runs per container.
+CONFIG is a JSON file: argv, env, cwd, log, exit_file, hooks, state, uses_bwrap, log_limit. One line of JSON
+comes back on fd 3: {"pid": N} when the command runs, {"error": TEXT} when it does not.
+"""
+
+import contextlib
+import ctypes
+import errno
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+SYNC = 3
+_PR_SET_CHILD_SUBREAPER = 36
+_MAX_LINE = 16384
+_DRAIN_SECONDS = 1.0
+_HOOK_SECONDS = 30
+
+
+class Failed(Exception):
+    """The container cannot run; the text says why."""
+
+
+class Log:
+    """Lines `<time> <stream> <F or P> <text>`; begun anew when it is too long, the old one kept as `.1`."""
+
+    def __init__(self, path: str, limit: int) -> None:
+        self._path = path
+        self._limit = limit
+        self._open()
+
+    def _open(self) -> None:
+        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self._size = os.fstat(self._file).st_size
+
+    def write(self, stream: bytes, text: bytes, is_partial: bool) -> None:
+        nanoseconds = time.time_ns()
+        second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(nanoseconds // 10**9))
+        stamp = f"{second}.{nanoseconds % 10**9:09d}Z".encode()
+        line = b"%s %s %s %s\n" % (stamp, stream, b"P" if is_partial else b"F", text)
+        if self._size + len(line) > self._limit:
+            os.replace(self._path, self._path + ".1")
+            os.close(self._file)
+            self._open()
+        with contextlib.suppress(OSError):  # a full disk must not stop the container
+            self._size += os.write(self._file, line)
+
+
+class Stream:
+    """One output of the command on its way into the log."""
+
+    def __init__(self, descriptor: int, name: bytes, log: Log) -> None:
+        self.descriptor = descriptor
+        self._name = name
+        self._log = log
+        self._rest = b""
+
+    def read(self) -> bool:
+        """Take in what is there; whether more may come."""
+        try:
+            data = os.read(self.descriptor, 65536)
+        except BlockingIOError:
+            return True
+        except OSError:
+            data = b""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._put(line, False)
+        while len(self._rest) >= _MAX_LINE or (self._rest and not data):
+            self._put(self._rest[:_MAX_LINE], True)
+            self._rest = self._rest[_MAX_LINE:]
+        return bool(data)
+
+    def _put(self, line: bytes, is_partial: bool) -> None:
+        while len(line) > _MAX_LINE:
+            self._log.write(self._name, line[:_MAX_LINE], True)
+            line = line[_MAX_LINE:]
+        self._log.write(self._name, line, is_partial)
+
+
+def start_plain(config: dict[str, Any], out: int, err: int) -> tuple[int, int, int]:
+    """Fork the command behind a gate: (its pid, the gate's end to open, where a failed exec is told)."""
+    gate, opener = os.pipe()
+    failure, failed = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(gate)
+        os.close(failed)
+        return pid, opener, failure
+    try:
+        os.setsid()
+        os.close(opener)
+        null = os.open("/dev/null", os.O_RDONLY)
+        for source, number in ((null, 0), (out, 1), (err, 2)):
+            os.dup2(source, number)
+        os.set_inheritable(failed, False)
+        if not os.read(gate, 1):
+            os._exit(127)
+        for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        os.chdir(config["cwd"])
+        os.execvpe(config["argv"][0], config["argv"], config["env"])
+    except OSError as error:
+        os.write(failed, f"{error.filename or config['argv'][0]}: {error.strerror}".encode())
+    os._exit(127)
+
+
+def start_bwrap(config: dict[str, Any], out: int, err: int) -> tuple[int, int, int]:
+    """Start bubblewrap behind its gate: (pid of bubblewrap, of the command, the gate's end to open)."""
+    gate, opener = os.pipe()
+    info, told = os.pipe()
+    for descriptor in (gate, told):
+        os.set_inheritable(descriptor, True)
+    argv = [config["argv"][0], "--info-fd", str(told), "--block-fd", str(gate), *config["argv"][1:]]
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, out, 1),
+        (os.POSIX_SPAWN_DUP2, err, 2),
+    ]
+    defaults = [signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+    pid = os.posix_spawn(argv[0], argv, config["env"], file_actions=actions, setsid=True, setsigdef=defaults)
+    os.close(gate)
+    os.close(told)
+    said = b""
+    while data := os.read(info, 4096):
+        said += data
+        if said.rstrip().endswith(b"}"):
+            break
+    if not said:
+        raise Failed("bubblewrap did not start")
+    os.close(info)
+    return pid, int(json.loads(said)["child-pid"]), opener
+
+
+def run_hooks(config: dict[str, Any], names: tuple[str, ...], pid: int, status: str) -> None:
+    """Run the hooks of the steps `names` with the OCI state on stdin. Raises Failed when one fails."""
+    state = json.dumps(config["state"] | {"pid": pid, "status": status}).encode()
+    for name in names:
+        for hook in config["hooks"].get(name, []):
+            try:
+                done = subprocess.run(
+                    hook["args"] or [hook["path"]],
+                    executable=hook["path"],
+                    env=dict(entry.split("=", 1) for entry in hook["env"]),
+                    input=state,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    timeout=hook["timeout"] or _HOOK_SECONDS,
+                )
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise Failed(f"{name} hook {hook['path']}: {error}") from None
+            if done.returncode != 0:
+                text = done.stdout.decode(errors="replace").strip()[-500:]
+                raise Failed(f"{name} hook {hook['path']}: exit code {done.returncode}: {text}")
+
+
+def tell(answer: dict[str, Any]) -> None:
+    os.write(SYNC, json.dumps(answer).encode() + b"\n")
+    os.close(SYNC)
+
+
+def exit_code(status: int) -> int:
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def watch(pid: int, streams: list[Stream]) -> int:
+    """Write the log until the command has ended; its exit code."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(writer)
+    poll = select.poll()
+    poll.register(reader, select.POLLIN)
+    by_descriptor = {stream.descriptor: stream for stream in streams}
+    for descriptor in by_descriptor:
+        os.set_blocking(descriptor, False)
+        poll.register(descriptor, select.POLLIN)
+    code, deadline = None, 0.0
+    while True:
+        while True:
+            try:
+                child, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if child == 0:
+                break
+            if child == pid:
+                code, deadline = exit_code(status), time.monotonic() + _DRAIN_SECONDS
+                end_descendants()
+        if code is not None and (not by_descriptor or time.monotonic() > deadline):
+            return code
+        for descriptor, _ in poll.poll(None if code is None else 50):
+            if descriptor == reader:
+                os.read(reader, 512)
+            elif not by_descriptor[descriptor].read():
+                poll.unregister(descriptor)
+                del by_descriptor[descriptor]
+
+
+def end_descendants() -> None:
+    """Kill what the command left behind; all of it has this process as its parent or ancestor."""
+    for _ in range(100):
+        try:
+            with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
+                children = [int(pid) for pid in file.read().split()]
+        except OSError:
+            return
+        for pid in children:
+            try:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            except OSError as error:
+                if error.errno not in (errno.ESRCH, errno.ECHILD):
+                    return
+        if not children:
+            return
+
+
+def main(path: str) -> None:
+    with open(path, encoding="utf-8") as file:
+        config = json.load(file)
+    os.set_inheritable(SYNC, False)
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    log = Log(config["log"], config["log_limit"])
+    (out, out_end), (err, err_end) = os.pipe(), os.pipe()
+    child, pid, failure = 0, 0, None
+    try:
+        if config["uses_bwrap"]:
+            child, pid, opener = start_bwrap(config, out_end, err_end)
+        else:
+            child, opener, failure = start_plain(config, out_end, err_end)
+            pid = child
+        os.close(out_end)
+        os.close(err_end)
+        run_hooks(config, ("prestart", "createRuntime"), pid, "creating")
+        os.write(opener, b"x")
+        os.close(opener)
+        if failure is not None and (text := os.read(failure, 4096)):
+            raise Failed(text.decode(errors="replace"))
+        run_hooks(config, ("poststart",), pid, "running")
+    except (Failed, OSError, ValueError) as error:
+        for started in {pid, child} - {0}:  # before the gate closes: bubblewrap would run the command then
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(started, signal.SIGKILL)
+        end_descendants()
+        said = os.read(err, 4096) if select.select([err], [], [], 0)[0] else b""
+        tell({"error": " ".join([str(error), said.decode(errors="replace").strip()]).strip()})
+        return
+    tell({"pid": pid})
+    code = watch(child, [Stream(out, b"stdout", log), Stream(err, b"stderr", log)])
+    temporary = config["exit_file"] + ".tmp"
+    with open(temporary, "w", encoding="ascii") as result:
+        result.write(str(code))
+    os.replace(temporary, config["exit_file"])
+    run_hooks(config, ("poststop",), 0, "stopped")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
