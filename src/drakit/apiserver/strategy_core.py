@@ -1,0 +1,166 @@
+"""The core group and the small groups around it.
+
+Source: pkg/registry/{core,rbac,scheduling,coordination,admissionregistration,...}/*/strategy.go.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from drakit.apiserver.strategy_rules import Context, Rules
+from drakit.model.validation import core, names
+from drakit.model.validation.field import Errors, listed, mapped
+from drakit.transport import Document
+
+_RBAC = "rbac.authorization.k8s.io"
+_ADMISSION = "admissionregistration.k8s.io"
+
+
+def _checked(
+    check: Callable[[Document, Document | None], Errors],
+) -> Callable[[Document, Document | None, Context], Errors]:
+    return lambda document, old, context: check(document, old)
+
+
+def _prepare_namespace(namespace: Document, context: Context) -> None:
+    spec = namespace.setdefault("spec", {})
+    finalizers = listed(spec.get("finalizers"))
+    if "kubernetes" not in finalizers:
+        spec["finalizers"] = ["kubernetes", *finalizers]
+
+
+def _change_namespace(new: Document, old: Document, subresource: str, context: Context) -> None:
+    if subresource == "finalize":
+        new["status"] = old.get("status", {})
+        return
+    new["spec"] = {**mapped(new.get("spec")), "finalizers": mapped(old.get("spec")).get("finalizers") or []}
+
+
+def _prepare_service(service: Document, context: Context) -> None:
+    """A cluster address for the service: nothing routes it here, but clients expect one.
+
+    It is derived from the name, so that the same service always gets the same one.
+    """
+    spec = service["spec"]
+    if spec.get("type") == "ExternalName":
+        return
+    if not spec.get("clusterIP"):
+        name = f"{service['metadata'].get('namespace')}/{service['metadata'].get('name')}"
+        digest = hashlib.sha256(name.encode()).digest()
+        spec["clusterIP"] = f"10.{96 + digest[0] % 16}.{digest[1]}.{1 + digest[2] % 254}"
+    spec["clusterIPs"] = [spec["clusterIP"]]
+    spec.setdefault("ipFamilies", ["IPv4"])
+    spec.setdefault("ipFamilyPolicy", "SingleStack")
+
+
+def _change_service(new: Document, old: Document, subresource: str, context: Context) -> None:
+    spec, before = new["spec"], mapped(old.get("spec"))
+    if spec.get("type") == "ExternalName":
+        return
+    for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+        if not spec.get(field) and before.get(field):
+            spec[field] = before[field]
+
+
+def _prepare_definition(definition: Document, context: Context) -> None:
+    versions = listed(mapped(definition.get("spec")).get("versions"))
+    stored = [str(version.get("name")) for version in versions if version.get("storage")]
+    definition["status"] = {"storedVersions": stored}
+
+
+def _change_definition(new: Document, old: Document, subresource: str, context: Context) -> None:
+    if subresource == "status":
+        return
+    status = {**mapped(old.get("status"))}
+    stored = listed(status.get("storedVersions"))
+    for version in listed(mapped(new.get("spec")).get("versions")):
+        if version.get("storage") and version.get("name") not in stored:
+            stored = [*stored, version.get("name")]
+    new["status"] = {**status, "storedVersions": stored}
+
+
+_SPEC_COUNTED = Rules(counts_generation=True)
+_CLUSTER_COUNTED = Rules(counts_generation=True, is_namespaced=False)
+
+CORE_RULES: dict[tuple[str, str], Rules] = {
+    ("", "ConfigMap"): Rules(check=_checked(core.config_map)),
+    ("", "Event"): Rules(check=_checked(core.event)),
+    ("events.k8s.io", "Event"): Rules(check=_checked(core.event)),
+    ("", "Namespace"): Rules(
+        name=names.dns_label,
+        is_namespaced=False,
+        has_status=True,
+        status={"phase": "Active"},
+        prepare=_prepare_namespace,
+        change=_change_namespace,
+    ),
+    ("", "Node"): Rules(
+        is_namespaced=False,
+        has_status=True,
+        resets_status=False,
+        keeps_labels=False,
+        check=_checked(core.node),
+    ),
+    ("", "PersistentVolume"): Rules(is_namespaced=False, has_status=True, status={"phase": "Pending"}),
+    ("", "PersistentVolumeClaim"): Rules(has_status=True, status={"phase": "Pending"}),
+    ("", "ResourceQuota"): Rules(has_status=True, status={}),
+    ("", "Secret"): Rules(check=_checked(core.secret)),
+    ("", "Service"): Rules(
+        name=names.dns_1035_label,
+        has_status=True,
+        status={"loadBalancer": {}},
+        prepare=_prepare_service,
+        change=_change_service,
+        check=_checked(core.service),
+    ),
+    ("coordination.k8s.io", "Lease"): Rules(check=_checked(core.lease)),
+    ("discovery.k8s.io", "EndpointSlice"): _SPEC_COUNTED,
+    ("networking.k8s.io", "Ingress"): Rules(
+        has_status=True, status={"loadBalancer": {}}, counts_generation=True
+    ),
+    ("networking.k8s.io", "NetworkPolicy"): _SPEC_COUNTED,
+    ("node.k8s.io", "RuntimeClass"): Rules(is_namespaced=False),
+    ("policy", "PodDisruptionBudget"): Rules(
+        has_status=True,
+        status={"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0},
+        counts_generation=True,
+    ),
+    (_RBAC, "ClusterRole"): Rules(
+        name=names.path_segment,
+        is_namespaced=False,
+        check=lambda document, old, context: core.role(document, old, True),
+    ),
+    (_RBAC, "ClusterRoleBinding"): Rules(
+        name=names.path_segment,
+        is_namespaced=False,
+        check=lambda document, old, context: core.role_binding(document, old, True),
+    ),
+    (_RBAC, "Role"): Rules(
+        name=names.path_segment, check=lambda document, old, context: core.role(document, old, False)
+    ),
+    (_RBAC, "RoleBinding"): Rules(
+        name=names.path_segment, check=lambda document, old, context: core.role_binding(document, old, False)
+    ),
+    ("scheduling.k8s.io", "PriorityClass"): Rules(
+        is_namespaced=False, counts_generation=True, check=_checked(core.priority_class)
+    ),
+    ("storage.k8s.io", "CSIDriver"): Rules(is_namespaced=False),
+    ("storage.k8s.io", "CSINode"): Rules(is_namespaced=False),
+    ("storage.k8s.io", "StorageClass"): Rules(is_namespaced=False),
+    ("storage.k8s.io", "VolumeAttachment"): Rules(is_namespaced=False, has_status=True),
+    (_ADMISSION, "MutatingWebhookConfiguration"): _CLUSTER_COUNTED,
+    (_ADMISSION, "ValidatingWebhookConfiguration"): _CLUSTER_COUNTED,
+    (_ADMISSION, "ValidatingAdmissionPolicy"): Rules(
+        is_namespaced=False, has_status=True, status={}, counts_generation=True
+    ),
+    (_ADMISSION, "ValidatingAdmissionPolicyBinding"): _CLUSTER_COUNTED,
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): Rules(
+        is_namespaced=False,
+        has_status=True,
+        counts_generation=True,
+        prepare=_prepare_definition,
+        change=_change_definition,
+        check=_checked(core.custom_resource_definition),
+    ),
+}

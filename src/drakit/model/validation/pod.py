@@ -1,0 +1,430 @@
+"""Rules for pods and pod templates: the everyday ones, in Kubernetes' words.
+
+Source: pkg/apis/core/validation/validation.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from drakit.model.quantity import Quantity
+from drakit.model.validation import names
+from drakit.model.validation.field import (
+    Errors,
+    duplicate,
+    forbidden,
+    invalid,
+    listed,
+    mapped,
+    messages,
+    not_found,
+    not_supported,
+    required,
+    same,
+)
+
+Document = dict[str, Any]
+
+_RESTART = ("Always", "OnFailure", "Never")
+_PULL = ("Always", "IfNotPresent", "Never")
+_MESSAGES = ("File", "FallbackToLogsOnError")
+_DNS = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
+_PROTOCOLS = ("SCTP", "TCP", "UDP")
+_TAINT_EFFECTS = ("NoExecute", "NoSchedule", "PreferNoSchedule")
+_PROBE_NUMBERS = (
+    "initialDelaySeconds",
+    "timeoutSeconds",
+    "periodSeconds",
+    "successThreshold",
+    "failureThreshold",
+)
+_HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
+
+
+def pod_spec(spec: Document, path: str = "spec") -> Errors:
+    """The rules for the spec of a new pod or of a template."""
+    errors: Errors = []
+    volumes, volume_errors = _volumes(listed(spec.get("volumes")), f"{path}.volumes")
+    errors += volume_errors
+    claims, claim_errors = _resource_claims(listed(spec.get("resourceClaims")), f"{path}.resourceClaims")
+    errors += claim_errors
+    errors += _containers(spec, path, volumes, claims)
+    restart = spec.get("restartPolicy")
+    if restart not in _RESTART:
+        at = f"{path}.restartPolicy"
+        errors.append(not_supported(at, restart, _RESTART) if restart else required(at))
+    dns = spec.get("dnsPolicy")
+    if dns not in _DNS:
+        errors.append(not_supported(f"{path}.dnsPolicy", dns, _DNS) if dns else required(f"{path}.dnsPolicy"))
+    grace = spec.get("terminationGracePeriodSeconds")
+    if grace is not None and grace < 0:
+        text = "must be greater than or equal to 0"
+        errors.append(invalid(f"{path}.terminationGracePeriodSeconds", grace, text))
+    deadline = spec.get("activeDeadlineSeconds")
+    if deadline is not None and not 1 <= deadline < 1 << 31:
+        text = "must be between 1 and 2147483647, inclusive"
+        errors.append(invalid(f"{path}.activeDeadlineSeconds", deadline, text))
+    for field in ("serviceAccountName", "nodeName", "priorityClassName", "runtimeClassName"):
+        value = spec.get(field)
+        if value:
+            errors += messages(f"{path}.{field}", value, names.dns_subdomain(value))
+    if spec.get("hostname"):
+        errors += messages(f"{path}.hostname", spec["hostname"], names.dns_label(spec["hostname"]))
+    if spec.get("subdomain"):
+        errors += messages(f"{path}.subdomain", spec["subdomain"], names.dns_label(spec["subdomain"]))
+    errors += _node_labels(mapped(spec.get("nodeSelector")), f"{path}.nodeSelector")
+    for index, toleration in enumerate(listed(spec.get("tolerations"))):
+        errors += _toleration(toleration, f"{path}.tolerations[{index}]")
+    return errors
+
+
+def _node_labels(labels: Document, path: str) -> Errors:
+    errors: Errors = []
+    for key, value in sorted(labels.items()):
+        errors += messages(path, key, names.qualified_name(key))
+        errors += messages(path, value, names.label_value(value))
+    return errors
+
+
+def _toleration(toleration: Document, path: str) -> Errors:
+    errors: Errors = []
+    key, operator = toleration.get("key") or "", toleration.get("operator") or "Equal"
+    if key:
+        errors += messages(f"{path}.key", key, names.qualified_name(key))
+    elif operator != "Exists":
+        text = 'operator must be Exists when `key` is empty, which means "match all values and all keys"'
+        errors.append(invalid(f"{path}.operator", toleration.get("operator") or "", text))
+    effect = toleration.get("effect") or ""
+    if toleration.get("tolerationSeconds") is not None and effect != "NoExecute":
+        text = "effect must be 'NoExecute' when `tolerationSeconds` is set"
+        errors.append(invalid(f"{path}.effect", effect, text))
+    value = toleration.get("value") or ""
+    if operator == "Equal":
+        errors += messages(f"{path}.operator", value, names.label_value(value))
+    elif operator == "Exists":
+        if value:
+            text = "value must be empty when `operator` is 'Exists'"
+            errors.append(invalid(f"{path}.operator", toleration, text))
+    else:
+        errors.append(not_supported(f"{path}.operator", operator, ("Equal", "Exists")))
+    if effect and effect not in _TAINT_EFFECTS:
+        errors.append(not_supported(f"{path}.effect", effect, _TAINT_EFFECTS))
+    return errors
+
+
+def _volumes(volumes: list[Document], path: str) -> tuple[set[str], Errors]:
+    errors: Errors = []
+    seen: set[str] = set()
+    for index, volume in enumerate(volumes):
+        place, name = f"{path}[{index}]", volume.get("name") or ""
+        if not name:
+            errors.append(required(f"{place}.name"))
+        elif wrong := names.dns_label(name):
+            errors += messages(f"{place}.name", name, wrong)
+        elif name in seen:
+            errors.append(duplicate(f"{place}.name", name))
+        sources = [key for key in volume if key != "name"]
+        if not sources:
+            errors.append(required(place, "must specify a volume type"))
+        for extra in sources[1:]:
+            errors.append(forbidden(f"{place}.{extra}", "may not specify more than 1 volume type"))
+        if "hostPath" in volume and not mapped(volume["hostPath"]).get("path"):
+            errors.append(required(f"{place}.hostPath.path"))
+        if "secret" in volume and not mapped(volume["secret"]).get("secretName"):
+            errors.append(required(f"{place}.secret.secretName"))
+        if "configMap" in volume and not mapped(volume["configMap"]).get("name"):
+            errors.append(required(f"{place}.configMap.name"))
+        if "persistentVolumeClaim" in volume and not mapped(volume["persistentVolumeClaim"]).get("claimName"):
+            errors.append(required(f"{place}.persistentVolumeClaim.claimName"))
+        seen.add(name)
+    return seen, errors
+
+
+def _resource_claims(claims: list[Document], path: str) -> tuple[set[str], Errors]:
+    errors: Errors = []
+    seen: set[str] = set()
+    for index, claim in enumerate(claims):
+        place, name = f"{path}[{index}]", claim.get("name") or ""
+        if not name:
+            errors.append(required(f"{place}.name"))
+        elif name in seen:
+            errors.append(duplicate(f"{place}.name", name))
+        else:
+            errors += messages(f"{place}.name", name, names.dns_label(name))
+            seen.add(name)
+        given = [field for field in ("resourceClaimName", "resourceClaimTemplateName") if field in claim]
+        if len(given) > 1:
+            text = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"
+            errors.append(invalid(place, _pod_claim_struct(claim), text))
+        elif not given:
+            text = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"
+            errors.append(invalid(place, _pod_claim_struct(claim), text))
+        for field in given:
+            errors += messages(f"{place}.{field}", claim[field], names.dns_subdomain(claim[field]))
+    return seen, errors
+
+
+def _pod_claim_struct(claim: Document) -> Document:
+    """The entry as Go prints its internal form."""
+    return {
+        "Name": claim.get("name") or "",
+        "ResourceClaimName": claim.get("resourceClaimName"),
+        "ResourceClaimTemplateName": claim.get("resourceClaimTemplateName"),
+    }
+
+
+def _containers(spec: Document, path: str, volumes: set[str], claims: set[str]) -> Errors:
+    errors: Errors = []
+    containers = listed(spec.get("containers"))
+    taken: set[str] = set()
+    if not containers:
+        errors.append(required(f"{path}.containers"))
+    for index, container in enumerate(containers):
+        place = f"{path}.containers[{index}]"
+        errors += _container(container, place, volumes, claims)
+        errors += _unique_name(container, place, taken)
+    for index, container in enumerate(listed(spec.get("initContainers"))):
+        place = f"{path}.initContainers[{index}]"
+        errors += _container(container, place, volumes, claims)
+        errors += _unique_name(container, place, taken)
+        policy = container.get("restartPolicy")
+        if policy not in (None, "Always"):
+            errors.append(not_supported(f"{place}.restartPolicy", policy, ("Always",)))
+        if policy is None:
+            for field in ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe"):
+                if container.get(field) is not None:
+                    text = "may not be set for init containers without restartPolicy=Always"
+                    errors.append(forbidden(f"{place}.{field}", text))
+    return errors
+
+
+def _unique_name(container: Document, place: str, taken: set[str]) -> Errors:
+    name = container.get("name") or ""
+    errors = [duplicate(f"{place}.name", name)] if name and name in taken else []
+    taken.add(name)
+    return errors
+
+
+def _container(container: Document, path: str, volumes: set[str], claims: set[str]) -> Errors:
+    errors: Errors = []
+    name, image = container.get("name") or "", container.get("image") or ""
+    errors += messages(f"{path}.name", name, names.dns_label(name)) if name else [required(f"{path}.name")]
+    if not image:
+        errors.append(required(f"{path}.image"))
+    elif image != image.strip():
+        errors.append(invalid(f"{path}.image", image, "must not have leading or trailing whitespace"))
+    for field in ("livenessProbe", "readinessProbe", "startupProbe"):
+        errors += _probe(container.get(field), f"{path}.{field}", field)
+    errors += _ports(listed(container.get("ports")), f"{path}.ports")
+    for index, variable in enumerate(listed(container.get("env"))):
+        errors += _variable(variable, f"{path}.env[{index}]")
+    errors += _mounts(listed(container.get("volumeMounts")), volumes, f"{path}.volumeMounts")
+    policy = container.get("imagePullPolicy")
+    if policy not in _PULL:
+        at = f"{path}.imagePullPolicy"
+        errors.append(not_supported(at, policy, _PULL) if policy else required(at))
+    errors += _resources(mapped(container.get("resources")), claims, f"{path}.resources")
+    message = container.get("terminationMessagePolicy")
+    if message not in _MESSAGES:
+        at = f"{path}.terminationMessagePolicy"
+        errors.append(not_supported(at, message, _MESSAGES) if message else required(at))
+    return errors
+
+
+def _probe(probe: Any, path: str, kind: str) -> Errors:
+    if not isinstance(probe, dict):
+        return []
+    errors: Errors = []
+    handlers = [field for field in _HANDLERS if field in probe]
+    if not handlers:
+        errors.append(required(path, "must specify a handler type"))
+    for extra in handlers[1:]:
+        errors.append(forbidden(f"{path}.{extra}", "may not specify more than 1 handler type"))
+    for field in _PROBE_NUMBERS:
+        value = probe.get(field)
+        if value is not None and value < 0:
+            errors.append(invalid(f"{path}.{field}", value, "must be greater than or equal to 0"))
+    if kind != "readinessProbe" and probe.get("successThreshold", 1) != 1:
+        errors.append(invalid(f"{path}.successThreshold", probe["successThreshold"], "must be 1"))
+    return errors
+
+
+def _ports(ports: list[Document], path: str) -> Errors:
+    errors: Errors = []
+    seen: set[str] = set()
+    for index, port in enumerate(ports):
+        place, name = f"{path}[{index}]", port.get("name") or ""
+        if name:
+            if wrong := names.port_name(name):
+                errors += messages(f"{place}.name", name, wrong)
+            elif name in seen:
+                errors.append(duplicate(f"{place}.name", name))
+            seen.add(name)
+        number = port.get("containerPort") or 0
+        if not number:
+            errors.append(required(f"{place}.containerPort"))
+        elif not 0 < number < 65536:
+            errors.append(invalid(f"{place}.containerPort", number, "must be between 1 and 65535, inclusive"))
+        host = port.get("hostPort") or 0
+        if not 0 <= host < 65536:
+            errors.append(invalid(f"{place}.hostPort", host, "must be between 1 and 65535, inclusive"))
+        protocol = port.get("protocol")
+        if protocol not in _PROTOCOLS:
+            at = f"{place}.protocol"
+            errors.append(not_supported(at, protocol, _PROTOCOLS) if protocol else required(at))
+    return errors
+
+
+def _variable(variable: Document, path: str) -> Errors:
+    name = variable.get("name") or ""
+    if not name:
+        return [required(f"{path}.name")]
+    errors = messages(f"{path}.name", name, names.env_name(name))
+    source = variable.get("valueFrom")
+    if isinstance(source, dict):
+        if not source:
+            text = (
+                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` "
+                "or `fileKeyRef`"
+            )
+            errors.append(invalid(f"{path}.valueFrom", "", text))
+        elif len(source) > 1:
+            errors.append(
+                invalid(f"{path}.valueFrom", "", "may not have more than one field specified at a time")
+            )
+        if variable.get("value"):
+            errors.append(invalid(f"{path}.valueFrom", "", "may not be specified when `value` is not empty"))
+    return errors
+
+
+def _mounts(mounts: list[Document], volumes: set[str], path: str) -> Errors:
+    errors: Errors = []
+    paths: set[str] = set()
+    for index, mount in enumerate(mounts):
+        place, name = f"{path}[{index}]", mount.get("name") or ""
+        if not name:
+            errors.append(required(f"{place}.name"))
+        elif name not in volumes:
+            errors.append(not_found(f"{place}.name", name))
+        where = mount.get("mountPath") or ""
+        if not where:
+            errors.append(required(f"{place}.mountPath"))
+        elif where in paths:
+            errors.append(invalid(f"{place}.mountPath", where, "must be unique"))
+        paths.add(where)
+    return errors
+
+
+def _resources(resources: Document, claims: set[str], path: str) -> Errors:
+    errors: Errors = []
+    limits, requests = mapped(resources.get("limits")), mapped(resources.get("requests"))
+    for field, values in (("limits", limits), ("requests", requests)):
+        for name, amount in sorted(values.items()):
+            place = f"{path}.{field}[{name}]"
+            errors += _resource_name(name, place)
+            if Quantity.of(amount).sign < 0:
+                errors.append(invalid(place, amount, "must be greater than or equal to 0"))
+    for name, amount in sorted(requests.items()):
+        limit = limits.get(name)
+        if limit is None:
+            if _is_whole(name):
+                errors.append(
+                    required(f"{path}.limits", "Limit must be set for non overcommitable resources")
+                )
+            continue
+        if Quantity.of(amount) != Quantity.of(limit) and _is_whole(name):
+            text = f"must be equal to {name} limit of {limit}"
+            errors.append(invalid(f"{path}.requests", amount, text))
+        elif Quantity.of(amount) > Quantity.of(limit):
+            text = f"must be less than or equal to {name} limit of {limit}"
+            errors.append(invalid(f"{path}.requests", amount, text))
+    return errors + _container_claims(listed(resources.get("claims")), claims, f"{path}.claims")
+
+
+def _is_whole(name: str) -> bool:
+    """Whether requests of this resource must equal limits: extended resources and huge pages."""
+    return names.extended_resource_name(name) or name.startswith("hugepages-")
+
+
+def _resource_name(name: str, path: str) -> Errors:
+    errors = messages(path, name, names.qualified_name(name))
+    standard = ("cpu", "memory", "ephemeral-storage", "storage")
+    if not errors and "/" not in name and name not in standard and not name.startswith("hugepages-"):
+        errors.append(invalid(path, name, "must be a standard resource type or fully qualified"))
+        errors.append(invalid(path, name, "must be a standard resource for containers"))
+    return errors
+
+
+def _container_claims(references: list[Document], claims: set[str], path: str) -> Errors:
+    errors: Errors = []
+    seen: set[str] = set()
+    for index, reference in enumerate(references):
+        place = f"{path}[{index}]"
+        name, request = reference.get("name") or "", reference.get("request") or ""
+        if not name:
+            errors.append(required(place))
+            continue
+        if request:
+            errors += messages(f"{place}.request", request, names.dns_label(request))
+        full = f"{name}/{request}" if request else name
+        if full in seen or name in seen:
+            errors.append(duplicate(place, full))
+        seen.add(full)
+        if name not in claims:
+            known = f": {', '.join(sorted(claims))}" if claims else " which is empty"
+            missing = not_found(place, name)
+            missing.message += f": must be one of the names in pod.spec.resourceClaims{known}"
+            errors.append(missing)
+    return errors
+
+
+_MUTABLE = ("activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "schedulingGates")
+
+
+def pod_spec_update(spec: Document, old: Document, path: str = "spec") -> Errors:
+    """What may change in a pod's spec: images, deadlines, added tolerations, removed scheduling gates."""
+    errors: Errors = []
+    deadline, before = spec.get("activeDeadlineSeconds"), old.get("activeDeadlineSeconds")
+    at = f"{path}.activeDeadlineSeconds"
+    if before is not None and deadline is None:
+        errors.append(invalid(at, None, "must not update from a positive integer to nil value"))
+    elif before is not None and deadline is not None and deadline > before:
+        errors.append(invalid(at, deadline, "must be less than or equal to previous value"))
+    kept = [_bare(toleration) for toleration in listed(spec.get("tolerations"))]
+    if any(_bare(toleration) not in kept for toleration in listed(old.get("tolerations"))):
+        text = "existing toleration can not be modified except its tolerationSeconds"
+        errors.append(forbidden(f"{path}.tolerations", text))
+    gates = [gate.get("name") for gate in listed(old.get("schedulingGates"))]
+    added = [g.get("name") for g in listed(spec.get("schedulingGates")) if g.get("name") not in gates]
+    if added:
+        text = "only deletion is allowed, but found new scheduling gates"
+        errors.append(forbidden(f"{path}.schedulingGates", text))
+    if not same(_fixed(spec), _fixed(old)):
+        text = (
+            "pod updates may not change fields other than `spec.containers[*].image`,"
+            "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,"
+            "`spec.tolerations` (only additions to existing tolerations),"
+            "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
+        )
+        changed = ", ".join(_changed(_fixed(spec), _fixed(old)))
+        errors.append(forbidden(path, f"{text}\nchanged here: {changed}"))
+    return errors
+
+
+def _bare(toleration: Document) -> Document:
+    return {key: value for key, value in toleration.items() if key != "tolerationSeconds" and value}
+
+
+def _fixed(spec: Document) -> Document:
+    """The part of a spec that no update may change."""
+    fixed = {key: value for key, value in spec.items() if key not in _MUTABLE}
+    for field in ("containers", "initContainers"):
+        fixed[field] = [{k: v for k, v in c.items() if k != "image"} for c in listed(spec.get(field))]
+    return fixed
+
+
+def _changed(spec: Document, old: Document) -> Iterator[str]:
+    for key in sorted(spec.keys() | old.keys()):
+        if not same(spec.get(key), old.get(key)):
+            yield f"spec.{key}"
