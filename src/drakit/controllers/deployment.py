@@ -1,0 +1,350 @@
+"""Deployments: one ReplicaSet for each template there has been, scaled from the old to the new.
+
+The ReplicaSet of a template is found by the hash of the template in its labels and name. A rolling
+update makes the new set grow and the old ones shrink within maxSurge and maxUnavailable, one step each
+time something changes. Adopting ReplicaSets that were there before, and proportional scaling of several
+sets while paused, are left out.
+
+Source: pkg/controller/deployment.
+"""
+
+from __future__ import annotations
+
+from drakit.client.api import DEPLOYMENTS, REPLICA_SETS
+from drakit.client.clock import parse_timestamp, timestamp
+from drakit.client.informer import key_of
+from drakit.controllers.context import Context
+from drakit.controllers.owner import controller_of, controller_uid, reference_to
+from drakit.controllers.pod import condition, is_deleting
+from drakit.controllers.recent import Recent
+from drakit.controllers.workload import portion, set_condition, template_hash, write_status
+from drakit.errors import AlreadyExists, NotFound
+from drakit.transport import Document
+
+HASH_LABEL = "pod-template-hash"
+REVISION = "deployment.kubernetes.io/revision"
+_DESIRED, _MOST = "deployment.kubernetes.io/desired-replicas", "deployment.kubernetes.io/max-replicas"
+_WORKERS = 4
+
+
+class Deployments:
+    def __init__(self, context: Context) -> None:
+        self._client = context.client
+        self._clock = context.clock
+        self._queue = context.queue()
+        self._recorder = context.recorder("deployment-controller")
+        self._deployments = context.informer(DEPLOYMENTS)
+        self._sets = context.informer(REPLICA_SETS)
+        self._sets.add_index("controller", controller_uid)
+        self._recent = Recent(self._sets, context.clock)
+        self._deployments.add_handler(lambda old, new: self._queue.add(key_of(new)) if new else None)
+        self._sets.add_handler(self._set_changed)
+
+    async def run(self) -> None:
+        await self._queue.run(self._sync, workers=_WORKERS, name="deployment")
+
+    def _set_changed(self, old: Document | None, new: Document | None) -> None:
+        replica_set = new or old
+        assert replica_set is not None
+        owner = controller_of(replica_set)
+        if owner is not None and owner["kind"] == "Deployment":
+            self._queue.add(f"{replica_set['metadata']['namespace']}/{owner['name']}")
+
+    async def _sync(self, key: str) -> None:
+        deployment = self._deployments.get(key)
+        if deployment is None or is_deleting(deployment):
+            return
+        sets = self._recent.owned(deployment["metadata"]["uid"])
+        name = template_hash(deployment["spec"]["template"])
+        new = next((s for s in sets if _hash_of(s) == name), None)
+        old = sorted((s for s in sets if s is not new), key=_revision)
+        if not deployment["spec"].get("paused"):
+            is_recreating = _strategy(deployment).get("type") == "Recreate"
+            if new is None and not (is_recreating and await self._stop(old)):
+                new = await self._create_set(deployment, name, old)
+            if new is not None:
+                new = await self._mark_revision(deployment, new, old)
+                if is_recreating:
+                    if not await self._stop(old):
+                        new = await self._scale(deployment, new, _wanted(deployment))
+                else:
+                    new = await self._roll(deployment, new, old)
+        await self._clean_up(deployment, new, old)
+        await self._report(deployment, new, old)
+
+    # --- replica sets -----------------------------------------------------------------------------
+
+    async def _create_set(self, deployment: Document, name: str, old: list[Document]) -> Document:
+        meta, spec = deployment["metadata"], deployment["spec"]
+        template = spec["template"]
+        labels = {**((template.get("metadata") or {}).get("labels") or {}), HASH_LABEL: name}
+        selector = spec["selector"]
+        document: Document = {
+            "apiVersion": REPLICA_SETS.api_version,
+            "kind": REPLICA_SETS.kind,
+            "metadata": {
+                "name": f"{meta['name']}-{name}",
+                "namespace": meta["namespace"],
+                "labels": labels,
+                "annotations": self._annotations(deployment, _next_revision(old)),
+                "ownerReferences": [reference_to(deployment, DEPLOYMENTS)],
+            },
+            "spec": {
+                "replicas": 0,
+                "minReadySeconds": spec.get("minReadySeconds", 0),
+                "selector": {
+                    **selector,
+                    "matchLabels": {**(selector.get("matchLabels") or {}), HASH_LABEL: name},
+                },
+                "template": {**template, "metadata": {**(template.get("metadata") or {}), "labels": labels}},
+            },
+        }
+        try:
+            made = await self._client.create(REPLICA_SETS, document)
+        except AlreadyExists:
+            made = await self._client.get(REPLICA_SETS, document["metadata"]["name"], meta["namespace"])
+            owner = controller_of(made)
+            if owner is None or owner["uid"] != meta["uid"]:
+                self._recorder.event(
+                    deployment,
+                    "Warning",
+                    "ReplicaSetCreateError",
+                    f"ReplicaSet {made['metadata']['name']} exists and belongs to something else: delete it",
+                )
+                raise
+        self._recent.created(meta["uid"], made)
+        return made
+
+    def _annotations(self, deployment: Document, revision: int) -> dict[str, str]:
+        spec = deployment["spec"]
+        wanted = spec.get("replicas", 1)
+        surge, _ = _limits(deployment)
+        kept = {
+            key: value
+            for key, value in (deployment["metadata"].get("annotations") or {}).items()
+            if not key.startswith("deployment.kubernetes.io/")
+            and key != "kubectl.kubernetes.io/last-applied-configuration"
+        }
+        return {**kept, REVISION: str(revision), _DESIRED: str(wanted), _MOST: str(wanted + surge)}
+
+    async def _mark_revision(self, deployment: Document, new: Document, old: list[Document]) -> Document:
+        """The newest template has the highest revision, also when it is an old one come back."""
+        revision = max(_revision(new), _next_revision(old))
+        if _revision(new) != revision:
+            new = await self._patch_set(new, {"metadata": {"annotations": {REVISION: str(revision)}}})
+        annotations = deployment["metadata"].get("annotations") or {}
+        if annotations.get(REVISION) != str(revision):
+            meta = deployment["metadata"]
+            patch = {"metadata": {"annotations": {REVISION: str(revision)}}}
+            await self._client.patch(DEPLOYMENTS, meta["name"], patch, meta["namespace"])
+        return new
+
+    async def _scale(self, deployment: Document, replica_set: Document, replicas: int) -> Document:
+        before = _wanted(replica_set)
+        if before == replicas:
+            return replica_set
+        wanted = deployment["spec"].get("replicas", 1)
+        surge, _ = _limits(deployment)
+        annotations = {_DESIRED: str(wanted), _MOST: str(wanted + surge)}
+        changed = await self._patch_set(
+            replica_set, {"metadata": {"annotations": annotations}, "spec": {"replicas": replicas}}
+        )
+        verb = "up" if replicas > before else "down"
+        self._recorder.event(
+            deployment,
+            "Normal",
+            "ScalingReplicaSet",
+            f"Scaled {verb} replica set {replica_set['metadata']['name']} from {before} to {replicas}",
+        )
+        return changed
+
+    async def _patch_set(self, replica_set: Document, change: Document) -> Document:
+        meta = replica_set["metadata"]
+        own = {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
+        patch = {**change, "metadata": {**(change.get("metadata") or {}), **own}}
+        return await self._client.patch(REPLICA_SETS, meta["name"], patch, meta["namespace"])
+
+    async def _stop(self, old: list[Document]) -> bool:
+        """Recreate: bring the old sets to nothing; returns whether pods of them are still there."""
+        for replica_set in old:
+            if _wanted(replica_set):
+                await self._patch_set(replica_set, {"spec": {"replicas": 0}})
+        return any(_wanted(s) or _status(s, "replicas") for s in old)
+
+    async def _roll(self, deployment: Document, new: Document, old: list[Document]) -> Document:
+        """One step of a rolling update: grow the new set as far as allowed, then shrink the old ones."""
+        wanted = _wanted(deployment)
+        surge, unavailable = _limits(deployment)
+        total = _wanted(new) + sum(_wanted(s) for s in old)
+        if _wanted(new) > wanted:
+            new = await self._scale(deployment, new, wanted)
+        elif _wanted(new) < wanted:
+            room = max(wanted + surge - total, 0)
+            new = await self._scale(deployment, new, min(_wanted(new) + room, wanted))
+        spare = (
+            sum(_wanted(s) for s in old)
+            + _wanted(new)
+            - (wanted - unavailable)
+            - (_wanted(new) - _status(new, "availableReplicas"))
+        )
+        for position, replica_set in enumerate(old):
+            unhealthy = _wanted(replica_set) - _status(replica_set, "availableReplicas")
+            cut = min(max(unhealthy, 0), max(spare, 0))
+            if cut:
+                spare -= cut
+                old[position] = await self._scale(deployment, replica_set, _wanted(replica_set) - cut)
+        available = _status(new, "availableReplicas") + sum(_status(s, "availableReplicas") for s in old)
+        spare = min(spare, available - (wanted - unavailable))
+        for position, replica_set in enumerate(old):
+            cut = min(_wanted(replica_set), max(spare, 0))
+            if cut:
+                spare -= cut
+                old[position] = await self._scale(deployment, replica_set, _wanted(replica_set) - cut)
+        return new
+
+    async def _clean_up(self, deployment: Document, new: Document | None, old: list[Document]) -> None:
+        """Delete the oldest empty sets beyond the history limit, once the update is through."""
+        if new is None or _status(new, "availableReplicas") < _wanted(deployment):
+            return
+        limit = deployment["spec"].get("revisionHistoryLimit", 10)
+        empty = [s for s in old if not _wanted(s) and not _status(s, "replicas") and not is_deleting(s)]
+        for replica_set in empty[: max(len(empty) - limit, 0)]:
+            meta = replica_set["metadata"]
+            try:
+                await self._client.delete(REPLICA_SETS, meta["name"], meta["namespace"], uid=meta["uid"])
+            except NotFound:
+                continue
+
+    # --- status -----------------------------------------------------------------------------------
+
+    async def _report(self, deployment: Document, new: Document | None, old: list[Document]) -> None:
+        sets = [*old, *([new] if new else [])]
+        wanted = _wanted(deployment)
+        counts = {field: sum(_status(s, field) for s in sets) for field in _COUNTS}
+        updated = _status(new, "replicas") if new else 0
+        _, unavailable = _limits(deployment)
+        is_available = counts["availableReplicas"] >= wanted - unavailable
+        is_complete = (
+            updated == wanted == counts["availableReplicas"] == counts["replicas"]
+            and new is not None
+            and _wanted(new) == wanted
+        )
+        status: Document = {field: count or None for field, count in counts.items()}
+        status |= {
+            "updatedReplicas": updated or None,
+            "unavailableReplicas": max(sum(_wanted(s) for s in sets) - counts["availableReplicas"], 0)
+            or None,
+            "observedGeneration": deployment["metadata"].get("generation", 0),
+            "conditions": self._conditions(deployment, sets, new, status, is_available, is_complete),
+        }
+        try:
+            await write_status(self._client, DEPLOYMENTS, deployment, status)
+        except NotFound:
+            return
+
+    def _conditions(
+        self,
+        deployment: Document,
+        sets: list[Document],
+        new: Document | None,
+        status: Document,
+        is_available: bool,
+        is_complete: bool,
+    ) -> list[Document]:
+        now = timestamp(self._clock.now())
+        rows = (deployment.get("status") or {}).get("conditions") or []
+        row: Document = {
+            "type": "Available",
+            "status": "True" if is_available else "False",
+            "reason": "MinimumReplicasAvailable" if is_available else "MinimumReplicasUnavailable",
+            "message": f"Deployment {'has' if is_available else 'does not have'} minimum availability.",
+        }
+        rows = set_condition(rows, _updated(rows, row, now), now)
+        progress = self._progress(deployment, new, status, is_complete, now)
+        if progress is not None:
+            rows = set_condition(rows, _updated(rows, progress, now), now)
+        failed = next((f for s in sets if (f := condition(s, "ReplicaFailure"))), None)
+        rows = [r for r in rows if r["type"] != "ReplicaFailure" or failed]
+        if failed is not None:
+            rows = set_condition(rows, _updated(rows, {**failed}, now), now)
+        return rows
+
+    def _progress(
+        self, deployment: Document, new: Document | None, status: Document, is_complete: bool, now: str
+    ) -> Document | None:
+        """How the rollout goes: done, moving, or stuck since progressDeadlineSeconds."""
+        deadline = deployment["spec"].get("progressDeadlineSeconds", 600)
+        if new is None:
+            return None
+        name = new["metadata"]["name"]
+        before = condition(deployment, "Progressing")
+        if is_complete:
+            text = f'ReplicaSet "{name}" has successfully progressed.'
+            return _row("True", "NewReplicaSetAvailable", text)
+        old_status = deployment.get("status") or {}
+        moved = before is None or any(old_status.get(f) != v for f, v in status.items())
+        if moved or before is None or before.get("reason") == "NewReplicaSetAvailable":
+            row = _row("True", "ReplicaSetUpdated", f'ReplicaSet "{name}" is progressing.')
+            return {**row, "lastUpdateTime": now}
+        since = parse_timestamp(before.get("lastUpdateTime") or now)
+        left = since + deadline - self._clock.now()
+        if left <= 0:
+            return _row(
+                "False", "ProgressDeadlineExceeded", f'ReplicaSet "{name}" has timed out progressing.'
+            )
+        self._queue.add_after(key_of(deployment), left + 1)
+        return None
+
+
+_COUNTS = ("replicas", "readyReplicas", "availableReplicas")
+
+
+def _row(status: str, reason: str, message: str) -> Document:
+    return {"type": "Progressing", "status": status, "reason": reason, "message": message}
+
+
+def _updated(rows: list[Document], row: Document, now: str) -> Document:
+    """`row` with the time of its last change of words."""
+    if "lastUpdateTime" in row:
+        return row
+    before = next((r for r in rows if r["type"] == row["type"]), None)
+    same = before is not None and all(before.get(f) == row.get(f) for f in ("status", "reason", "message"))
+    return {**row, "lastUpdateTime": before.get("lastUpdateTime", now) if same and before else now}
+
+
+def _strategy(deployment: Document) -> Document:
+    return deployment["spec"].get("strategy") or {}
+
+
+def _limits(deployment: Document) -> tuple[int, int]:
+    """How many pods more, and how many fewer, than wanted there may be during an update."""
+    if _strategy(deployment).get("type") == "Recreate":
+        return 0, 0
+    rolling = _strategy(deployment).get("rollingUpdate") or {}
+    wanted = _wanted(deployment)
+    surge = portion(rolling.get("maxSurge", "25%"), wanted, up=True)
+    unavailable = portion(rolling.get("maxUnavailable", "25%"), wanted, up=False)
+    if surge == 0 and unavailable == 0:
+        unavailable = 1
+    return surge, min(unavailable, wanted)
+
+
+def _wanted(document: Document) -> int:
+    return int(document["spec"].get("replicas", 1))
+
+
+def _status(replica_set: Document, field: str) -> int:
+    return int((replica_set.get("status") or {}).get(field) or 0)
+
+
+def _hash_of(replica_set: Document) -> str | None:
+    return (replica_set["metadata"].get("labels") or {}).get(HASH_LABEL)
+
+
+def _revision(replica_set: Document) -> int:
+    text = (replica_set["metadata"].get("annotations") or {}).get(REVISION, "0")
+    return int(text) if text.isdigit() else 0
+
+
+def _next_revision(old: list[Document]) -> int:
+    return max((_revision(s) for s in old), default=0) + 1

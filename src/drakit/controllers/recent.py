@@ -1,0 +1,67 @@
+"""What a controller did that its informers do not show yet.
+
+An informer lags a little behind our own writes. A controller that counts objects would create one twice
+or delete one too many in between; so it notes what it did here and reads through it. A note goes when the
+informer shows the object, or after a while, should the informer never have seen it.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from drakit.client.clock import Clock
+from drakit.client.informer import Informer
+from drakit.transport import Document
+
+FORGET_SECONDS = 60.0
+
+
+class _Note(Struct, frozen=True):
+    document: Document
+    until: float
+
+
+class Recent:
+    """Notes about objects of one informer. The index "controller" must be on it (`owner.controller_uid`)."""
+
+    def __init__(self, informer: Informer, clock: Clock) -> None:
+        self._informer = informer
+        self._clock = clock
+        self._created: dict[str, dict[str, _Note]] = {}
+        self._deleted: dict[str, float] = {}
+        informer.add_handler(self._seen)
+
+    def created(self, owner_uid: str, document: Document) -> None:
+        """`document` was created for `owner_uid`."""
+        notes = self._created.setdefault(owner_uid, {})
+        notes[document["metadata"]["uid"]] = _Note(document, self._clock.now() + FORGET_SECONDS)
+
+    def deleted(self, document: Document) -> None:
+        self._deleted[document["metadata"]["uid"]] = self._clock.now() + FORGET_SECONDS
+
+    def owned(self, owner_uid: str) -> list[Document]:
+        """What `owner_uid` controls, with what we created and without what we deleted."""
+        found = {d["metadata"]["uid"]: d for d in self._informer.by_index("controller", owner_uid)}
+        now = self._clock.now()
+        for uid, note in list(self._created.get(owner_uid, {}).items()):
+            if note.until < now:
+                self._drop(owner_uid, uid)
+            else:
+                found.setdefault(uid, note.document)
+        return [d for uid, d in found.items() if self._deleted.get(uid, 0.0) < now]
+
+    def _seen(self, old: Document | None, new: Document | None) -> None:
+        document = new or old
+        assert document is not None
+        uid = document["metadata"]["uid"]
+        for reference in document["metadata"].get("ownerReferences") or ():
+            self._drop(reference["uid"], uid)
+        if new is None:
+            self._deleted.pop(uid, None)
+
+    def _drop(self, owner_uid: str, uid: str) -> None:
+        notes = self._created.get(owner_uid)
+        if notes is not None:
+            notes.pop(uid, None)
+            if not notes:
+                del self._created[owner_uid]
