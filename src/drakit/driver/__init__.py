@@ -1,1 +1,52 @@
-"""The driver SDK: publish devices, prepare claims, and the kubelet's protocol between them."""
+"""The driver SDK: say what devices there are, prepare and unprepare claims; the rest is done here.
+
+    driver.py        what an author writes: the class `Driver`
+    device.py        devices and pools from plain Python values
+    claim.py         what a driver is handed and hands back; opaque configuration as typed models
+    slices.py        pools to ResourceSlices: split, named, versioned; pure
+    publisher.py     keeps the slices on the API server so
+    checkpoint.py    which claims are prepared, on disk
+    cdi.py           one CDI file per prepared claim, on disk
+    preparer.py      NodePrepareResources and NodeUnprepareResources
+    health.py        the health stream
+    registration.py  the two sockets, and making oneself known to the kubelet
+    plugin.py        all of it together, for one driver on one node
+    metrics.py       counters in Prometheus' text format
+    exposition.py    /metrics and /healthz over HTTP
+
+Belongs here: what every driver needs. Never: what a device is for, or an API server of its own.
+"""
+
+from __future__ import annotations
+
+from drakit.driver.claim import AllocatedDevice, Claim, Config, PreparedClaim, PreparedDevice
+from drakit.driver.device import Pool, capacity, device, version
+from drakit.driver.driver import Driver
+from drakit.driver.plugin import Plugin, run
+from drakit.errors import RecoverableError
+from drakit.model.cdi import ContainerEdits, DeviceNode, Hook, Mount
+from drakit.model.resource import Device, DeviceTaint
+from drakit.pluginapi.health import DeviceHealth
+
+__all__ = [
+    "AllocatedDevice",
+    "Claim",
+    "Config",
+    "ContainerEdits",
+    "Device",
+    "DeviceHealth",
+    "DeviceNode",
+    "DeviceTaint",
+    "Driver",
+    "Hook",
+    "Mount",
+    "Plugin",
+    "Pool",
+    "PreparedClaim",
+    "PreparedDevice",
+    "RecoverableError",
+    "capacity",
+    "device",
+    "run",
+    "version",
+]

@@ -1,1 +1,29 @@
-"""Drivers built on the SDK, a folder each."""
+"""Drivers built on the SDK, a folder each.
+
+Belongs here: what particular devices are and how a container gets them. Never: the kubelet's protocol,
+slices or checkpoints, which are the SDK's.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import cast
+
+from drakit.driver import Driver
+from drakit.errors import UsageError
+
+NAMES: Mapping[str, str] = {
+    "cpu": "this machine's CPUs, pinned to containers (dra.cpu)",
+    "gpu": "simulated GPUs (gpu.example.com)",
+    "pizza": "pizzas from a kitchen, to learn and teach with (dra.pizza)",
+}
+"""The drivers that come with drakit, and what each publishes."""
+
+
+def build(name: str, options: Mapping[str, str], node_name: str) -> Driver:
+    """The driver `name` with `options` for a node. Raises UsageError for a name or option there is not."""
+    if name not in NAMES:
+        raise UsageError(f"there is no driver {name!r}: choose one of {', '.join(NAMES)}")
+    module = importlib.import_module(f"drakit.drivers.{name}")
+    return cast(Driver, module.build(dict(options), node_name))

@@ -1,0 +1,68 @@
+"""What a driver's author writes."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
+
+from drakit.driver.claim import Claim, PreparedClaim, PreparedDevice
+from drakit.driver.device import Pool
+from drakit.model.resource import Device
+from drakit.pluginapi.health import DeviceHealth
+
+_NOTHING: Mapping[str, PreparedClaim] = MappingProxyType({})
+
+
+class Driver(abc.ABC):
+    """One driver on one node.
+
+    `prepare` and `unprepare` may be `async def` or plain (then they run in a thread). Calls never overlap,
+    not even with those of another instance of the driver on this node. What they raise fails this claim
+    alone: a DRAError with its text, RecoverableError where a later try may go well, anything else as a bug.
+    """
+
+    name: ClassVar[str]
+    """The driver's name, a DNS subdomain: "gpu.example.com"."""
+
+    def __init__(self, node_name: str) -> None:
+        self.node_name = node_name
+        self.prepared: Mapping[str, PreparedClaim] = _NOTHING
+        """The claims that are prepared, by UID: what was chosen for them is in their devices' `state`."""
+        self.folder = Path(".")
+        """A folder of the driver's own on the node, there before the first call; kept across restarts."""
+        self._changed: Callable[[], object] | None = None
+
+    def devices(self) -> Sequence[Device]:
+        """The devices there are, in order of preference."""
+        return ()
+
+    def pools(self) -> Sequence[Pool]:
+        """What to publish: all `devices` in one pool, unless a driver wants it otherwise."""
+        return (Pool(self.node_name, self.devices()),)
+
+    @abc.abstractmethod
+    def prepare(self, claim: Claim) -> Sequence[PreparedDevice] | Awaitable[Sequence[PreparedDevice]]:
+        """Make the devices of `claim` ready and say what its containers need.
+
+        Called again for the same claim when it failed or was cut off before; not once it went well.
+        """
+
+    def unprepare(self, claim: PreparedClaim) -> Awaitable[None] | None:
+        """Undo `prepare`, as far as it came. May be called again for the same claim."""
+        return None
+
+    def health(self) -> Sequence[DeviceHealth] | None:
+        """How the devices are now; asked every few seconds while a kubelet listens. None: it never says."""
+        return None
+
+    def changed(self) -> None:
+        """Say that `pools` or `health` have changed. May be called from any thread."""
+        if self._changed is not None:
+            self._changed()
+
+    def on_changed(self, listener: Callable[[], object]) -> None:
+        """Have `listener` called by `changed`; for the SDK."""
+        self._changed = listener

@@ -1,0 +1,54 @@
+"""The health stream: what the driver says of its devices, at once, on change, and again before it goes stale.
+
+A kubelet takes a device for Unknown when nobody spoke of it for 30 seconds. The driver is asked each time,
+so one that hangs says nothing, and its devices become Unknown, as they should.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from drakit.client.clock import Clock
+from drakit.driver.driver import Driver
+from drakit.pluginapi.health import DeviceHealth
+
+REPEAT_SECONDS = 10.0
+
+
+class HealthReporter:
+    """Serves the health stream of `driver` to any number of listeners."""
+
+    def __init__(self, driver: Driver, *, clock: Clock | None = None) -> None:
+        self._driver = driver
+        self._clock = clock or Clock()
+        self._listeners: set[asyncio.Event] = set()
+
+    @property
+    def is_supported(self) -> bool:
+        """Whether the driver has anything to say of health."""
+        return type(self._driver).health is not Driver.health
+
+    def wake(self) -> None:
+        """Have every listener told now."""
+        for listener in self._listeners:
+            listener.set()
+
+    async def watch_health(self) -> AsyncIterator[Sequence[DeviceHealth]]:
+        """A report now, after every `wake`, and every ten seconds."""
+        woken = asyncio.Event()
+        self._listeners.add(woken)
+        try:
+            while True:
+                woken.clear()
+                yield self._report()
+                timer = self._clock.call_later(REPEAT_SECONDS, woken.set)
+                try:
+                    await woken.wait()
+                finally:
+                    timer.cancel()
+        finally:
+            self._listeners.discard(woken)
+
+    def _report(self) -> Sequence[DeviceHealth]:
+        return self._driver.health() or ()

@@ -1,0 +1,113 @@
+"""A driver at work on one node: publisher, preparer, health and registration together."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+from pathlib import Path
+
+from drakit.client.api import Client
+from drakit.client.clock import Clock
+from drakit.driver.cdi import CDIFiles
+from drakit.driver.driver import Driver
+from drakit.driver.health import HealthReporter
+from drakit.driver.metrics import Metrics
+from drakit.driver.preparer import Preparer
+from drakit.driver.publisher import Publisher
+from drakit.driver.registration import Registrar, check_names
+from drakit.errors import DRAError
+from drakit.pluginapi.dra import DRA_SERVICES, dra_handlers
+from drakit.pluginapi.health import HEALTH_SERVICES, health_handlers
+
+GRACE_SECONDS = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+class Plugin:
+    """Runs `driver` on the node `node_name`.
+
+    `plugins_dir`, `registry_dir` and `cdi_dir` are the kubelet's plugins and plugins_registry folders and a
+    folder where its container runtime looks for CDI files. With `pod_uid` two instances of the driver can
+    overlap in a rolling update. Calls under way at the end get `grace` seconds.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        client: Client,
+        node_name: str,
+        plugins_dir: str | os.PathLike[str],
+        registry_dir: str | os.PathLike[str],
+        cdi_dir: str | os.PathLike[str],
+        *,
+        pod_uid: str = "",
+        grace: float = GRACE_SECONDS,
+        clock: Clock | None = None,
+    ) -> None:
+        check_names(driver.name, node_name)
+        self.metrics = Metrics(driver.name)
+        self.ready = asyncio.Event()
+        """Set when the driver answers on its sockets; see also `publisher` and `registrar`."""
+        self._driver = driver
+        self._grace = grace
+        folder = Path(plugins_dir) / driver.name
+        files = CDIFiles(Path(cdi_dir), driver.name)
+        self._preparer = Preparer(driver, client, folder, files, self.metrics, clock=clock)
+        self._health = HealthReporter(driver, clock=clock)
+        self.publisher = Publisher(client, driver.name, node_name, self.metrics, clock=clock)
+        handlers, services = dra_handlers(self._preparer), list(DRA_SERVICES)
+        if self._health.is_supported:
+            handlers += health_handlers(self._health)
+            services += HEALTH_SERVICES
+        self.registrar = Registrar(
+            driver.name,
+            Path(plugins_dir),
+            Path(registry_dir),
+            handlers,
+            services,
+            pod_uid=pod_uid,
+            clock=clock,
+        )
+
+    async def run(self) -> None:
+        """Serve and publish until cancelled. Raises UsageError if files or sockets cannot be used."""
+        loop = asyncio.get_running_loop()
+        self._driver.on_changed(functools.partial(loop.call_soon_threadsafe, self._publish))
+        await self._preparer.start()
+        self.publisher.publish(self._driver.pools())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.registrar.run())
+                group.create_task(self.publisher.run())
+                await self.registrar.serving.wait()
+                self.ready.set()
+        except* DRAError as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            self.ready.clear()
+            await self.registrar.stop(self._grace)
+
+    def _publish(self) -> None:
+        self._health.wake()
+        try:
+            self.publisher.publish(self._driver.pools())
+        except DRAError as error:
+            self.metrics.add("dra_driver_errors_total", "publish")
+            _log.error("%s", error)
+        except Exception:
+            _log.exception("driver %s cannot say its pools: a bug", self._driver.name)
+
+
+async def run(
+    driver: Driver,
+    client: Client,
+    node_name: str,
+    plugins_dir: str | os.PathLike[str],
+    registry_dir: str | os.PathLike[str],
+    cdi_dir: str | os.PathLike[str],
+) -> None:
+    """Run `driver` until cancelled (see `Plugin`)."""
+    await Plugin(driver, client, node_name, plugins_dir, registry_dir, cdi_dir).run()

@@ -1,0 +1,168 @@
+"""Keeps the ResourceSlices of one driver on one node as the driver says.
+
+Level-triggered: a pool is looked at when the driver publishes and when any of its slices changes, whoever
+changed it, and the fewest writes that put it right are carried out (see `slices`). What the server drops
+or rewrites in a slice is remembered, so that a field unknown to an older server does not make a loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+import msgspec
+
+from drakit.client.api import NODES, RESOURCE_SLICES, Client
+from drakit.client.clock import Clock
+from drakit.client.informer import Informer
+from drakit.client.queue import WorkQueue
+from drakit.driver.device import Pool
+from drakit.driver.metrics import Metrics
+from drakit.driver.slices import comparable, plan, slice_specs
+from drakit.errors import AlreadyExists, APIError, Conflict, NotFound
+from drakit.model.resource import ResourceSlice, ResourceSliceSpec
+from drakit.transport import Document
+
+_log = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Publishes for `driver` on `node_name` while `run` runs."""
+
+    def __init__(
+        self,
+        client: Client,
+        driver: str,
+        node_name: str,
+        metrics: Metrics,
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        self._client = client
+        self._driver = driver
+        self._node_name = node_name
+        self._metrics = metrics
+        self._clock = clock or Clock()
+        self._specs: dict[str, list[ResourceSliceSpec]] | None = None
+        self._wanting: set[str] = set()
+        self._accepted: dict[str, tuple[Document, str]] = {}
+        self._queue: WorkQueue[str] = WorkQueue(clock=self._clock, base=0.05, limit=10.0)
+        self.published = asyncio.Event()
+        """Set while all that was published last is on the server."""
+
+    def publish(self, pools: Sequence[Pool]) -> None:
+        """Have `pools`, and no others, on the server soon. Raises DRAError if they cannot be published."""
+        specs = {pool.name: slice_specs(self._driver, self._node_name, pool) for pool in pools}
+        self._metrics.set("dra_driver_published_devices", sum(len(pool.devices) for pool in pools))
+        for name in {**(self._specs or {}), **specs}:
+            self._want(name)
+        self._specs = specs
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        selector = f"spec.driver={self._driver},spec.nodeName={self._node_name}"
+        informer = Informer(self._client, RESOURCE_SLICES, field_selector=selector, clock=self._clock)
+        informer.add_index("pool", _pool_names)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(informer.run())
+            await informer.wait_synced()
+            informer.add_handler(self._seen)
+
+            async def work(pool: str) -> None:
+                await self._sync(pool, informer.by_index("pool", pool))
+
+            await self._queue.run(work, name=f"slices of {self._driver}, pool")
+
+    def _want(self, pool: str) -> None:
+        self._wanting.add(pool)
+        self.published.clear()
+        self._queue.add(pool)
+
+    def _seen(self, old: Document | None, new: Document | None) -> None:
+        for name in _pool_names(new or old or {}):
+            self._want(name)
+
+    async def _sync(self, pool: str, existing: list[Document]) -> None:
+        if self._specs is None:
+            return
+        accepted = [document for document in existing if self._is_accepted(document)]
+        todo = plan(self._specs.get(pool, []), existing, accepted)
+        try:
+            for document, spec in todo.updates:
+                await self._write("update", {**document, **_document(document["metadata"], spec)}, spec)
+            for name, spec in todo.creates:
+                await self._write("create", _document(await self._metadata(name), spec), spec)
+            for document in todo.deletes:
+                await self._delete(document)
+        except (Conflict, AlreadyExists) as error:
+            # Our copy is behind the server: look again when it has caught up.
+            raise Conflict(error.message) from None
+        except APIError as error:
+            self._metrics.add("dra_driver_errors_total", "publish")
+            _log.error("driver %s cannot publish pool %s: %s", self._driver, pool, error)
+            raise
+        if todo.is_empty:
+            self._wanting.discard(pool)
+            if not self._wanting:
+                self.published.set()
+
+    async def _write(self, verb: str, document: Document, spec: ResourceSliceSpec) -> None:
+        write = self._client.create if verb == "create" else self._client.update
+        stored = await write(RESOURCE_SLICES, document)
+        self._metrics.add("dra_driver_slice_writes_total", verb)
+        name = stored["metadata"]["name"]
+        _log.info("%sd slice %s", verb, name, extra={"driver": self._driver, "slice": name})
+        wanted = comparable(spec)
+        if comparable(msgspec.convert(stored, ResourceSlice).spec) == wanted:
+            self._accepted.pop(name, None)
+        else:
+            if self._accepted.get(name, ({}, ""))[0] != wanted:
+                _log.warning(
+                    "the API server keeps slice %s other than it was written: an older version?", name
+                )
+            self._accepted[name] = (wanted, stored["metadata"]["resourceVersion"])
+
+    def _is_accepted(self, document: Document) -> bool:
+        """Whether this is how the server keeps what is still wanted there."""
+        meta = document["metadata"]
+        wanted, resource_version = self._accepted.get(meta["name"], ({}, ""))
+        if resource_version != meta.get("resourceVersion"):
+            return False
+        specs = (self._specs or {}).get(document["spec"]["pool"]["name"], [])
+        return any(comparable(spec) == wanted for spec in specs)
+
+    async def _delete(self, document: Document) -> None:
+        meta = document["metadata"]
+        try:
+            await self._client.delete(RESOURCE_SLICES, meta["name"], uid=meta.get("uid"))
+        except NotFound:
+            return
+        self._metrics.add("dra_driver_slice_writes_total", "delete")
+        self._accepted.pop(meta["name"], None)
+        _log.info("deleted slice %s", meta["name"], extra={"driver": self._driver, "slice": meta["name"]})
+
+    async def _metadata(self, name: str) -> Document:
+        """Of a new slice: it goes with its node."""
+        node = await self._client.get(NODES, self._node_name)
+        owner = {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "name": self._node_name,
+            "uid": node["metadata"]["uid"],
+            "controller": True,
+        }
+        return {"name": name, "ownerReferences": [owner]}
+
+
+def _document(metadata: Document, spec: ResourceSliceSpec) -> Document:
+    return {
+        "apiVersion": RESOURCE_SLICES.api_version,
+        "kind": RESOURCE_SLICES.kind,
+        "metadata": metadata,
+        "spec": msgspec.to_builtins(spec),
+    }
+
+
+def _pool_names(document: Document) -> list[str]:
+    return [document["spec"]["pool"]["name"]]

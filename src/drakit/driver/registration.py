@@ -1,0 +1,111 @@
+"""The two sockets of a driver, and making itself known to the kubelet.
+
+The plugin socket (`<plugins>/<driver>/dra.sock`) answers DRA and health, the registry socket
+(`<registry>/<driver>-reg.sock`) says where it is. The kubelet watches the registry folder: whatever shows
+up there is asked who it is. A kubelet that starts again finds the sockets still there; where somebody
+cleared the folders, the sockets are made again. With a pod's UID in the names two instances can overlap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import grpc
+
+from drakit.client.clock import Clock
+from drakit.errors import UsageError
+from drakit.pluginapi import wire
+from drakit.pluginapi.registration import DRA_PLUGIN_TYPE, PluginInfo, registration_handlers
+
+CHECK_SECONDS = 1.0
+"""How often the sockets are looked for: two stat calls."""
+
+_log = logging.getLogger(__name__)
+
+
+class Registrar:
+    """Keeps `driver` reachable and registered while `run` runs.
+
+    `services` are the names of what `handlers` serve on the plugin socket.
+    """
+
+    def __init__(
+        self,
+        driver: str,
+        plugins_dir: Path,
+        registry_dir: Path,
+        handlers: Sequence[grpc.GenericRpcHandler],
+        services: Sequence[str],
+        *,
+        pod_uid: str = "",
+        clock: Clock | None = None,
+    ) -> None:
+        suffix = f"-{pod_uid}" if pod_uid else ""
+        self._driver = driver
+        self._plugin_socket = (plugins_dir / driver / f"dra{suffix}.sock").absolute()
+        self._registry_socket = (registry_dir / f"{driver}{suffix}-reg.sock").absolute()
+        self._handlers = handlers
+        self._services = services
+        self._clock = clock or Clock()
+        self._servers: dict[Path, wire.UnixServer] = {}
+        self.serving = asyncio.Event()
+        """Set when the plugin socket answers."""
+        self.registered = asyncio.Event()
+        """Set when the kubelet has taken the driver."""
+        wire.check_socket_path(self._plugin_socket)
+        wire.check_socket_path(self._registry_socket)
+
+    async def run(self) -> None:
+        """Serve until cancelled. Raises UsageError if a socket cannot be made."""
+        while True:
+            await self._keep(self._plugin_socket, self._handlers)
+            self.serving.set()
+            if self._registry_socket.parent.is_dir():
+                await self._keep(self._registry_socket, registration_handlers(self))
+            elif self._registry_socket not in self._servers:
+                _log.warning("waiting for the kubelet's folder %s", self._registry_socket.parent)
+            await self._clock.sleep(CHECK_SECONDS)
+
+    async def stop(self, grace: float) -> None:
+        """Take no more calls, the registry first, and give those under way `grace` seconds."""
+        for path in (self._registry_socket, self._plugin_socket):
+            server = self._servers.pop(path, None)
+            if server is not None:
+                await server.stop(grace)
+        self.registered.clear()
+
+    async def _keep(self, path: Path, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Serve `path` if nobody does. A socket of another instance there is left alone."""
+        server = self._servers.get(path)
+        if server is not None and (server.is_in_place() or path.exists()):
+            return
+        self._servers[path] = await wire.serve(path, handlers)
+        if server is not None:
+            _log.warning("socket %s was removed; made again", path)
+            await server.stop(0)
+
+    # --- the registry socket ----------------------------------------------------------------------
+
+    async def get_info(self) -> PluginInfo:
+        return PluginInfo(DRA_PLUGIN_TYPE, self._driver, str(self._plugin_socket), self._services)
+
+    async def notify(self, is_registered: bool, error: str) -> None:
+        if is_registered:
+            self.registered.set()
+            _log.info("driver %s is registered", self._driver, extra={"driver": self._driver})
+        else:
+            self.registered.clear()
+            _log.error(
+                "the kubelet refused driver %s: %s", self._driver, error, extra={"driver": self._driver}
+            )
+
+
+def check_names(driver: str, node_name: str) -> None:
+    """Raises UsageError where a driver or node cannot be called so."""
+    if not driver or len(driver) > 63:
+        raise UsageError(f"driver name {driver!r} must have 1 to 63 characters")
+    if not node_name:
+        raise UsageError("the node's name is missing")

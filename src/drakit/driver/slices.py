@@ -1,0 +1,227 @@
+"""Pools to ResourceSlices: what should be on the API server, and the fewest writes that make it so.
+
+Consumers of a pool look at the slices of its highest generation alone, and only if there are as many as
+each of them says (`resourceSliceCount`). So:
+
+- One slice may be written in place, or missing ones added, with the generation unchanged: the pool is
+  right before and after, and incomplete at most in between.
+- Any other change moves the whole pool to the next generation: it is incomplete, and used by nobody, from
+  the first write to the last. Slices of older generations are deleted at the end.
+
+Source: k8s.io/dynamic-resource-allocation/resourceslice; limits of resource.k8s.io/v1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from itertools import count
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct, structs
+
+from drakit.driver.device import Pool
+from drakit.errors import DRAError
+from drakit.model.quantity import Quantity
+from drakit.model.resource import Device, DeviceTaint, ResourcePool, ResourceSlice, ResourceSliceSpec
+from drakit.transport import Document
+
+MAX_DEVICES = 128
+MAX_DETAILED_DEVICES = 64
+"""Devices a slice may have when one of them has taints, counters or list attributes."""
+MAX_COUNTER_SETS = 8
+_MAX_NAME = 253
+
+T = TypeVar("T")
+
+
+def slice_specs(driver: str, node_name: str, pool: Pool) -> list[ResourceSliceSpec]:
+    """The slices of `pool`, in order, at generation 0. Raises DRAError if two devices have one name."""
+    names = [device.name for device in pool.devices]
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DRAError(f"driver {driver}, pool {pool.name}: two devices are called {twice}")
+    limit = MAX_DETAILED_DEVICES if any(map(_is_detailed, pool.devices)) else MAX_DEVICES
+    counters = [{"shared_counters": part} for part in _chunks(pool.shared_counters, MAX_COUNTER_SETS)]
+    devices = [{"devices": part} for part in _chunks(pool.devices, limit)]
+    parts: list[dict[str, Any]] = [*counters, *(devices or [{}] * (not counters))]
+    resource_pool = ResourcePool(name=pool.name, generation=0, resource_slice_count=len(parts))
+    return [
+        ResourceSliceSpec(driver=driver, node_name=node_name, pool=resource_pool, **part) for part in parts
+    ]
+
+
+def _is_detailed(device: Device) -> bool:
+    return bool(device.taints or device.consumes_counters) or any(
+        value is not None
+        for attribute in device.attributes.values()
+        for value in (attribute.ints, attribute.bools, attribute.strings, attribute.versions)
+    )
+
+
+def _chunks(items: Sequence[T], size: int) -> list[list[T]]:
+    return [list(items[start : start + size]) for start in range(0, len(items), size)]
+
+
+# --- the plan -------------------------------------------------------------------------------------
+
+
+class Plan(Struct, frozen=True):
+    """Writes to carry out in this order: `updates` (slices with their new spec), `creates` (names with
+    specs), `deletes`."""
+
+    updates: list[tuple[Document, ResourceSliceSpec]]
+    creates: list[tuple[str, ResourceSliceSpec]]
+    deletes: list[Document]
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.updates or self.creates or self.deletes)
+
+
+def plan(
+    desired: Sequence[ResourceSliceSpec], existing: Iterable[Document], accepted: Iterable[Document] = ()
+) -> Plan:
+    """What to write so that a pool has exactly the slices `desired` (of `slice_specs`; none to drop it).
+
+    `existing` are all its slices of this driver on this node. Those in `accepted` count as right although
+    they differ: the server changed what was written to them. Nothing handed in is changed.
+    """
+    decoded = [(document, _spec(document)) for document in existing]
+    latest = max((spec.pool.generation for _, spec in decoded), default=0)
+    current = {
+        document["metadata"]["name"]: (document, spec)
+        for document, spec in decoded
+        if spec.pool.generation == latest
+    }
+    old = [document for document, spec in decoded if spec.pool.generation < latest]
+    pairs = _match(desired, current)
+    matched = {document["metadata"]["name"] for _, found in pairs if found for document in (found[0],)}
+    surplus = [document for name, (document, _) in current.items() if name not in matched]
+    changed = [
+        (found[0], _with_taint_times(spec, found[1]))
+        for spec, found in pairs
+        if found and comparable(spec) != comparable(found[1]) and found[0] not in accepted
+    ]
+    missing = [(index, spec) for index, (spec, found) in enumerate(pairs) if found is None]
+    is_same_count = all(found[1].pool.resource_slice_count == len(desired) for _, found in pairs if found)
+    taken = {document["metadata"]["name"] for document, _ in decoded}
+    if surplus or not is_same_count or len(changed) > 1:
+        generation = latest + 1
+        changed = [(found[0], _with_taint_times(spec, found[1])) for spec, found in pairs if found]
+    else:
+        generation = max(latest, 1)
+    return Plan(
+        updates=[(document, _at(spec, generation)) for document, spec in changed],
+        creates=[(_name(spec, index, taken), _at(spec, generation)) for index, spec in missing],
+        deletes=surplus + old,
+    )
+
+
+def _spec(document: Document) -> ResourceSliceSpec:
+    return msgspec.convert(document, ResourceSlice).spec
+
+
+def _match(
+    desired: Sequence[ResourceSliceSpec], current: dict[str, tuple[Document, ResourceSliceSpec]]
+) -> list[tuple[ResourceSliceSpec, tuple[Document, ResourceSliceSpec] | None]]:
+    """A slice for each of `desired`, if there is one: that with the same devices, else the next free one."""
+    free = dict(sorted(current.items()))
+    by_content = {_content(spec): name for name, (_, spec) in free.items()}
+    found: list[tuple[Document, ResourceSliceSpec] | None] = []
+    for spec in desired:
+        name = by_content.get(_content(spec))
+        found.append(free.pop(name, None) if name is not None else None)
+    for index, pair in enumerate(found):
+        if pair is None and free:
+            found[index] = free.pop(next(iter(free)))
+    return list(zip(desired, found, strict=True))
+
+
+def _content(spec: ResourceSliceSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return (
+        tuple(device.name for device in spec.devices),
+        tuple(counters.name for counters in spec.shared_counters),
+    )
+
+
+def _at(spec: ResourceSliceSpec, generation: int) -> ResourceSliceSpec:
+    return structs.replace(spec, pool=structs.replace(spec.pool, generation=generation))
+
+
+def _name(spec: ResourceSliceSpec, index: int, taken: set[str]) -> str:
+    """A name that sorts at its place in the pool and is the same again after a crash; `taken` grows by it."""
+    stem = f"{index:05d}-{spec.driver}-{spec.node_name}"[: _MAX_NAME - 9].rstrip("-.")
+    for salt in count():
+        text = f"{spec.driver}/{spec.node_name}/{spec.pool.name}/{salt}"
+        name = f"{stem}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        if name not in taken:
+            break
+    taken.add(name)
+    return name
+
+
+# --- comparing ------------------------------------------------------------------------------------
+
+
+def comparable(spec: ResourceSliceSpec) -> Document:
+    """What must be equal in equal slices: `spec` with canonical quantities, without pool and taint times."""
+    document: Document = msgspec.to_builtins(spec)
+    del document["pool"]
+    for device in document.get("devices", ()):
+        for capacity in device.get("capacity", {}).values():
+            _canonical(capacity)
+        for consumption in device.get("consumesCounters", ()):
+            for counter in consumption.get("counters", {}).values():
+                _canonical(counter)
+        for taint in device.get("taints", ()):
+            taint.pop("timeAdded", None)
+    for counter_set in document.get("sharedCounters", ()):
+        for counter in counter_set.get("counters", {}).values():
+            _canonical(counter)
+    return document
+
+
+def _canonical(holder: Document) -> None:
+    """Write the quantities of a capacity or counter the way the API server does."""
+    holder["value"] = _quantity(holder.get("value", "0"))
+    policy = holder.get("requestPolicy", {})
+    if "default" in policy:
+        policy["default"] = _quantity(policy["default"])
+    if "validValues" in policy:
+        policy["validValues"] = [_quantity(value) for value in policy["validValues"]]
+    for key, value in policy.get("validRange", {}).items():
+        policy["validRange"][key] = _quantity(value)
+
+
+def _quantity(value: Any) -> str:
+    try:
+        return str(Quantity.of(value))
+    except ValueError:
+        return str(value)
+
+
+def _with_taint_times(spec: ResourceSliceSpec, existing: ResourceSliceSpec) -> ResourceSliceSpec:
+    """`spec` with the times of taints that are there already, which the server would otherwise set anew."""
+    times = {
+        (device.name, taint.key, taint.value, taint.effect): taint.time_added
+        for device in existing.devices
+        for taint in device.taints
+    }
+    if not times:
+        return spec
+
+    def timed(device: Device, taint: DeviceTaint) -> DeviceTaint:
+        added = times.get((device.name, taint.key, taint.value, taint.effect))
+        return taint if taint.time_added or not added else structs.replace(taint, time_added=added)
+
+    return structs.replace(
+        spec,
+        devices=[
+            structs.replace(device, taints=[timed(device, taint) for taint in device.taints])
+            if device.taints
+            else device
+            for device in spec.devices
+        ],
+    )
