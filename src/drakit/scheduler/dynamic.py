@@ -1,0 +1,457 @@
+"""The dynamic-resources steps of a scheduling attempt: claims of the pod, nodes they fit on, devices.
+
+`pre_filter` looks at what is the same for all nodes and makes a `Plan`; `filter` asks for one node, whose
+answer the plan keeps; `rank` compares nodes; `reserve` promises the devices of the chosen node. Writing
+them to the API is `drakit.scheduler.binding`.
+
+A cluster full of like claims would make each pod search every node again. So what did not fit is
+remembered by the claims' specs and the node, until something comes back to that node: taking devices
+never makes a claim fit that did not.
+
+Source: pkg/scheduler/framework/plugins/dynamicresources.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from drakit.allocator import Allocator, State
+from drakit.errors import AllocationError, FailedOnNode
+from drakit.model.meta import NodeSelector, ObjectMeta
+from drakit.model.resource import (
+    EXTENDED_CLAIM_ANNOTATION,
+    MAX_RESERVED_FOR,
+    AllocationResult,
+    ResourceClaim,
+    ResourceClaimSpec,
+)
+from drakit.model.selector import NodeMatcher, read_node_selector
+from drakit.scheduler.claim import Claims, nodes_of
+from drakit.scheduler.explain import explain
+from drakit.scheduler.extended import ExtendedResources
+from drakit.scheduler.node import NodeInfo
+from drakit.scheduler.pod import PodInfo
+from drakit.scheduler.readiness import is_timed_out, readiness
+from drakit.scheduler.reason import Failure, Rejection, Wake
+from drakit.transport import Document
+
+MAX_SUBREQUESTS = 8
+_FITS_NOT = Wake.NODE | Wake.DEVICES | Wake.CLASS
+_NOT_HERE = Rejection("resourceclaim not available on the node", Wake.CLAIM | Wake.NODE)
+_NO_DEVICES = Rejection("cannot allocate all claims", _FITS_NOT)
+_SPECS_REMEMBERED = 256
+_NONE: frozenset[str] = frozenset()
+
+
+class Memory:
+    """What is known of claims with certain specs: the nodes they do not fit on, and why.
+
+    Pods with like claims share it and its allocator. The allocator's claims are called `{0}`, `{1}`, ...:
+    whoever shows its words puts the real names in. `reasons` hold for the state `revision`.
+    """
+
+    __slots__ = ("allocator", "claims", "misfits", "reasons", "revision")
+
+    def __init__(self, specs: Sequence[ResourceClaimSpec], state: State) -> None:
+        self.claims = [
+            ResourceClaim(metadata=ObjectMeta(name=f"{{{index}}}"), spec=spec)
+            for index, spec in enumerate(specs)
+        ]
+        self.allocator = Allocator(self.claims, state, share_id=_share_id)
+        self.misfits: set[str] = set()
+        self.revision = -1
+        self.reasons: dict[str, str] = {}
+
+
+class Variant:
+    """The claims to allocate as they are for one kind of node: nodes differ in which extended resources
+    they have to provide as devices. `members` are uid and name (namespace/name) of each claim,
+    `special` the claim for extended resources, None without."""
+
+    __slots__ = ("mappings", "members", "memory", "special")
+
+    def __init__(self, documents: list[Document], memory: Memory | None) -> None:
+        self.members = [(document["metadata"]["uid"], _shown(document)) for document in documents]
+        self.memory = memory
+        self.special: Document | None = None
+        self.mappings: list[Document] = []
+
+    def named(self, text: str) -> str:
+        """`text` of the allocator with the real names of the claims."""
+        for index, (_, name) in enumerate(self.members):
+            text = text.replace(f"{{{index}}}", name)
+        return text
+
+
+class Plan:
+    """A pod's claims during one attempt. `claims` are all that exist, `wanted` those without allocation,
+    `offers` the allocations found, by node."""
+
+    __slots__ = (
+        "blocking",
+        "claims",
+        "extended",
+        "has_alternatives",
+        "offers",
+        "pod",
+        "restrictions",
+        "variants",
+        "wanted",
+    )
+
+    def __init__(self, pod: PodInfo, claims: list[Document]) -> None:
+        self.pod = pod
+        self.claims = claims
+        self.wanted: list[Document] = []
+        self.restrictions: list[Restriction] = []
+        self.extended: dict[str, int] = {}
+        self.variants: dict[frozenset[str], Variant] = {}
+        self.offers: dict[str, tuple[Variant, list[AllocationResult]]] = {}
+        self.blocking: dict[str, Document] = {}
+        self.has_alternatives = False
+        """Whether one node may give better alternatives of a request than another."""
+
+    def named_nodes(self) -> frozenset[str] | None:
+        """The only nodes that allocated claims allow, None if they allow any."""
+        named = [r.names for r in self.restrictions if r.names is not None]
+        return frozenset.intersection(*named) if named else None
+
+
+class Restriction:
+    """Where an allocated claim can be used. `is_stuck`: nowhere, its devices failed to get ready."""
+
+    __slots__ = ("claim", "is_stuck", "matcher", "names")
+
+    def __init__(self, claim: Document, *, is_stuck: bool) -> None:
+        allocation = claim["status"]["allocation"]
+        self.claim = claim
+        self.is_stuck = is_stuck
+        self.names = nodes_of(allocation)
+        self.matcher: NodeMatcher | None = None
+        selector = allocation.get("nodeSelector")
+        if selector and self.names is None:
+            self.matcher = read_node_selector(msgspec.convert(selector, NodeSelector))
+
+    def allows(self, node: NodeInfo) -> bool:
+        if self.is_stuck:
+            return False
+        if self.names is not None:
+            return node.name in self.names
+        return self.matcher is None or self.matcher.matches(node.name, node.labels)
+
+
+class DynamicResources:
+    """The steps, over the shared `state`. `has_class(name)` says whether a DeviceClass exists, `now()` is
+    the wall clock in seconds."""
+
+    def __init__(
+        self,
+        state: State,
+        claims: Claims,
+        extended: ExtendedResources,
+        has_class: Callable[[str], bool],
+        now: Callable[[], float],
+    ) -> None:
+        self.state = state
+        self.claims = claims
+        self.extended = extended
+        self._has_class = has_class
+        self._now = now
+        self._memories: OrderedDict[tuple[bytes, ...], Memory] = OrderedDict()
+        self._spanning: Counter[tuple[str, str]] = Counter()
+
+    # --- what came back ---------------------------------------------------------------------------
+
+    def forget_misfits(self, nodes: Iterable[str] | None = None) -> None:
+        """Something came back to `nodes`, or anywhere: try again what did not fit there."""
+        if nodes is None:
+            self._memories.clear()
+            return
+        for memory in self._memories.values():
+            memory.misfits.difference_update(nodes)
+
+    def freed(self, nodes: frozenset[str] | None, results: list[Document]) -> None:
+        """Devices came back. Those of a pool that spans nodes may share its counters with others."""
+        spans = any((r.get("driver", ""), r.get("pool", "")) in self._spanning for r in results)
+        self.forget_misfits(None if spans else nodes)
+
+    def slice_changed(self, old: Document | None, new: Document | None) -> None:
+        """Keep track of the pools that span nodes, and try again where the slice matters."""
+        nodes: set[str] | None = set()
+        for document, step in ((old, -1), (new, 1)):
+            if document is None:
+                continue
+            spec = document["spec"]
+            if name := spec.get("nodeName"):
+                if nodes is not None:
+                    nodes.add(name)
+            else:
+                nodes = None
+                pool = (spec["driver"], spec["pool"]["name"])
+                self._spanning[pool] += step
+                if not self._spanning[pool]:
+                    del self._spanning[pool]
+        self.forget_misfits(nodes)
+
+    # --- the pod's claims -------------------------------------------------------------------------
+
+    def resolve(self, pod: PodInfo) -> list[Document] | str:
+        """The claims of `pod`, each once; or, in words, what it still waits for."""
+        found: dict[str, Document] = {}
+        for pod_claim in pod.spec.get("resourceClaims") or ():
+            name, is_generated = claim_name(pod, pod_claim)
+            if name is None:
+                if is_generated:
+                    continue
+                template = pod_claim.get("resourceClaimTemplateName")
+                return (
+                    f"waiting for the claim of pod claim {pod_claim.get('name')} "
+                    f"to be made from template {pod.namespace}/{template}"
+                )
+            document = self.claims.get(f"{pod.namespace}/{name}")
+            if document is None:
+                return f"waiting for resourceclaim {pod.namespace}/{name}: it does not exist"
+            meta = document["metadata"]
+            if meta.get("deletionTimestamp"):
+                return f"resourceclaim {pod.namespace}/{name} is being deleted"
+            if is_generated and not _is_for(pod, meta):
+                return f"resourceclaim {pod.namespace}/{name} was not created for pod {pod.key}"
+            found[meta["uid"]] = document
+        return list(found.values())
+
+    def pre_filter(self, pod: PodInfo) -> Plan | Failure | None:
+        """The plan for `pod`; None if devices are no matter to it. Raises AllocationError for claims that
+        cannot be read."""
+        extended = self.extended.wanted_by(pod)
+        if not extended and not pod.spec.get("resourceClaims"):
+            return None
+        claims = self.resolve(pod)
+        if isinstance(claims, str):
+            return Failure(claims, Wake.CLAIM)
+        plan = Plan(pod, claims)
+        for claim in claims:
+            failure = self._look_at(plan, claim)
+            if failure is not None:
+                return failure
+        if extended:
+            special = self.claims.special(pod.uid)
+            if special is not None:
+                text = f"resourceclaim {pod.namespace}/{special['metadata']['name']} of an earlier attempt"
+                return Failure(f"{text} is removed first", Wake.CLAIM, is_quiet=True, release=special)
+            plan.extended = extended
+        return plan
+
+    def _look_at(self, plan: Plan, claim: Document) -> Failure | None:
+        meta, status = claim["metadata"], claim.get("status") or {}
+        name = f"{meta['namespace']}/{meta['name']}"
+        if self.claims.is_in_flight(meta["uid"]):
+            text = f"resourceclaim {name} is in the process of being allocated"
+            return Failure(text, Wake.CLAIM, is_quiet=True)
+        if status.get("allocation") is None:
+            plan.wanted.append(claim)
+            return self._look_at_requests(plan, claim, name)
+        reserved = status.get("reservedFor") or ()
+        if len(reserved) >= MAX_RESERVED_FOR and not is_reserved_for(claim, plan.pod.uid):
+            text = f"resourceclaim in use: {name} is reserved for {len(reserved)} pods, the most it can be"
+            return Failure(text, Wake.CLAIM)
+        is_stuck = readiness(claim).failure is not None or is_timed_out(claim, self._now())
+        plan.restrictions.append(Restriction(claim, is_stuck=is_stuck))
+        return None
+
+    def _look_at_requests(self, plan: Plan, claim: Document, name: str) -> Failure | None:
+        """The failure of a request whose class does not exist."""
+        for request in ((claim.get("spec") or {}).get("devices") or {}).get("requests") or ():
+            rows = [(request["name"], request.get("exactly") or {})]
+            if choices := request.get("firstAvailable"):
+                plan.has_alternatives = True
+                rows = [(f"{request['name']}/{choice['name']}", choice) for choice in choices]
+            for label, row in rows:
+                wanted = row.get("deviceClassName", "")
+                if wanted and not self._has_class(wanted):
+                    text = f"claim {name}, request {label}: device class {wanted} does not exist"
+                    return Failure(text, Wake.CLASS | Wake.CLAIM)
+        return None
+
+    # --- nodes ------------------------------------------------------------------------------------
+
+    def filter(self, plan: Plan, node: NodeInfo) -> Rejection | None:
+        """Why the devices for `plan` cannot be had on `node`; None if they can, kept in `plan.offers`.
+
+        Raises AllocationError when the pod can run nowhere.
+        """
+        for restriction in plan.restrictions:
+            if not restriction.allows(node):
+                plan.blocking[restriction.claim["metadata"]["uid"]] = restriction.claim
+                return _NOT_HERE
+        variant = self.variant(plan, node)
+        memory = variant.memory
+        if memory is None:
+            return None
+        if node.name in memory.misfits:
+            return _NO_DEVICES
+        try:
+            offer = memory.allocator.allocate(node.node)
+        except FailedOnNode as error:
+            return Rejection(variant.named(str(error)), _FITS_NOT)
+        except AllocationError as error:
+            raise AllocationError(variant.named(str(error))) from error
+        if offer is None:
+            memory.misfits.add(node.name)
+            return _NO_DEVICES
+        plan.offers[node.name] = (variant, offer)
+        return None
+
+    def is_misfit(self, plan: Plan, node: NodeInfo) -> bool:
+        """Whether the claims are known not to fit on `node`, without a search."""
+        memory = self.variant(plan, node).memory
+        return memory is not None and node.name in memory.misfits
+
+    def variant(self, plan: Plan, node: NodeInfo) -> Variant:
+        """The claims to allocate if the pod comes to `node`."""
+        by_device = _NONE
+        if plan.extended:
+            by_device = frozenset(name for name in plan.extended if not node.allocatable.get(name))
+        variant = plan.variants.get(by_device)
+        if variant is None:
+            variant = plan.variants[by_device] = self._make_variant(plan, by_device)
+        return variant
+
+    def _make_variant(self, plan: Plan, by_device: frozenset[str]) -> Variant:
+        documents = list(plan.wanted)
+        special: Document | None = None
+        mappings: list[Document] = []
+        if by_device:
+            requests, mappings = self.extended.requests(plan.pod, by_device)
+            special = special_claim(plan.pod, requests)
+            documents.append(special)
+        variant = Variant(documents, self._memory(documents) if documents else None)
+        variant.special, variant.mappings = special, mappings
+        return variant
+
+    def _memory(self, documents: list[Document]) -> Memory:
+        rows = [self.claims.spec_of(document) for document in documents]
+        key = tuple(row[0] for row in rows)
+        memory = self._memories.get(key)
+        if memory is None:
+            memory = self._memories[key] = Memory([row[1] for row in rows], self.state)
+            if len(self._memories) > _SPECS_REMEMBERED:
+                self._memories.popitem(last=False)
+        else:
+            self._memories.move_to_end(key)
+        return memory
+
+    def explain(self, plan: Plan, nodes: list[NodeInfo]) -> dict[str, Rejection]:
+        """Why the devices cannot be had on `nodes`, all of which `filter` rejected for that, by node name."""
+        found: dict[str, Rejection] = {}
+        by_variant: dict[int, tuple[Variant, list[NodeInfo]]] = {}
+        for node in nodes:
+            variant = self.variant(plan, node)
+            by_variant.setdefault(id(variant), (variant, []))[1].append(node)
+        for variant, members in by_variant.values():
+            memory = variant.memory
+            if memory is None:
+                continue
+            if memory.revision != self.state.revision:
+                memory.revision, memory.reasons = self.state.revision, {}
+            if missing := [node.node for node in members if node.name not in memory.reasons]:
+                memory.reasons |= explain(memory.claims, self.state, missing)
+            said = {
+                reason: Rejection(f"{_NO_DEVICES.text}: {variant.named(reason)}", _FITS_NOT)
+                for reason in set(memory.reasons.values())
+            }
+            for node in members:
+                found[node.name] = said.get(memory.reasons.get(node.name, ""), _NO_DEVICES)
+        return found
+
+    def rank(self, plan: Plan, node: NodeInfo) -> int:
+        """How good the alternatives are that `node` offers: 8 for the first of a request, then 7, ..."""
+        offer = plan.offers.get(node.name)
+        if offer is None:
+            return 0
+        memory = offer[0].memory
+        total = 0
+        for claim, allocation in zip(memory.claims if memory else (), offer[1], strict=True):
+            chosen = {result.request for result in allocation.devices.results}
+            for request in claim.spec.devices.requests or ():
+                for index, sub in enumerate(request.first_available):
+                    if f"{request.name}/{sub.name}" in chosen:
+                        total += MAX_SUBREQUESTS - index
+        return total
+
+    def reserve(self, plan: Plan, node: NodeInfo) -> dict[str, Document]:
+        """Promise what `node` offers. Returns the allocations by claim uid, as they will be written."""
+        offer = plan.offers.get(node.name)
+        if offer is None:
+            return {}
+        variant, allocations = offer
+        return {
+            uid: self.claims.reserve(uid, allocation, name)
+            for (uid, name), allocation in zip(variant.members, allocations, strict=True)
+        }
+
+    def releasable(self, plan: Plan) -> Document | None:
+        """A claim of the pod whose allocation kept it from a node and that nobody else uses."""
+        for claim in plan.blocking.values():
+            reserved = claim["status"].get("reservedFor") or ()
+            if all(row.get("uid") == plan.pod.uid for row in reserved):
+                return claim
+        return None
+
+
+def claim_name(pod: PodInfo, pod_claim: Document) -> tuple[str | None, bool]:
+    """The name of the claim behind an entry of `pod.spec.resourceClaims`, and whether it was made from a
+    template. (None, True): there is none and none is needed; (None, False): not made yet."""
+    name = pod_claim.get("resourceClaimName")
+    if name:
+        return name, False
+    for row in pod.status.get("resourceClaimStatuses") or ():
+        if row.get("name") == pod_claim.get("name"):
+            return row.get("resourceClaimName") or None, True
+    return None, False
+
+
+def is_reserved_for(claim: Document, uid: str) -> bool:
+    """Whether the pod `uid` is among those the claim is reserved for."""
+    return any(row.get("uid") == uid for row in (claim.get("status") or {}).get("reservedFor") or ())
+
+
+def special_uid(pod: PodInfo) -> str:
+    """Stands for the uid of a pod's special claim until that exists."""
+    return f"{pod.uid}/extended-resources"
+
+
+def special_claim(pod: PodInfo, requests: list[Document]) -> Document:
+    """The claim for the extended resources of `pod`, as it will be created (without the uid)."""
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid, "controller": True}
+    return {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaim",
+        "metadata": {
+            "generateName": f"{pod.name}-extended-resources-",
+            "namespace": pod.namespace,
+            "uid": special_uid(pod),
+            "annotations": {EXTENDED_CLAIM_ANNOTATION: "true"},
+            "ownerReferences": [owner],
+        },
+        "spec": {"devices": {"requests": requests}},
+    }
+
+
+def _shown(claim: Document) -> str:
+    """The claim's name for people; a special claim has none yet."""
+    meta = claim["metadata"]
+    return f"{meta['namespace']}/{meta.get('name') or meta.get('generateName', '') + '*'}"
+
+
+def _share_id() -> str:
+    return str(uuid.uuid4())
+
+
+def _is_for(pod: PodInfo, meta: Document) -> bool:
+    return any(
+        owner.get("controller") and owner.get("uid") == pod.uid for owner in meta.get("ownerReferences") or ()
+    )

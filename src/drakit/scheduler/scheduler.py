@@ -1,0 +1,337 @@
+"""The scheduler: one loop that decides, and the writes of earlier decisions under way beside it.
+
+    informers -> feed -> inventory, claims, allocator state, queue
+    queue -> cycle.decide (synchronous) -> the pod is assumed on its node, its devices are promised
+          -> a task writes claims, then the binding (binding.Binder) -> event Scheduled
+          -> or undoes it, and the pod goes to the back-off queue
+
+The next pod is decided while those writes are in flight: what they promise is already counted. All of it
+lives on one event loop and nothing is locked. A run keeps nothing of an earlier one: what is allocated,
+reserved and bound is read from the API, and the loop starts when all of that is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import perf_counter
+
+from drakit.allocator import State
+from drakit.client.api import (
+    DEVICE_CLASSES,
+    DEVICE_TAINT_RULES,
+    NODES,
+    PODS,
+    RESOURCE_CLAIMS,
+    RESOURCE_SLICES,
+    Client,
+    Resource,
+)
+from drakit.client.clock import Clock, timestamp
+from drakit.client.informer import Informer
+from drakit.client.record import EventRecorder
+from drakit.errors import APIError, Conflict, DRAError, NotFound
+from drakit.profile import Gate, Profile
+from drakit.scheduler.binding import Binder, Decision
+from drakit.scheduler.claim import Claims
+from drakit.scheduler.cycle import Cycle
+from drakit.scheduler.dynamic import DynamicResources
+from drakit.scheduler.extended import ExtendedResources
+from drakit.scheduler.feed import Feed
+from drakit.scheduler.inventory import Inventory
+from drakit.scheduler.metrics import Metrics
+from drakit.scheduler.pod import PodInfo
+from drakit.scheduler.queue import Entry, SchedulingQueue
+from drakit.scheduler.reason import Failure, frame
+from drakit.transport import STRATEGIC_PATCH, Document
+
+WRITING_AT_MOST = 128
+"""Decisions whose writes may be under way at once; those that wait for devices do not count."""
+
+_log = logging.getLogger(__name__)
+
+
+class Scheduler:
+    """Places the pods whose `schedulerName` is `name`. `ready` is set once everything is known and pods
+    are being placed; `metrics` counts over all runs."""
+
+    def __init__(
+        self,
+        client: Client,
+        profile: Profile,
+        name: str = "default-scheduler",
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        self.ready = asyncio.Event()
+        self.metrics = Metrics()
+        self._client = client
+        self._profile = profile
+        self._name = name
+        self._clock = clock or Clock()
+
+    async def run(self) -> None:
+        """Schedule until cancelled. May be called again after it ended."""
+        self.ready.clear()
+        recorder = EventRecorder(self._client, self._name, clock=self._clock)
+        try:
+            await _Run(self._client, self._profile, self._name, self._clock, recorder, self.metrics).run(
+                self.ready
+            )
+        finally:
+            self.ready.clear()
+            await recorder.close()
+
+
+class _Run:
+    """Everything that one run knows."""
+
+    def __init__(
+        self,
+        client: Client,
+        profile: Profile,
+        name: str,
+        clock: Clock,
+        recorder: EventRecorder,
+        metrics: Metrics,
+    ) -> None:
+        self._client = client
+        self._profile = profile
+        self._clock = clock
+        self._recorder = recorder
+        self._metrics = metrics
+        self._news = asyncio.Event()
+        self._slots = asyncio.Semaphore(WRITING_AT_MOST)
+        self._reports: dict[str, asyncio.Task[None]] = {}
+        self._told: dict[str, tuple[str, str]] = {}
+        self._pods = self._informer(PODS)
+        self._nodes = self._informer(NODES)
+        self._claims = self._informer(RESOURCE_CLAIMS)
+        self._slices = self._informer(RESOURCE_SLICES)
+        self._classes = self._informer(DEVICE_CLASSES)
+
+        state = State(profile)
+        self._queue = SchedulingQueue(clock, self._news.set)
+        self._inventory = Inventory()
+        claims = Claims(state, self._claims.get, lambda nodes, results: self._feed.freed(nodes, results))
+        dynamic = DynamicResources(
+            state, claims, ExtendedResources(), lambda name: self._classes.get(name) is not None, clock.now
+        )
+        self._feed = Feed(
+            name,
+            inventory=self._inventory,
+            claims=claims,
+            dynamic=dynamic,
+            state=state,
+            queue=self._queue,
+            forget=self._forget,
+        )
+        self._cycle = Cycle(self._inventory, dynamic, metrics)
+        self._binder = Binder(client, profile, claims, recorder, metrics, clock, self._feed.next_change)
+
+    def _informer(self, resource: Resource) -> Informer:
+        return Informer(self._client, resource, clock=self._clock)
+
+    async def run(self, ready: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            informers = [self._nodes, self._classes, self._slices, self._claims, self._pods]
+            rules = await self._taint_rules()
+            if rules is not None:
+                informers.append(rules)
+            for informer in informers:
+                group.create_task(informer.run())
+            for informer in informers:
+                await informer.wait_synced()
+            self._feed.attach(
+                nodes=self._nodes,
+                pods=self._pods,
+                claims=self._claims,
+                slices=self._slices,
+                classes=self._classes,
+                taint_rules=rules,
+            )
+            ready.set()
+            await self._loop(group)
+
+    async def _taint_rules(self) -> Informer | None:
+        """The informer of taint rules, where they are switched on and served."""
+        if not self._profile.is_on(Gate.DEVICE_TAINT_RULES):
+            return None
+        try:
+            await self._client.list(DEVICE_TAINT_RULES, limit=1)
+        except NotFound:
+            return None
+        return self._informer(DEVICE_TAINT_RULES)
+
+    # --- the loop ---------------------------------------------------------------------------------
+
+    async def _loop(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            for gated in self._queue.untold():
+                self._report(group, gated.pod, "Unschedulable", frame(len(self._inventory), [gated.gate]))
+            entry = self._queue.pop()
+            if entry is None:
+                await self._wait()
+                continue
+            await self._slots.acquire()
+            try:
+                self._attempt(group, entry)
+            finally:
+                self._slots.release()
+            await asyncio.sleep(0)
+
+    async def _wait(self) -> None:
+        """Until the queue changes or something in it has waited its time."""
+        due = self._queue.next_due()
+        self._news.clear()
+        if due is None:
+            await self._news.wait()
+            return
+        timer = self._clock.call_later(max(due - self._clock.now(), 0.0), self._news.set)
+        try:
+            await self._news.wait()
+        finally:
+            timer.cancel()
+
+    def _attempt(self, group: asyncio.TaskGroup, entry: Entry) -> None:
+        self._metrics.attempts += 1
+        started = perf_counter()
+        try:
+            outcome = self._cycle.decide(entry.pod)
+        except Exception:
+            _log.exception("scheduling pod %s: a bug", entry.pod.key)
+            self._metrics.errors += 1
+            self._queue.back_off(entry, badly=True)
+            return
+        finally:
+            self._metrics.decide_seconds += perf_counter() - started
+        if isinstance(outcome, Decision):
+            self._inventory.place(entry.pod, outcome.node)
+            group.create_task(self._bind(group, entry, outcome))
+            return
+        self._queue.park(entry, outcome.wakes)
+        if not outcome.is_quiet:
+            self._metrics.unschedulable += 1
+            self._report(group, entry.pod, outcome.reason, outcome.message)
+        if outcome.release is not None:
+            group.create_task(self._release(entry.pod, outcome))
+
+    async def _release(self, pod: PodInfo, failure: Failure) -> None:
+        """Free the claim that stood in the way, then try the pod again."""
+        if failure.release is None:
+            return
+        try:
+            await self._binder.release(failure.release)
+        except DRAError as error:
+            _log.info("releasing a claim of pod %s: %s", pod.key, error)
+        self._queue.wake_pod(pod.uid)
+
+    # --- carrying out -----------------------------------------------------------------------------
+
+    async def _bind(self, group: asyncio.TaskGroup, entry: Entry, decision: Decision) -> None:
+        pod = entry.pod
+        is_slow = decision.may_wait
+        if not is_slow:
+            await self._slots.acquire()
+        try:
+            report = self._reports.get(pod.uid)
+            if report is not None:
+                await asyncio.wait([report])
+            await self._binder.bind(decision)
+        except DRAError as error:
+            await self._failed(group, entry, decision, error)
+        except Exception as error:
+            _log.exception("binding pod %s: a bug", pod.key)
+            await self._failed(group, entry, decision, error)
+        else:
+            self._metrics.scheduled += 1
+            self._queue.remove(pod.uid)
+            self._metrics.events += 1
+            text = f"Successfully assigned {pod.key} to {decision.node}"
+            self._recorder.event(pod.document, "Normal", "Scheduled", text, action="Binding")
+        finally:
+            if not is_slow:
+                self._slots.release()
+            for claim in decision.plan.claims if decision.plan else ():
+                self._feed.wake_users(f"{pod.namespace}/{claim['metadata']['name']}")
+
+    async def _failed(
+        self, group: asyncio.TaskGroup, entry: Entry, decision: Decision, error: Exception
+    ) -> None:
+        """Undo `decision` and decide what becomes of its pod."""
+        self._metrics.errors += 1
+        await self._binder.undo(decision)
+        pod = entry.pod
+        self._inventory.remove_pod(pod.uid)
+        latest = self._pods.get(pod.key)
+        is_there = latest is not None and latest["metadata"]["uid"] == pod.uid
+        if latest is None or not is_there or not self._feed.is_ours(latest):
+            self._feed.pod_changed(pod.document, latest if is_there else None)
+            return
+        entry.pod = pod.with_document(latest)
+        self._queue.back_off(entry, badly=not isinstance(error, Conflict))
+        self._report(group, entry.pod, "SchedulerError", f"binding to node {decision.node}: {error}")
+
+    # --- telling ----------------------------------------------------------------------------------
+
+    def _forget(self, uid: str) -> None:
+        self._told.pop(uid, None)
+
+    def _report(self, group: asyncio.TaskGroup, pod: PodInfo, reason: str, message: str) -> None:
+        """Say on the pod, by event and condition, why it has no node."""
+        self._metrics.events += 1
+        self._recorder.event(pod.document, "Warning", "FailedScheduling", message, action="Scheduling")
+        known = _condition(pod.document)
+        said = (str(known.get("reason")), str(known.get("message")))
+        if self._told.get(pod.uid, said) == (reason, message):
+            return
+        self._told[pod.uid] = (reason, message)
+        before = self._reports.get(pod.uid)
+        task = group.create_task(self._write_condition(pod, reason, message, before))
+        self._reports[pod.uid] = task
+        task.add_done_callback(lambda done: self._report_done(pod.uid, done))
+
+    def _report_done(self, uid: str, task: asyncio.Task[None]) -> None:
+        if self._reports.get(uid) is task:
+            del self._reports[uid]
+
+    async def _write_condition(
+        self, pod: PodInfo, reason: str, message: str, before: asyncio.Task[None] | None
+    ) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        known = _condition(pod.document)
+        now = timestamp(self._clock.now())
+        condition = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": reason,
+            "message": message,
+            "lastProbeTime": None,
+            "lastTransitionTime": known.get("lastTransitionTime") if known.get("status") == "False" else now,
+        }
+        if generation := pod.document["metadata"].get("generation"):
+            condition["observedGeneration"] = generation
+        patch = {"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}}
+        self._metrics.pod_writes += 1
+        async with self._slots:
+            try:
+                await self._client.patch(
+                    PODS,
+                    pod.name,
+                    patch,
+                    pod.namespace,
+                    content_type=STRATEGIC_PATCH,
+                    subresource="status",
+                )
+            except APIError as error:
+                _log.info("condition of pod %s: %s", pod.key, error)
+                self._told.pop(pod.uid, None)
+
+
+def _condition(pod: Document) -> Document:
+    for condition in (pod.get("status") or {}).get("conditions") or ():
+        if condition.get("type") == "PodScheduled":
+            found: Document = condition
+            return found
+    return {}
