@@ -1,0 +1,345 @@
+"""The columns of every kind that prints more than its name and age."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from drakit.apiserver import table_rows as rows
+from drakit.transport import Document
+
+Rows = Callable[[Document, datetime.datetime], list[Any]]
+
+
+class Column(Struct, frozen=True):
+    """`description` is a text or `@path` of a field; priority 1 columns show with `-o wide` only."""
+
+    name: str
+    description: str = ""
+    type: str = "string"
+    priority: int = 0
+    format: str = ""
+
+
+class Printer(Struct, frozen=True):
+    columns: tuple[Column, ...]
+    rows: Rows
+
+
+_NAME = Column("Name", "@metadata.name", format="name")
+_AGE = Column("Age", "@metadata.creationTimestamp")
+_TEMPLATE = (
+    Column("Containers", "Names of each container in the template.", priority=1),
+    Column("Images", "Images referenced by each container in the template.", priority=1),
+)
+_SELECTOR = Column("Selector", "@spec.selector", priority=1)
+
+
+def _named(make: Rows, *columns: Column) -> Printer:
+    return Printer((_NAME, *columns), make)
+
+
+_EVENT = Printer(
+    (
+        Column("Last Seen", "The time at which the most recent occurrence of this event was recorded."),
+        Column("Type", "Type of this event (Normal, Warning), new types could be added in the future"),
+        Column(
+            "Reason",
+            "This should be a short, machine understandable string that gives the reason for the transition "
+            "into the object's current status.",
+        ),
+        Column("Object", "The object that this event is about."),
+        Column(
+            "Subobject",
+            "If referring to a piece of an object instead of an entire object, this string should contain a "
+            "valid JSON/Go field access statement, such as desiredState.manifest.containers[2]. For example, "
+            "if the object reference is to a container within a pod, this would take on a value like: "
+            '"spec.containers{name}" (where "name" refers to the name of the container that triggered the '
+            'event) or if no container name is specified "spec.containers[2]" (container with index 2 in '
+            "this pod). This syntax is chosen only to have some well-defined way of referencing a part of an "
+            "object.",
+            priority=1,
+        ),
+        Column(
+            "Source",
+            "The component reporting this event. Should be a short machine understandable string.",
+            priority=1,
+        ),
+        Column("Message", "A human-readable description of the status of this operation."),
+        Column(
+            "First Seen",
+            "The time at which the event was first recorded. (Time of server receipt is in TypeMeta.)",
+            priority=1,
+        ),
+        Column("Count", "The number of times this event has occurred.", priority=1),
+        Column("Name", "@metadata.name", priority=1, format="name"),
+    ),
+    rows.event,
+)
+
+_CLAIM_STATE = Column("State", "A summary of the current state (allocated, pending, reserved, etc.).")
+
+COLUMNS: dict[tuple[str, str], Printer] = {
+    ("", "Pod"): _named(
+        rows.pod,
+        Column("Ready", "The aggregate readiness state of this pod for accepting traffic."),
+        Column("Status", "The aggregate status of the containers in this pod."),
+        Column(
+            "Restarts",
+            "The number of times the containers in this pod have been restarted and when the last container "
+            "in this pod has restarted.",
+        ),
+        _AGE,
+        Column("IP", "@status.podIP", priority=1),
+        Column("Node", "@spec.nodeName", priority=1),
+        Column("Nominated Node", "@status.nominatedNodeName", priority=1),
+        Column("Readiness Gates", "@spec.readinessGates", priority=1),
+    ),
+    ("", "Node"): _named(
+        rows.node,
+        Column("Status", "The status of the node"),
+        Column("Roles", "The roles of the node"),
+        _AGE,
+        Column("Version", "@status.nodeInfo.kubeletVersion"),
+        Column("Internal-IP", "@status.addresses", priority=1),
+        Column("External-IP", "@status.addresses", priority=1),
+        Column("OS-Image", "@status.nodeInfo.osImage", priority=1),
+        Column("Kernel-Version", "@status.nodeInfo.kernelVersion", priority=1),
+        Column("Container-Runtime", "@status.nodeInfo.containerRuntimeVersion", priority=1),
+    ),
+    ("", "Namespace"): _named(rows.namespace, Column("Status", "The status of the namespace"), _AGE),
+    ("", "Event"): _EVENT,
+    ("events.k8s.io", "Event"): _EVENT,
+    ("", "ConfigMap"): _named(rows.config_map, Column("Data", "@data"), _AGE),
+    ("", "Secret"): _named(rows.secret, Column("Type", "@type"), Column("Data", "@data"), _AGE),
+    ("", "Service"): _named(
+        rows.service,
+        Column("Type", "@spec.type"),
+        Column("Cluster-IP", "@spec.clusterIP"),
+        Column("External-IP", "@spec.externalIPs"),
+        Column("Port(s)", "@spec.ports"),
+        _AGE,
+        Column("Selector", "@spec.selector", priority=1),
+    ),
+    ("", "Endpoints"): _named(rows.endpoints, Column("Endpoints", "@subsets"), _AGE),
+    ("", "PersistentVolumeClaim"): _named(
+        rows.volume_claim,
+        Column("Status", "@status.phase"),
+        Column("Volume", "@spec.volumeName"),
+        Column("Capacity", "@status.capacity"),
+        Column("Access Modes", "@status.accessModes"),
+        Column("StorageClass", "StorageClass of the pvc"),
+        Column("VolumeAttributesClass", "VolumeAttributesClass of the pvc"),
+        _AGE,
+        Column("VolumeMode", "@spec.volumeMode", priority=1),
+    ),
+    ("", "PersistentVolume"): _named(
+        rows.volume,
+        Column("Capacity", "@spec.capacity"),
+        Column("Access Modes", "@spec.accessModes"),
+        Column("Reclaim Policy", "@spec.persistentVolumeReclaimPolicy"),
+        Column("Status", "@status.phase"),
+        Column("Claim", "@spec.claimRef"),
+        Column("StorageClass", "StorageClass of the pv"),
+        Column("VolumeAttributesClass", "VolumeAttributesClass of the pv"),
+        Column("Reason", "@status.reason"),
+        _AGE,
+        Column("VolumeMode", "@spec.volumeMode", priority=1),
+    ),
+    ("", "ReplicationController"): _named(
+        rows.replica_set,
+        Column("Desired", "@spec.replicas", "integer"),
+        Column("Current", "@status.replicas", "integer"),
+        Column("Ready", "@status.readyReplicas", "integer"),
+        _AGE,
+        *_TEMPLATE,
+        _SELECTOR,
+    ),
+    ("", "ResourceQuota"): _named(
+        rows.resource_quota,
+        Column("Request", "Request represents a minimum amount of cpu/memory that a container may consume."),
+        Column("Limit", "Limits control the maximum amount of cpu/memory that a container may use."),
+        _AGE,
+    ),
+    ("apps", "DaemonSet"): _named(
+        rows.daemon_set,
+        Column("Desired", "@status.desiredNumberScheduled", "integer"),
+        Column("Current", "@status.currentNumberScheduled", "integer"),
+        Column("Ready", "@status.numberReady", "integer"),
+        Column("Up-to-date", "@status.updatedNumberScheduled", "integer"),
+        Column("Available", "@status.numberAvailable", "integer"),
+        Column("Node Selector", "@spec.template.spec.nodeSelector"),
+        _AGE,
+        *_TEMPLATE,
+        _SELECTOR,
+    ),
+    ("apps", "Deployment"): _named(
+        rows.deployment,
+        Column("Ready", "Number of the pod with ready state"),
+        Column("Up-to-date", "@status.updatedReplicas"),
+        Column("Available", "@status.availableReplicas"),
+        _AGE,
+        *_TEMPLATE,
+        _SELECTOR,
+    ),
+    ("apps", "ReplicaSet"): _named(
+        rows.replica_set,
+        Column("Desired", "@spec.replicas", "integer"),
+        Column("Current", "@status.replicas", "integer"),
+        Column("Ready", "@status.readyReplicas", "integer"),
+        _AGE,
+        *_TEMPLATE,
+        _SELECTOR,
+    ),
+    ("apps", "StatefulSet"): _named(
+        rows.stateful_set, Column("Ready", "Number of the pod with ready state"), _AGE, *_TEMPLATE
+    ),
+    ("apps", "ControllerRevision"): _named(
+        rows.controller_revision,
+        Column("Controller", "Controller of the object"),
+        Column("Revision", "@revision"),
+        _AGE,
+    ),
+    ("batch", "Job"): _named(
+        rows.job,
+        Column("Status", "Status of the job."),
+        Column("Completions", "@status.succeeded"),
+        Column("Duration", "Time required to complete the job."),
+        _AGE,
+        *_TEMPLATE,
+        _SELECTOR,
+    ),
+    ("batch", "CronJob"): _named(
+        rows.cron_job,
+        Column("Schedule", "@spec.schedule"),
+        Column("Timezone", "@spec.timeZone"),
+        Column("Suspend", "@spec.suspend", "boolean"),
+        Column("Active", "@status.active", "integer"),
+        Column("Last Schedule", "@status.lastScheduleTime"),
+        _AGE,
+        *_TEMPLATE,
+        Column("Selector", "@spec.jobTemplate.spec.selector", priority=1),
+    ),
+    ("coordination.k8s.io", "Lease"): _named(rows.lease, Column("Holder", "@spec.holderIdentity"), _AGE),
+    ("networking.k8s.io", "Ingress"): _named(
+        rows.ingress,
+        Column(
+            "Class", "The name of the IngressClass resource that should be used for additional configuration"
+        ),
+        Column("Hosts", "Hosts that incoming requests are matched against before the ingress rule"),
+        Column("Address", "Address is a list containing ingress points for the load-balancer"),
+        Column("Ports", "Ports of TLS configurations that open"),
+        _AGE,
+    ),
+    ("networking.k8s.io", "NetworkPolicy"): _named(
+        rows.network_policy, Column("Pod-Selector", "@spec.podSelector"), _AGE
+    ),
+    ("node.k8s.io", "RuntimeClass"): _named(rows.runtime_class, Column("Handler", "@handler"), _AGE),
+    ("policy", "PodDisruptionBudget"): _named(
+        rows.disruption_budget,
+        Column("Min Available", "The minimum number of pods that must be available."),
+        Column("Max Unavailable", "The maximum number of pods that may be unavailable."),
+        Column(
+            "Allowed Disruptions", "Calculated number of pods that may be disrupted at this time.", "integer"
+        ),
+        _AGE,
+    ),
+    ("rbac.authorization.k8s.io", "ClusterRole"): _named(
+        rows.created_at, Column("Created At", "@metadata.creationTimestamp")
+    ),
+    ("rbac.authorization.k8s.io", "Role"): _named(
+        rows.created_at, Column("Created At", "@metadata.creationTimestamp")
+    ),
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"): _named(
+        rows.role_binding,
+        Column("Role", "@roleRef"),
+        _AGE,
+        Column("Users", "Users in the clusterRoleBinding", priority=1),
+        Column("Groups", "Groups in the clusterRoleBinding", priority=1),
+        Column("ServiceAccounts", "ServiceAccounts in the clusterRoleBinding", priority=1),
+    ),
+    ("rbac.authorization.k8s.io", "RoleBinding"): _named(
+        rows.role_binding,
+        Column("Role", "@roleRef"),
+        _AGE,
+        Column("Users", "Users in the roleBinding", priority=1),
+        Column("Groups", "Groups in the roleBinding", priority=1),
+        Column("ServiceAccounts", "ServiceAccounts in the roleBinding", priority=1),
+    ),
+    ("scheduling.k8s.io", "PriorityClass"): _named(
+        rows.priority_class,
+        Column("Value", "@value", "integer"),
+        Column("Global-Default", "@globalDefault", "boolean"),
+        _AGE,
+        Column("PreemptionPolicy", "@preemptionPolicy", priority=1),
+    ),
+    ("storage.k8s.io", "CSINode"): _named(
+        rows.csi_node,
+        Column("Drivers", "Drivers indicates the number of CSI drivers registered on the node", "integer"),
+        _AGE,
+    ),
+    ("storage.k8s.io", "StorageClass"): _named(
+        rows.storage_class,
+        Column("Provisioner", "@provisioner"),
+        Column("ReclaimPolicy", "@reclaimPolicy"),
+        Column("VolumeBindingMode", "@volumeBindingMode"),
+        Column("AllowVolumeExpansion", "@allowVolumeExpansion"),
+        _AGE,
+    ),
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): _named(
+        rows.webhooks,
+        Column("Webhooks", "Webhooks indicates the number of webhooks registered", "integer"),
+        _AGE,
+    ),
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): _named(
+        rows.webhooks,
+        Column("Webhooks", "Webhooks indicates the number of webhooks registered", "integer"),
+        _AGE,
+    ),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): _named(
+        rows.admission_policy,
+        Column("Validations", "Number of validations", "integer"),
+        Column("ParamKind", "@spec.paramKind"),
+        _AGE,
+    ),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): _named(
+        rows.admission_binding,
+        Column("PolicyName", "@spec.policyName"),
+        Column("ParamRef", "@spec.paramRef"),
+        _AGE,
+    ),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): _named(
+        rows.created_at, Column("Created At", "@metadata.creationTimestamp", "date")
+    ),
+    ("resource.k8s.io", "DeviceTaintRule"): _named(
+        rows.taint_rule,
+        Column("Key", "@spec.taint.key"),
+        Column("Value", "@spec.taint.value"),
+        Column("Effect", "@spec.taint.effect"),
+        Column("TimeAdded", "@spec.taint.timeAdded"),
+        _AGE,
+    ),
+    ("resource.k8s.io", "ResourceClaim"): _named(rows.resource_claim, _CLAIM_STATE, _AGE),
+    ("resource.k8s.io", "ResourcePoolStatusRequest"): _named(
+        rows.pool_status_request,
+        Column("Driver", "The driver to query pools for."),
+        Column("Total", "Total number of devices across all pools."),
+        Column("Available", "Number of available devices across all pools."),
+        Column("Allocated", "Number of allocated devices across all pools."),
+        Column("Unavailable", "Number of unavailable devices across all pools."),
+        Column("Errors", "Number of pools with validation errors."),
+        Column("Pools", "Total number of matching pools.", "integer"),
+        Column("Status", "Processing status."),
+        Column("Completed", "Time since the observation completed."),
+    ),
+    ("resource.k8s.io", "ResourceSlice"): _named(
+        rows.resource_slice,
+        Column("Node", "@spec.nodeName"),
+        Column("Driver", "@spec.driver"),
+        Column("Pool", "@spec.pool.name"),
+        _AGE,
+    ),
+}
