@@ -94,7 +94,7 @@ class _Collection:
 
 class _Write(Struct):
     change: Change
-    done: asyncio.Future[Entry | None]
+    done: asyncio.Future[Entry]
 
 
 Listener = Callable[[Sequence[Change]], None]
@@ -152,6 +152,18 @@ class Store:
         found = self._collections.get(collection)
         return found.page(prefix, after) if found else iter(())
 
+    def page_at(self, collection: str, prefix: str, after: str, revision: int) -> Iterator[Entry]:
+        """Like `page`, as it was at `revision`. Raises Expired if the history does not reach back."""
+        if revision >= self.revision:
+            return self.page(collection, prefix, after)
+        then: dict[str, Entry | None] = {}
+        for change in self.history(collection, revision):
+            if change.key.startswith(prefix) and change.key > after:
+                then.setdefault(change.key, change.previous)
+        now = {entry.key: entry for entry in self.page(collection, prefix, after)}
+        merged = {**now, **then}
+        return iter([entry for _, entry in sorted(merged.items()) if entry is not None])
+
     def count(self, collection: str) -> int:
         found = self._collections.get(collection)
         return len(found.keys) if found else 0
@@ -173,7 +185,7 @@ class Store:
 
     def write(
         self, collection: str, key: str, expected: int, value: Callable[[int], bytes] | None
-    ) -> asyncio.Future[Entry | None]:
+    ) -> asyncio.Future[Entry]:
         """Replace the entry at revision `expected` (0: there is none) by `value(revision)`, or delete it.
 
         Checked at once: raises Stale when the key has moved on. The future gives the new entry (for a

@@ -1,0 +1,122 @@
+"""Request bodies: JSON, YAML or protobuf text to a document.
+
+YAML is read as sigs.k8s.io/yaml reads it: YAML 1.1 with `y` and `n` as booleans, no dates, JSON's types.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Hashable
+from typing import Any
+
+import msgspec
+import yaml
+
+from drakit.apiserver import protobuf
+from drakit.errors import BadRequest, UnsupportedMediaType
+from drakit.transport import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH
+
+MAX_BODY = 3 << 20
+"""Bytes of a request body (upstream's limit for resource requests)."""
+MAX_DEPTH = 200
+_YAML_NODES = 200_000
+_ACCEPTED = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+
+JSON_TYPE = "application/json"
+YAML_TYPE = "application/yaml"
+PROTOBUF_TYPE = "application/vnd.kubernetes.protobuf"
+
+
+class _Loader(yaml.CSafeLoader):
+    """The safe loader with the scalars of sigs.k8s.io/yaml."""
+
+    nodes = 0
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        self.nodes += 1
+        if self.nodes > _YAML_NODES:
+            raise BadRequest("error converting YAML to JSON: too many values")
+        return super().construct_object(node, deep=deep)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        mapping = super().construct_mapping(node, deep=deep)
+        return {_key(key): value for key, value in mapping.items()}
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    if isinstance(key, str | int | float):
+        return str(key)
+    raise BadRequest(f"error converting YAML to JSON: unsupported map key {key!r}")
+
+
+_BOOL = re.compile(
+    r"^(?:y|Y|yes|Yes|YES|on|On|ON|true|True|TRUE|n|N|no|No|NO|off|Off|OFF|false|False|FALSE)$"
+)
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in rows if not tag.endswith((":timestamp", ":bool"))]
+    for first, rows in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOL, list("yYnNtTfFoO"))
+_Loader.add_constructor(
+    "tag:yaml.org,2002:bool", lambda loader, node: node.value.lower() in ("y", "yes", "on", "true")
+)
+
+
+def from_json(body: bytes) -> Any:
+    """The value of JSON text. Raises BadRequest for anything else."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(
+            "the object provided is unrecognized (must be of a known type): "
+            f"couldn't get version/kind; json parse error: {error}"
+        ) from None
+
+
+def from_yaml(body: bytes) -> Any:
+    """The value of the first YAML document. Raises BadRequest for what is no YAML."""
+    if body[:1] == b"{":
+        with contextlib.suppress(msgspec.DecodeError, RecursionError):
+            return msgspec.json.decode(body)
+    try:
+        loader = _Loader(body)
+        try:
+            value = loader.get_data() if loader.check_node() else None
+        finally:
+            loader.dispose()
+        return msgspec.json.decode(msgspec.json.encode(value))
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError, UnicodeError, OverflowError) as error:
+        text = " ".join(str(error).split())
+        raise BadRequest(f"error converting YAML to JSON: {text}") from None
+
+
+def media_type(header: str) -> str:
+    return header.partition(";")[0].strip().lower()
+
+
+_PATCHES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH)
+
+
+def read_body(body: bytes, content_type: str, *, is_patch: bool = False) -> tuple[Any, bytes | None]:
+    """The document in `body` and, for JSON, the text it came from; (None, None) for no body.
+
+    Raises UnsupportedMediaType for a type that is not an API server's, BadRequest for broken text.
+    """
+    kind = media_type(content_type) or JSON_TYPE
+    if is_patch and kind not in _PATCHES:
+        raise UnsupportedMediaType("415: Unsupported Media Type", details={})
+    if not body:
+        return None, None
+    if kind == PROTOBUF_TYPE:
+        return protobuf.decode(body), None
+    if kind in (YAML_TYPE, "application/x-yaml", "text/yaml", APPLY_PATCH):
+        return from_yaml(body), None
+    if is_patch or kind == JSON_TYPE:
+        return from_json(body), body
+    raise UnsupportedMediaType(
+        "the body of the request was in an unknown format - accepted media types include: " + _ACCEPTED,
+        details={},
+    )

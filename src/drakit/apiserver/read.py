@@ -1,0 +1,187 @@
+"""get, list and watch: what a request may ask for, and how its resourceVersion is understood.
+
+A list without a resourceVersion, with 0 or with one that is not newer than the store gives what is there
+now. `Exact` and the later pages of a limited list give what was there at that revision, as long as the
+history reaches back; a continue token says revision and last key.
+Source: apiserver/pkg/storage/etcd3/store.go, pkg/registry/rest validation of ListOptions.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import Struct
+
+from drakit.apiserver.registry import Call, Registry
+from drakit.apiserver.selection import Selection, select
+from drakit.apiserver.view import Many, One, stored_document
+from drakit.apiserver.watch import Watch
+from drakit.errors import APIError, BadRequest, Expired, FieldError, Invalid, Timeout
+from drakit.store import Entry
+
+_TOO_OLD = (
+    "The provided continue parameter is too old to display a consistent list result. You must start a new "
+    "list without the continue parameter."
+)
+
+
+class _Continue(Struct, rename={"revision": "rv", "after": "start"}):
+    revision: int
+    after: str
+
+
+def get(registry: Registry, call: Call) -> One:
+    """The object a GET names."""
+    target = call.target
+    version(call.query.get("resourceVersion", ""))
+    entry = registry.store.get(target.kind.collection, target.key)
+    if entry is None:
+        raise target.missing()
+    return One(target=target, entry=entry)
+
+
+def version(text: str) -> int:
+    """A resourceVersion as a number, 0 for none. Raises BadRequest for anything else."""
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise BadRequest(f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
+    return int(text)
+
+
+def _whole_number(query: Mapping[str, str], name: str) -> int:
+    text = query.get(name, "")
+    if not text:
+        return 0
+    if not (text.lstrip("+-").isdigit() and text.isascii() and len(text) < 19):
+        raise BadRequest(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+    return int(text)
+
+
+def is_true(query: Mapping[str, str], name: str) -> bool:
+    """A boolean parameter as Kubernetes reads them: there, and not false or 0."""
+    return query.get(name, "false").lower() not in ("false", "0")
+
+
+def _options_invalid(reason: str, field: str, message: str) -> Invalid:
+    return Invalid.of("meta.k8s.io", "ListOptions", "", [FieldError(reason, field, message)])
+
+
+def _check_match(query: Mapping[str, str], is_watch: bool) -> None:
+    match, given = query.get("resourceVersionMatch", ""), query.get("resourceVersion", "")
+    field = "resourceVersionMatch"
+    if "sendInitialEvents" in query:
+        if not is_watch:
+            field = "sendInitialEvents"
+            text = "Forbidden: sendInitialEvents is forbidden for list"
+            raise _options_invalid("FieldValueForbidden", field, text)
+        if match != "NotOlderThan":
+            text = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+            raise _options_invalid("FieldValueForbidden", field, text)
+        return
+    if not match:
+        return
+    if is_watch:
+        text = "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+        raise _options_invalid("FieldValueForbidden", field, text)
+    if not given:
+        text = "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"
+        raise _options_invalid("FieldValueForbidden", field, text)
+    if query.get("continue"):
+        text = "Forbidden: resourceVersionMatch is forbidden when continue is provided"
+        raise _options_invalid("FieldValueForbidden", field, text)
+    if match not in ("Exact", "NotOlderThan"):
+        text = f'Unsupported value: "{match}": supported values: "Exact", "NotOlderThan", ""'
+        raise _options_invalid("FieldValueNotSupported", field, text)
+    if match == "Exact" and given == "0":
+        text = 'Forbidden: resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
+        raise _options_invalid("FieldValueForbidden", field, text)
+
+
+def list_objects(registry: Registry, call: Call) -> Many:
+    """The list a GET asks for."""
+    query, store = call.query, registry.store
+    _check_match(query, is_watch=False)
+    selection = select(call.target, query)
+    limit = _whole_number(query, "limit")
+    if limit < 0:
+        raise BadRequest("limit must not be negative")
+    revision, after = store.revision, ""
+    wanted = version(query.get("resourceVersion", ""))
+    if token := query.get("continue"):
+        if wanted:
+            raise BadRequest("specifying resource version is not allowed when using continue")
+        found = _read_token(token, selection)
+        revision, after = found.revision or revision, found.after
+    elif query.get("resourceVersionMatch") == "Exact":
+        revision = wanted
+    if wanted > store.revision or revision > store.revision:
+        raise _too_new(max(wanted, revision), store.revision)
+    try:
+        entries = store.page_at(call.target.kind.collection, selection.prefix, after, revision)
+    except Expired:
+        raise Expired(_TOO_OLD if token else f"too old resource version: {revision}") from None
+    page: list[Entry] = []
+    for entry in entries:
+        if not selection.is_everything and not selection.matches(stored_document(entry)):
+            continue
+        if limit and len(page) == limit:
+            left = 1 + sum(1 for _ in entries) if selection.is_everything else None
+            return Many(
+                target=call.target,
+                entries=page,
+                revision=revision,
+                continue_token=_token(revision, page[-1].key),
+                remaining=left,
+            )
+        page.append(entry)
+    return Many(target=call.target, entries=page, revision=revision)
+
+
+def _token(revision: int, after: str) -> str:
+    data = msgspec.json.encode(_Continue(revision, after))
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _read_token(token: str, selection: Selection) -> _Continue:
+    try:
+        data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        found = msgspec.json.decode(data, type=_Continue)
+    except (ValueError, msgspec.DecodeError):
+        raise BadRequest("continue key is not valid: it was not made by this server") from None
+    if not found.after.startswith(selection.prefix) or found.revision < 0:
+        raise BadRequest("continue key is not valid: it belongs to another request")
+    return found
+
+
+def _too_new(wanted: int, current: int) -> APIError:
+    cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+    return Timeout(
+        f"Too large resource version: {wanted}, current: {current}",
+        details={"causes": [cause], "retryAfterSeconds": 1},
+    )
+
+
+def watch(registry: Registry, call: Call) -> Watch:
+    """The watch a GET asks for. Raises Expired when its version is forgotten."""
+    query = call.query
+    _check_match(query, is_watch=True)
+    selection = select(call.target, query)
+    since = version(query.get("resourceVersion", ""))
+    wants_initial = is_true(query, "sendInitialEvents")
+    is_from_now = not since and "sendInitialEvents" in query and not wants_initial
+    start = since if since and not wants_initial else registry.store.revision if is_from_now else None
+    return registry.hub(call.target.kind).watch(
+        call.target,
+        selection,
+        start,
+        with_end_mark=wants_initial and is_true(query, "allowWatchBookmarks"),
+    )
+
+
+def watch_seconds(query: Mapping[str, str], default: float) -> float:
+    """How long a watch may last."""
+    seconds = _whole_number(query, "timeoutSeconds")
+    return float(seconds) if seconds > 0 else default

@@ -1,0 +1,345 @@
+"""create, update, patch and apply: from a request to the object's next state.
+
+One path for all: take the object as the request means it, let the kind's strategy prepare and check it,
+note who manages which fields, store it if nobody was faster. Between reading the old state and offering
+the new one to the store there is no await, so nobody can be faster; a client's own resourceVersion is
+what makes conflicts.
+Source: apiserver/pkg/registry/rest/{create,update}.go, pkg/endpoints/handlers/{create,update,patch}.go.
+"""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+
+try:
+    from drakit.apiserver import apply
+except ImportError:
+    apply = None  # type: ignore[assignment]
+from drakit.apiserver.patch import apply_patch
+from drakit.apiserver.registry import Call, Registry
+from drakit.apiserver.route import Target
+from drakit.apiserver.view import One, stored_document
+from drakit.errors import (
+    AlreadyExists,
+    APIError,
+    BadRequest,
+    FieldError,
+    Forbidden,
+    Invalid,
+)
+from drakit.store import Entry
+from drakit.transport import APPLY_PATCH, Document
+
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+_SUFFIX = 5
+_MAX_GENERATED_BASE = 63 - _SUFFIX
+_ATTEMPTS = 8
+_UPSERTS = frozenset(
+    {"Lease", "Endpoints", "Event", "LimitRange", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
+)
+"""Kinds that a PUT or apply to a missing name may create (AllowCreateOnUpdate)."""
+
+
+def random_suffix() -> str:
+    """Five characters as upstream appends them to generated names: no vowels, no words by accident."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(_SUFFIX))
+
+
+# --- create ---------------------------------------------------------------------------------------
+
+
+async def create(registry: Registry, call: Call) -> One:
+    """POST: store a new object."""
+    check_dry_run(call.query)
+    document = registry.decode(call, _body(call), call.raw)
+    return await create_document(registry, call, document)
+
+
+def _body(call: Call) -> Any:
+    if call.document is None:
+        raise BadRequest("the request has no body: an object was expected")
+    return call.document
+
+
+async def create_document(registry: Registry, call: Call, document: Document) -> One:
+    """Store `document` (decoded, the caller's own) under the name it has or asks for."""
+    metadata = document["metadata"]
+    if metadata.get("resourceVersion"):
+        raise APIError("resourceVersion should not be set on objects to be created", code=500)
+    _place(call.target, metadata)
+    _check_namespace(registry, call)
+    is_generated = not metadata.get("name") and bool(metadata.get("generateName"))
+    for attempt in range(_ATTEMPTS):
+        own: Document = msgspec.to_builtins(document) if is_generated else document
+        if is_generated:
+            own["metadata"]["name"] = metadata["generateName"][:_MAX_GENERATED_BASE] + random_suffix()
+        try:
+            return await _create_named(registry, call, own)
+        except AlreadyExists:
+            if not is_generated or attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+async def _create_named(registry: Registry, call: Call, document: Document) -> One:
+    metadata = document["metadata"]
+    target = msgspec.structs.replace(call.target, name=str(metadata.get("name") or ""), subresource="")
+    if target.name and registry.store.head(target.kind.collection, target.key) is not None:
+        raise registry.exists(target)
+    for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "uid", "creationTimestamp"):
+        metadata.pop(field, None)
+    context, strategy = registry.context(call), registry.strategy(target.kind)
+    strategy.prepare_create(document, context)
+    metadata["uid"] = str(uuid.uuid4())
+    metadata["creationTimestamp"] = context.now
+    errors = strategy.validate_create(document, context)
+    if errors:
+        raise Invalid.of(target.kind.group, target.kind.kind, target.name, errors)
+    call.warnings += strategy.warnings(document, None, context)
+    if call.content_type != APPLY_PATCH:
+        _track(registry, call, None, document)
+    entry = await registry.write(target, None, document, is_dry_run=call.is_dry_run)
+    return One(target=target, entry=entry, status=201)
+
+
+def _place(target: Target, metadata: Document) -> None:
+    """Give the object the namespace of the request, which must be its own if it names one."""
+    if not target.kind.is_namespaced:
+        metadata.pop("namespace", None)
+        return
+    if metadata.get("namespace", target.namespace) != target.namespace:
+        raise BadRequest(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
+    if not target.namespace:
+        raise BadRequest("an empty namespace may not be set during creation")
+    metadata["namespace"] = target.namespace
+
+
+def _check_namespace(registry: Registry, call: Call) -> None:
+    """The namespace must be there and not be on its way out (NamespaceLifecycle)."""
+    target = call.target
+    if not target.kind.is_namespaced:
+        return
+    namespaces = registry.kinds.resource("", "namespaces")
+    assert namespaces is not None
+    namespace = registry.find("Namespace", "", target.namespace)
+    if namespace is None:
+        raise Target(namespaces, "v1", "", target.namespace).missing()
+    if namespace["metadata"].get("deletionTimestamp"):
+        name = call.target.name or (call.document.get("metadata") or {}).get("name", "")
+        text = f"because namespace {target.namespace} is being terminated"
+        cause = {
+            "reason": "NamespaceTerminating",
+            "message": f"namespace {target.namespace} is being terminated",
+            "field": "metadata.namespace",
+        }
+        details = {"name": name, "group": target.kind.group, "kind": target.kind.plural, "causes": [cause]}
+        raise Forbidden(
+            f'{target.kind.resource} "{name}" is forbidden: unable to create new content in namespace '
+            f"{target.namespace} {text}",
+            details={key: value for key, value in details.items() if value},
+        )
+
+
+def _track(registry: Registry, call: Call, old: Document | None, new: Document) -> None:
+    """Note in `new` which fields the request set. Both are as stored; the notes are in the terms of the
+    request's version."""
+    if apply is None:
+        return
+    target = call.target
+    before = registry.represent(old, target) if old else None
+    after = registry.represent(new, target)
+    apply.track_managed_fields(
+        before,
+        after,
+        manager=call.manager,
+        type_=registry.type_of(target),
+        api_version=target.api_version,
+        subresource=target.subresource,
+        now=registry.now(),
+    )
+    if (fields := after["metadata"].get("managedFields")) is not None:
+        new["metadata"]["managedFields"] = fields
+
+
+def check_dry_run(query: Mapping[str, str]) -> None:
+    value = query.get("dryRun", "")
+    if value not in ("", "All"):
+        error = FieldError(
+            "FieldValueNotSupported", "dryRun", f'Unsupported value: "{value}": supported values: "All"'
+        )
+        raise Invalid.of("meta.k8s.io", "CreateOptions", "", [error])
+
+
+# --- update ---------------------------------------------------------------------------------------
+
+Change = Callable[[Document], Document]
+"""From the object as stored to its next state (with apiVersion and kind); the old one stays as it is."""
+
+
+async def update(registry: Registry, call: Call) -> One:
+    """PUT: replace the object, or its status."""
+    check_dry_run(call.query)
+    body = _body(call)
+    target = call.target
+    if registry.store.head(target.kind.collection, target.key) is None:
+        if target.kind.kind not in _UPSERTS or target.subresource:
+            raise target.missing()
+        new = registry.decode(call, body, call.raw)
+        _check_name(target, new)
+        return await create_document(registry, call, new)
+    new = registry.decode(call, body, call.raw)
+    _check_name(target, new)
+    return await change(registry, call, lambda old: new)
+
+
+def _check_name(target: Target, document: Document) -> None:
+    metadata = document["metadata"]
+    name = metadata.get("name")
+    if name is not None and name != target.name:
+        raise BadRequest(
+            f"the name of the object ({name}) does not match the name on the URL ({target.name})"
+        )
+    metadata["name"] = target.name
+    if target.kind.is_namespaced:
+        namespace = metadata.get("namespace") or target.namespace
+        if namespace != target.namespace:
+            raise BadRequest(
+                f"the namespace of the object ({namespace}) does not match the namespace on the URL "
+                f"({target.namespace})"
+            )
+        metadata["namespace"] = target.namespace
+
+
+async def change(registry: Registry, call: Call, next_state: Change) -> One:
+    """Bring the object of the call from its newest state to `next_state` of it."""
+    target = call.target
+    entry = registry.head(target)
+    old = stored_document(entry)
+    new = next_state(old)
+    _check_name(target, new)
+    _check_identity(registry, target, entry, old, new)
+    _keep_system_fields(entry, old, new)
+    context, strategy = registry.context(call), registry.strategy(target.kind)
+    strategy.prepare_update(new, old, target.subresource, context)
+    errors = strategy.validate_update(new, old, target.subresource, context)
+    if errors:
+        raise Invalid.of(target.kind.group, target.kind.kind, target.name, errors)
+    call.warnings += strategy.warnings(new, old, context)
+    if call.content_type != APPLY_PATCH:
+        _track(registry, call, old, new)
+    if is_finished(new) and not call.is_dry_run:
+        deleted = await registry.commit(target, entry, None)
+        return One(target=target, entry=with_version(new, target.key, deleted.revision))
+    written = await registry.write(target, entry, new, is_dry_run=call.is_dry_run)
+    return One(target=target, entry=written)
+
+
+def with_version(document: Document, key: str, revision: int) -> Entry:
+    """`document` as an entry that is not in the store any more."""
+    stored = {name: value for name, value in document.items() if name not in ("kind", "apiVersion")}
+    stored["metadata"] = {**stored["metadata"], "resourceVersion": str(revision)}
+    return Entry(key, revision, msgspec.json.encode(stored))
+
+
+def is_finished(document: Document) -> bool:
+    """Whether a deleted object has nothing left to wait for (ShouldDeleteDuringUpdate)."""
+    metadata = document["metadata"]
+    if not metadata.get("deletionTimestamp") or metadata.get("finalizers"):
+        return False
+    if metadata.get("deletionGracePeriodSeconds"):
+        return False
+    return document.get("kind") != "Namespace" or not (document.get("spec") or {}).get("finalizers")
+
+
+def _check_identity(registry: Registry, target: Target, entry: Entry, old: Document, new: Document) -> None:
+    metadata = new["metadata"]
+    version = metadata.get("resourceVersion")
+    if version and version != "0" and version != str(entry.revision):
+        if not str(version).isdigit():
+            text = f'Invalid value: "{version}": must be the resourceVersion of an object'
+            error = FieldError("FieldValueInvalid", "metadata.resourceVersion", text)
+            raise Invalid.of(target.kind.group, target.kind.kind, target.name, [error])
+        raise registry.changed(target)
+    uid, current = metadata.get("uid"), old["metadata"].get("uid", "")
+    if uid and uid != current:
+        raise registry.changed(
+            target, f"Precondition failed: UID in precondition: {uid}, UID in object meta: {current}"
+        )
+
+
+def _keep_system_fields(entry: Entry, old: Document, new: Document) -> None:
+    """What no client may change."""
+    metadata, before = new["metadata"], old["metadata"]
+    metadata["resourceVersion"] = str(entry.revision)
+    metadata.pop("selfLink", None)
+    for field in ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"):
+        if field in before:
+            metadata[field] = before[field]
+        else:
+            metadata.pop(field, None)
+
+
+# --- patch ----------------------------------------------------------------------------------------
+
+
+async def patch(registry: Registry, call: Call) -> One:
+    """PATCH in any of the four formats."""
+    check_dry_run(call.query)
+    if call.content_type == APPLY_PATCH:
+        return await _apply(registry, call)
+    target = call.target
+    registry.head(target)
+    body = _body(call)
+
+    def patched(old: Document) -> Document:
+        current = registry.represent(old, target)
+        return registry.decode(call, apply_patch(current, body, call.content_type, registry.type_of(target)))
+
+    return await change(registry, call, patched)
+
+
+async def _apply(registry: Registry, call: Call) -> One:
+    """Server-side apply, which creates what is not there."""
+    target, query = call.target, call.query
+    manager = query.get("fieldManager", "")
+    if not manager:
+        error = FieldError(
+            "FieldValueRequired", "fieldManager", "Required value: is required for apply patch"
+        )
+        raise Invalid.of("meta.k8s.io", "PatchOptions", "", [error])
+    applied = call.document
+    if not isinstance(applied, dict):
+        raise BadRequest("error decoding YAML: an object was expected")
+    head = registry.store.head(target.kind.collection, target.key)
+    if head is None and target.subresource:
+        raise target.missing()
+    registry.decode(call, applied)
+
+    def merged(old: Document | None) -> Document:
+        live = registry.represent(old, target) if old else None
+        result = apply.server_side_apply(
+            live,
+            applied,
+            manager=manager,
+            force=query.get("force", "false").lower() in ("true", "1"),
+            type_=registry.type_of(target),
+            api_version=target.api_version,
+            subresource=target.subresource,
+            now=registry.now(),
+        )
+        quiet = msgspec.structs.replace(call, warnings=[])
+        return registry.decode(quiet, result)
+
+    if head is not None:
+        return await change(registry, call, merged)
+    new = merged(None)
+    _check_name(target, new)
+    return await create_document(registry, call, new)
