@@ -1,0 +1,159 @@
+"""Allocating claims on nodes: checks, search, result.
+
+The order of everything that can go wrong is Kubernetes': what is wrong with the claims, then what their
+requests for all devices find on the node, then the search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from drakit.allocator.judge import failure_text
+from drakit.allocator.pool import Problem as PoolProblem
+from drakit.allocator.request import Asked, Demand
+from drakit.allocator.result import build
+from drakit.allocator.search import GaveUp, Mine, MustFail, Outcome, solve
+from drakit.allocator.state import State
+from drakit.allocator.trace import Trace
+from drakit.allocator.view import NodeView
+from drakit.errors import AllocationError, FailedOnNode
+from drakit.model.meta import Node
+from drakit.model.resource import MAX_RESULTS, AllocationResult, ResourceClaim
+
+STEP_LIMIT = 50_000
+"""Choices the search may try on one node before it gives up."""
+
+_OUTCOMES = 16384
+
+
+class Allocator:
+    """Allocates `claims` together, on one node after the other.
+
+    The claims share their devices: no two are given the same one. `share_id` makes the id of one share of
+    a device that several claims may use; it must never repeat. What is in `state` is read at each call.
+    """
+
+    def __init__(
+        self,
+        claims: Sequence[ResourceClaim],
+        state: State,
+        *,
+        share_id: Callable[[], str],
+        trace: Trace | None = None,
+        step_limit: int = STEP_LIMIT,
+    ) -> None:
+        self._claims = claims
+        self._state = state
+        self._share_id = share_id
+        self._trace = trace
+        self._limit = step_limit
+        self._plan = state.plan(claims)
+        self.steps = 0
+        """Choices tried in all calls so far; answers known from nodes that look alike cost none."""
+
+    def allocate(self, node: Node) -> list[AllocationResult] | None:
+        """One result a claim, in order; None when they do not fit on the node.
+
+        Raises AllocationError when no node can help and FailedOnNode when only this one cannot be used.
+        """
+        view = self._state.view(node)
+        if not self._plan.is_plain:
+            self._check(view)
+        outcome = self._outcome(view)
+        if outcome.picks is not None:
+            return build(self._plan, self._claims, view, outcome.picks, self._share_id)
+        self._raise(outcome, view)
+        if view.invalid:
+            reasons = "; ".join(f"{pool.pool}: {pool.reason}" for pool in view.invalid)
+            raise FailedOnNode(f"invalid resource pools were encountered: {reasons}")
+        return None
+
+    def feasible(self, nodes: Iterable[Node]) -> Iterator[tuple[Node, list[AllocationResult]]]:
+        """The nodes on which the claims fit, in the order given, each with its results, as they are found.
+
+        Raises what `allocate` raises, but passes over nodes that cannot be used.
+        """
+        for node in nodes:
+            try:
+                results = self.allocate(node)
+            except FailedOnNode:
+                continue
+            if results is not None:
+                yield node, results
+
+    def _outcome(self, view: NodeView) -> Outcome:
+        in_use = self._state.in_use(view)
+        plan = self._plan
+        key = (plan.signature(view), in_use)
+        outcome = plan.outcomes.get(key)
+        if outcome is None or isinstance(outcome.failed, GaveUp):
+            outcome = solve(plan.problem(view, in_use), self._limit)
+            if len(plan.outcomes) >= _OUTCOMES:
+                plan.outcomes.clear()
+            plan.outcomes[key] = outcome
+            self.steps += outcome.steps
+        return outcome
+
+    # --- what can go wrong ---------------------------------------------------------------------
+
+    def _raise(self, outcome: Outcome, view: NodeView) -> None:
+        failed = outcome.failed
+        if isinstance(failed, GaveUp):
+            claims = ", ".join(claim.metadata.key for claim in self._claims)
+            raise AllocationError(
+                f"claim {claims}: node {view.node_name}: gave up after {self._limit} steps: "
+                "ask for fewer devices at a time or loosen the constraints"
+            )
+        if isinstance(failed, Mine):
+            raise AllocationError(self._failure(self._plan.demands[failed.demand], view, failed.position))
+        if isinstance(failed, MustFail):
+            demand = self._plan.demands[failed.demand]
+            key = self._claims[demand.claim].metadata.key
+            raise AllocationError(
+                f"claim {key}, request {demand.name}: cannot add device {view.devices[failed.position]} "
+                "because a claim constraint would not be satisfied"
+            )
+
+    def _failure(self, demand: Demand, view: NodeView, position: int) -> str:
+        published = view.devices[position]
+        failure = self._plan.verdict(demand, published, view.here[position]).failure
+        assert failure is not None
+        return failure_text(failure, self._claims[demand.claim].metadata.key, demand, str(published))
+
+    def _check(self, view: NodeView) -> None:
+        """Raise what is wrong with the claims, in the order in which Kubernetes finds it."""
+        for index, claim in enumerate(self._claims):
+            total = 0
+            for asked in self._plan.claims[index]:
+                total += self._check_request(asked, claim.metadata.key, view)
+            if total > MAX_RESULTS:
+                raise AllocationError(
+                    f"claim {claim.metadata.key}: number of requested devices {total} "
+                    f"exceeds the claim limit of {MAX_RESULTS}"
+                )
+            if index in self._plan.constraint_errors:
+                raise AllocationError(self._plan.constraint_errors[index])
+
+    def _check_request(self, asked: Asked, key: str, view: NodeView) -> int:
+        """The least number of devices the request needs on the node."""
+        if asked.error:
+            raise AllocationError(asked.error)
+        least: list[int] = []
+        for demand in asked.alternatives:
+            if demand.error:
+                raise AllocationError(demand.error)
+            least.append(self._count_all(demand, key, view) if demand.is_all else demand.count)
+        return min(least)
+
+    def _count_all(self, demand: Demand, key: str, view: NodeView) -> int:
+        where = f"claim {key}, request {demand.name}: asks for all devices, but resource pool"
+        for pool, start in zip(view.pools, view.starts, strict=True):
+            if pool.problem is PoolProblem.INCOMPLETE:
+                raise AllocationError(f"{where} {pool.pool} is currently being updated")
+            if pool.problem is PoolProblem.INVALID:
+                raise AllocationError(f"{where} {pool.pool} is currently invalid")
+            for position in range(start, start + len(pool.devices)):
+                verdict = self._plan.verdict(demand, view.devices[position], view.here[position])
+                if verdict.failure is not None:
+                    raise AllocationError(self._failure(demand, view, position))
+        return self._plan.problem(view, self._state.in_use(view)).demands[demand.index].count

@@ -1,0 +1,130 @@
+"""A device as a slice publishes it, with what the search asks of it most often worked out once."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from drakit.model.quantity import Quantity
+from drakit.model.resource import Device, DeviceAttribute, DeviceTaint
+
+if TYPE_CHECKING:
+    from drakit.allocator.pool import Slice
+
+DeviceID = tuple[str, str, str]
+"""Driver, pool and device name."""
+
+Needs = Mapping[str, Mapping[str, int]]
+"""Counters a device consumes: counter set -> counter -> amount in units of 10^-9."""
+
+
+class Published:
+    """One device of one slice. Never changes, except that `taints` is replaced when taint rules change.
+
+    `fingerprint` is equal for devices that differ at most in name and attributes: taints, counters,
+    capacity, binding conditions and sharing are the same.
+    """
+
+    __slots__ = (
+        "_needs",
+        "device",
+        "driver",
+        "fingerprint",
+        "is_shareable",
+        "name",
+        "pool",
+        "slice",
+        "taints",
+    )
+
+    def __init__(
+        self, slice: Slice, device: Device, taints: tuple[DeviceTaint, ...], is_shareable: bool
+    ) -> None:
+        self.slice = slice
+        self.device = device
+        self.driver = slice.spec.driver
+        self.pool = slice.spec.pool.name
+        self.name = device.name
+        self.is_shareable = is_shareable
+        self._needs: Needs | None = None
+        self.set_taints(taints)
+
+    def __str__(self) -> str:
+        return f"{self.driver}/{self.pool}/{self.name}"
+
+    @property
+    def id(self) -> DeviceID:
+        return (self.driver, self.pool, self.name)
+
+    def set_taints(self, taints: tuple[DeviceTaint, ...]) -> None:
+        self.taints = taints
+        device = self.device
+        is_plain = not (taints or device.consumes_counters or device.binding_conditions or self.is_shareable)
+        self.fingerprint: Hashable = (
+            _capacity_print(device)
+            if is_plain
+            else msgspec.msgpack.encode(
+                (
+                    taints,
+                    device.consumes_counters,
+                    device.capacity,
+                    device.binding_conditions,
+                    self.is_shareable,
+                )
+            )
+        )
+
+    @property
+    def needs(self) -> Needs:
+        """What it consumes of its pool's counters. Raises ValueError for a quantity that cannot be read."""
+        if self._needs is None:
+            self._needs = {
+                row.counter_set: {name: Quantity.of(c.value).nano for name, c in row.counters.items()}
+                for row in self.device.consumes_counters
+            }
+        return self._needs
+
+    def attribute(self, name: str) -> DeviceAttribute | None:
+        """The attribute with the fully qualified `name`; its domain may be the driver's and left out."""
+        found = self.device.attributes.get(name)
+        if found is None:
+            domain, slash, short = name.partition("/")
+            if slash and domain == self.driver:
+                found = self.device.attributes.get(short)
+        return found
+
+
+def _capacity_print(device: Device) -> Hashable:
+    if not device.capacity:
+        return None
+    return tuple(
+        (name, c.value, c.request_policy and msgspec.msgpack.encode(c.request_policy))
+        for name, c in device.capacity.items()
+    )
+
+
+def attribute_values(attribute: DeviceAttribute, are_lists_known: bool) -> tuple[Hashable, ...]:
+    """The values of an attribute as a set with their type: one for a scalar, none for what is not known.
+
+    Equal versions are equal text: semantic versions have one form only.
+    """
+    if attribute.string is not None:
+        return (("string", attribute.string),)
+    if attribute.int_ is not None:
+        return (("int", attribute.int_),)
+    if attribute.bool_ is not None:
+        return (("bool", attribute.bool_),)
+    if attribute.version is not None:
+        return (("version", attribute.version),)
+    if are_lists_known:
+        for kind, values in (
+            ("string", attribute.strings),
+            ("int", attribute.ints),
+            ("bool", attribute.bools),
+            ("version", attribute.versions),
+        ):
+            if values is not None:
+                return tuple(dict.fromkeys((kind, value) for value in values))
+    return ()

@@ -1,0 +1,316 @@
+"""Claims and classes made ready for any node: everything that does not depend on where.
+
+Two nodes look alike to a plan when their devices agree, one by one, on what the plan reads of them: the
+attributes its expressions and constraints name, and everything but attributes. Such nodes have the same
+signature and share one problem for each state of use, and its answer. Plans are kept in the state and shared
+by all claims of equal spec, so the next replica of a workload finds most nodes already judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+
+import msgspec
+from msgspec import Struct
+
+from drakit import cel
+from drakit.allocator.device import Published, attribute_values
+from drakit.allocator.judge import Verdict, judge
+from drakit.allocator.problem import Demanded, Need, Problem
+from drakit.allocator.request import Asked, Demand, applies, read_request
+from drakit.allocator.search import Outcome
+from drakit.allocator.view import InUse, NodeView
+from drakit.errors import CELError
+from drakit.model.quantity import Quantity
+from drakit.model.resource import MAX_RESULTS, DeviceClass, DeviceConstraint, ResourceClaim
+from drakit.profile import Gate, Profile
+
+_SIGNATURES = 64
+"""Plans a view remembers its signature for."""
+
+
+Rooms = tuple[tuple[bool, tuple[int, ...]], ...]
+"""Of each shareable device whether it is shared already, and what is left of its capacities."""
+
+
+class PlanConstraint(Struct, frozen=True):
+    claim: int
+    index: int
+    """In its claim."""
+    is_match: bool
+    attribute: str
+
+
+class Plan:
+    """Demands, constraints and verdicts of some claims."""
+
+    def __init__(
+        self,
+        number: int,
+        claims: Sequence[ResourceClaim],
+        classes: Mapping[str, DeviceClass],
+        profile: Profile,
+    ) -> None:
+        self.number = number
+        """Tells this plan from every other of the same state."""
+        self.profile = profile
+        self.claims: list[list[Asked]] = []
+        self.demands: list[Demand] = []
+        self.constraints: list[PlanConstraint] = []
+        self.constraint_errors: dict[int, str] = {}
+        """Claim -> what is wrong with its constraints."""
+        for index, claim in enumerate(claims):
+            self._add_claim(index, claim, classes)
+        self.is_plain = not (
+            any(d.is_all for d in self.demands)
+            or any(d.error for d in self.demands)
+            or any(asked.error for row in self.claims for asked in row)
+            or self.constraint_errors
+            or any(
+                sum(min(d.count for d in a.alternatives) for a in row) > MAX_RESULTS for row in self.claims
+            )
+        )
+        """Whether nothing has to be checked on each node before the search."""
+        self._read = _reader(self._reads())
+        self._attributes = list(dict.fromkeys(c.attribute for c in self.constraints))
+        self._lists = profile.is_on(Gate.LIST_ATTRIBUTES)
+        self._kinds: dict[Hashable, int] = {}
+        self._verdicts: list[tuple[Verdict, ...]] = []
+        self._values: list[tuple[tuple[Hashable, ...], ...]] = []
+        self._signatures: dict[Hashable, int] = {}
+        self.outcomes: dict[tuple[int, InUse], Outcome] = {}
+        """By signature and use: what came of the search."""
+
+    def _add_claim(self, index: int, claim: ResourceClaim, classes: Mapping[str, DeviceClass]) -> None:
+        row: list[Asked] = []
+        for request in claim.spec.devices.requests or ():
+            asked = read_request(claim, index, request, len(self.demands), classes, self.profile)
+            self.demands += asked.alternatives
+            row.append(asked)
+        self.claims.append(row)
+        for number, constraint in enumerate(claim.spec.devices.constraints):
+            attribute = constraint.match_attribute or constraint.distinct_attribute
+            if attribute is None or (
+                constraint.match_attribute is None and not self.profile.is_on(Gate.CONSUMABLE_CAPACITY)
+            ):
+                self.constraint_errors.setdefault(
+                    index,
+                    f"claim {claim.metadata.key}, constraint #{number}: "
+                    "empty constraint (unsupported constraint type?)",
+                )
+                continue
+            self._add_constraint(index, number, constraint, attribute, row)
+
+    def _add_constraint(
+        self, claim: int, number: int, constraint: DeviceConstraint, attribute: str, row: list[Asked]
+    ) -> None:
+        for asked in row:
+            for demand in asked.alternatives:
+                if applies(constraint, demand):
+                    demand.constraints.append(len(self.constraints))
+        is_match = constraint.match_attribute is not None
+        self.constraints.append(PlanConstraint(claim, number, is_match, attribute))
+
+    def _reads(self) -> frozenset[str] | None:
+        """What all expressions together read; None when that cannot be told."""
+        paths: set[str] = set()
+        for demand in self.demands:
+            for expression in demand.expressions:
+                try:
+                    reads = cel.compile(expression.text, self.profile.version, profile=self.profile).reads
+                except CELError:
+                    continue
+                if reads is None:
+                    return None
+                paths |= reads
+        return frozenset(paths)
+
+    # --- devices and nodes ---------------------------------------------------------------------
+
+    def kind(self, published: Published, is_here: bool) -> int:
+        """A number that is equal for devices the plan cannot tell apart."""
+        values = tuple([self._constrained(published, name) for name in self._attributes])
+        key = (published.driver, self._read(published), values, is_here, published.fingerprint)
+        kind = self._kinds.get(key)
+        if kind is None:
+            kind = self._kinds[key] = len(self._verdicts)
+            self._verdicts.append(tuple(judge(d, published, is_here, self.profile) for d in self.demands))
+            self._values.append(values)
+        return kind
+
+    def _constrained(self, published: Published, name: str) -> tuple[Hashable, ...]:
+        attribute = published.attribute(name)
+        return () if attribute is None else attribute_values(attribute, self._lists)
+
+    def verdict(self, demand: Demand, published: Published, is_here: bool) -> Verdict:
+        return self._verdicts[self.kind(published, is_here)][demand.index]
+
+    def signature(self, view: NodeView) -> int:
+        """A number that is equal for nodes that look alike to this plan."""
+        known = view.signatures.get(self.number)
+        if known is None:
+            kinds = tuple([self.kind(p, here) for p, here in zip(view.devices, view.here, strict=True)])
+            problems = tuple([pool.problem for pool in view.pools])
+            key = (kinds, tuple(view.starts), problems, tuple(view.sets))
+            known = self._signatures.setdefault(key, len(self._signatures))
+            if len(view.signatures) >= _SIGNATURES:
+                view.signatures.clear()
+            view.signatures[self.number] = known
+        return known
+
+    # --- what the search works on --------------------------------------------------------------
+
+    def problem(self, view: NodeView, in_use: InUse) -> Problem:
+        """What there is to solve on the node, and on every node of its signature used alike."""
+        kinds = [self.kind(p, here) for p, here in zip(view.devices, view.here, strict=True)]
+        needs = self._needs(view)
+        barred = self._barred(view, in_use, needs)
+        shareable = {i: n for n, i in enumerate(i for i, p in enumerate(view.devices) if p.is_shareable)}
+        rooms = _rooms(view, in_use, shareable)
+        values = [self._numbered(c, kinds) for c in self.constraints]
+        return Problem(
+            size=len(kinds),
+            taken=in_use.taken,
+            requests=[tuple(d.index for d in a.alternatives) for row in self.claims for a in row],
+            claim_of=[a.claim for row in self.claims for a in row],
+            demands=[self._demanded(d, view, kinds, barred, shareable, rooms, values) for d in self.demands],
+            is_match=[c.is_match for c in self.constraints],
+            needs=needs,
+            left=in_use.left,
+            groups=_groups(in_use, needs, len(view.sets)),
+            shareable=shareable,
+            shares=rooms,
+        )
+
+    def _demanded(
+        self,
+        demand: Demand,
+        view: NodeView,
+        kinds: list[int],
+        barred: int,
+        shareable: Mapping[int, int],
+        rooms: Rooms,
+        values: list[tuple[int, ...]],
+    ) -> Demanded:
+        selectable, tolerable, mines = 0, 0, 0
+        consumes: dict[int, tuple[int, ...]] = {}
+        for position, kind in enumerate(kinds):
+            verdict = self._verdicts[kind][demand.index]
+            bit = 1 << position
+            if verdict.failure is not None:
+                mines |= bit
+            elif verdict.refusal is None:
+                if position in shareable:
+                    needed = tuple(verdict.consumes[n].nano for n in _capacities(view.devices[position]))
+                    consumes[position] = needed
+                    if demand.is_all and not _fits(needed, rooms[shareable[position]][1]):
+                        continue
+                selectable |= bit
+                if verdict.taint is None:
+                    tolerable |= bit
+        tolerable &= ~barred
+        candidates = tolerable
+        for constraint in demand.constraints:
+            candidates &= sum(1 << i for i, value in enumerate(values[constraint]) if value)
+        positions = tuple(i for i in range(len(kinds)) if selectable >> i & 1) if demand.is_all else ()
+        return Demanded(
+            claim=demand.claim,
+            count=len(positions) if demand.is_all else demand.count,
+            is_all=demand.is_all,
+            is_admin=demand.is_admin,
+            candidates=candidates,
+            mines=mines,
+            all_positions=positions,
+            tolerable=tolerable,
+            values=tuple((c, values[c]) for c in demand.constraints),
+            consumes=consumes,
+        )
+
+    def _numbered(self, constraint: PlanConstraint, kinds: list[int]) -> tuple[int, ...]:
+        """Each device's values of the constraint's attribute as bits."""
+        column = self._attributes.index(constraint.attribute)
+        numbers: dict[Hashable, int] = {}
+        return tuple(
+            sum(1 << numbers.setdefault(value, len(numbers)) for value in self._values[kind][column])
+            for kind in kinds
+        )
+
+    def _needs(self, view: NodeView) -> dict[int, tuple[Need, ...]]:
+        if not view.sets:
+            return {}
+        sets = {(s.pool, s.name): index for index, s in enumerate(view.sets)}
+        has_groups = self.profile.is_on(Gate.COMPATIBILITY_GROUPS)
+        numbers: dict[tuple[int, str], int] = {}
+        found: dict[int, tuple[Need, ...]] = {}
+        pool = -1
+        for position, published in enumerate(view.devices):
+            while pool + 1 < len(view.starts) and view.starts[pool + 1] <= position:
+                pool += 1
+            rows: list[Need] = []
+            for row in published.device.consumes_counters:
+                index = sets[pool, row.counter_set]
+                names = view.sets[index].names
+                amounts = published.needs[row.counter_set]
+                bits = 0
+                for group in row.compatibility_groups if has_groups else ():
+                    bits |= 1 << numbers.setdefault((index, group), len(numbers))
+                rows.append((index, tuple((names.index(n), a) for n, a in amounts.items()), bits))
+            if rows:
+                found[position] = tuple(rows)
+        return found
+
+    def _barred(self, view: NodeView, in_use: InUse, needs: Mapping[int, tuple[Need, ...]]) -> int:
+        """Devices of pools that have promised more counters than they have, and, with compatibility groups
+        switched off, devices beside allocated ones that have groups: nobody could check them."""
+        over = {view.sets[i].pool for i, left in enumerate(in_use.left) if left and min(left) < 0}
+        grouped: set[int] = set()
+        if not self.profile.is_on(Gate.COMPATIBILITY_GROUPS):
+            grouped = {index for index, members in in_use.groups if any(members)}
+        barred = 0
+        for position, rows in needs.items():
+            if any(view.sets[index].pool in over or index in grouped for index, _, _ in rows):
+                barred |= 1 << position
+        return barred
+
+
+def _capacities(published: Published) -> list[str]:
+    return sorted(published.device.capacity)
+
+
+def _rooms(view: NodeView, in_use: InUse, shareable: Mapping[int, int]) -> Rooms:
+    """Of each shareable device whether it is shared already, and what is left of its capacities."""
+    consumed = {position: dict(amounts) for position, amounts in in_use.shares}
+    rooms: list[tuple[bool, tuple[int, ...]]] = []
+    for position in shareable:
+        published = view.devices[position]
+        gone = consumed.get(position, {})
+        rooms.append(
+            (
+                position in consumed,
+                tuple(
+                    _nano(published.device.capacity[name].value) - gone.get(name, 0)
+                    for name in _capacities(published)
+                ),
+            )
+        )
+    return tuple(rooms)
+
+
+def _groups(in_use: InUse, needs: Mapping[int, tuple[Need, ...]], size: int) -> tuple[int | None, ...]:
+    return (None,) * size
+
+
+def _fits(needed: Sequence[int], room: Sequence[int]) -> bool:
+    return all(amount <= have for amount, have in zip(needed, room, strict=True))
+
+
+def _nano(value: str | int | float) -> int:
+    try:
+        return Quantity.of(value).nano
+    except ValueError:
+        return 0
+
+
+def _reader(reads: frozenset[str] | None) -> Callable[[Published], Hashable]:
+    """What the expressions see of a device, as a key."""
+    return lambda published: msgspec.msgpack.encode((published.device.attributes, published.device.capacity))

@@ -1,0 +1,233 @@
+"""Pools: which slices of a pool a node sees, and whether they may be used.
+
+A pool is all slices of one driver with one pool name. A node sees the pool when one of its slices names the
+node, selects it or is for all nodes; with those slices it sees all slices with counter sets. Of these only
+the highest generation counts. A pool is used when all its slices are there (`resourceSliceCount`, counting
+slices of other nodes as well) and nothing in it contradicts itself; otherwise it is incomplete or invalid:
+passed over by requests for a count, an error for requests for all devices.
+
+Source: structured/internal/*/pools_*.go of Kubernetes 1.37.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+
+from drakit.allocator.device import Published
+from drakit.allocator.tolerations import rule_applies
+from drakit.errors import BadRequest
+from drakit.model.meta import Node, NodeSelector
+from drakit.model.quantity import Quantity
+from drakit.model.resource import Device, DeviceTaint, DeviceTaintRule, ResourceSlice
+from drakit.model.selector import NodeMatcher, read_node_selector
+from drakit.profile import Gate, Profile
+
+PoolID = tuple[str, str]
+"""Driver and pool name."""
+
+
+class Problem(Enum):
+    INCOMPLETE = "incomplete"
+    INVALID = "invalid"
+
+
+class Slice:
+    """One published slice. `problem` names what makes its pool invalid wherever it is seen."""
+
+    def __init__(self, document: ResourceSlice, rules: Iterable[DeviceTaintRule], profile: Profile) -> None:
+        spec = document.spec
+        self.name = document.metadata.name
+        self.spec = spec
+        self.problem = ""
+        self.has_counters = bool(spec.shared_counters)
+        self.per_device = bool(spec.per_device_node_selection)
+        self._profile = profile
+        self._matcher = self._read(spec.node_selector, "node selector")
+        self._matchers: list[NodeMatcher | None] = []
+        if self.per_device:
+            self._matchers = [
+                self._read(d.node_selector, f"device {d.name}, node selector") for d in spec.devices
+            ]
+        is_shared = profile.is_on(Gate.CONSUMABLE_CAPACITY)
+        self.devices = [
+            Published(self, d, self._taints(d, rules), is_shared and bool(d.allow_multiple_allocations))
+            for d in spec.devices
+        ]
+
+    def _read(self, selector: NodeSelector | None, what: str) -> NodeMatcher | None:
+        if selector is None:
+            return None
+        try:
+            return read_node_selector(selector)
+        except BadRequest as error:
+            self.problem = self.problem or f"slice {self.name}, {what}: {error}"
+            return None
+
+    def _taints(self, device: Device, rules: Iterable[DeviceTaintRule]) -> tuple[DeviceTaint, ...]:
+        if not self._profile.is_on(Gate.DEVICE_TAINTS):
+            return ()
+        pool = self.spec.pool.name
+        applied = (r.spec.taint for r in rules if rule_applies(r, self.spec.driver, pool, device.name))
+        return (*device.taints, *applied)
+
+    def apply_rules(self, rules: Sequence[DeviceTaintRule]) -> bool:
+        """Work out the taints again; whether any changed."""
+        is_changed = False
+        for published in self.devices:
+            taints = self._taints(published.device, rules)
+            if taints != published.taints:
+                published.set_taints(taints)
+                is_changed = True
+        return is_changed
+
+    def selects(self, node: Node) -> bool:
+        """Whether the slice is meant for the node."""
+        spec = self.spec
+        partitionable = self._profile.is_on(Gate.PARTITIONABLE_DEVICES)
+        if not partitionable and (spec.per_device_node_selection is not None or spec.shared_counters):
+            return False
+        if spec.node_name or spec.all_nodes or spec.node_selector is not None:
+            return _matches(spec.node_name, spec.all_nodes, self._matcher, node)
+        return self.per_device and any(self.is_here(index, node) for index in range(len(spec.devices)))
+
+    def is_here(self, index: int, node: Node) -> bool:
+        """Whether the device at `index` may be used on a node that sees the slice."""
+        if not self.per_device:
+            return True
+        device = self.spec.devices[index]
+        return _matches(device.node_name, device.all_nodes, self._matchers[index], node)
+
+
+def _matches(name: str | None, all_nodes: bool | None, matcher: NodeMatcher | None, node: Node) -> bool:
+    if name:
+        return node.metadata.name == name
+    if all_nodes:
+        return True
+    return matcher is not None and matcher.matches(node.metadata.name, node.metadata.labels)
+
+
+class Pool:
+    """Everything published for one pool, of all generations and nodes."""
+
+    def __init__(self, id: PoolID) -> None:
+        self.id = id
+        self.slices: dict[str, Slice] = {}
+        self.use_revision = 0
+        """Goes up when a device of the pool is taken or released."""
+        self.indexed: set[str] = set()
+        """The nodes its slices name, as the state has them in its index."""
+
+    def __str__(self) -> str:
+        return f"{self.id[0]}/{self.id[1]}"
+
+    def node_names(self) -> set[str]:
+        return {s.spec.node_name for s in self.slices.values() if s.spec.node_name}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nodes that no slice names may see it."""
+        return any(not s.spec.node_name for s in self.slices.values())
+
+
+class PoolView:
+    """A pool as one node sees it. With a `problem` it offers no devices; `reason` says what is wrong.
+
+    `counters` are the totals of its counter sets, `generation` all slices of the generation in use,
+    those of other nodes too: their devices consume the same counters.
+    """
+
+    def __init__(self, pool: Pool, slices: list[Slice], generation: list[Slice], node: Node) -> None:
+        self.pool = pool
+        self.generation = generation
+        self.problem: Problem | None = None
+        self.reason = ""
+        self.counters: dict[str, dict[str, int]] = {}
+        self.devices: list[Published] = []
+        self.here: list[bool] = []
+        offering = [s for s in slices if not s.has_counters]
+        for seen in offering:
+            self.devices += seen.devices
+            self.here += [seen.is_here(index, node) for index in range(len(seen.devices))]
+
+    @property
+    def goes_last(self) -> bool:
+        """Pools with binding conditions come after all others."""
+        return any(published.device.binding_conditions for published in self.devices)
+
+    def reject(self, problem: Problem, reason: str) -> None:
+        self.problem, self.reason = problem, reason
+        self.devices, self.here, self.counters = [], [], {}
+
+
+def view_pool(pool: Pool, node: Node, profile: Profile) -> PoolView | None:
+    """`pool` as `node` sees it; None when it has nothing for the node or what it has is obsolete."""
+    seen = [s for s in pool.slices.values() if s.selects(node)]
+    if not seen:
+        return None
+    if profile.is_on(Gate.PARTITIONABLE_DEVICES):
+        seen += [s for s in pool.slices.values() if s.has_counters and s not in seen]
+    number = max(s.spec.pool.generation for s in seen)
+    current = sorted((s for s in seen if s.spec.pool.generation == number), key=lambda s: s.name)
+    count = current[0].spec.pool.resource_slice_count
+    generation = current
+    if len(current) != count:
+        if any(s.spec.pool.generation > number for s in pool.slices.values()):
+            return None
+        generation = [s for s in pool.slices.values() if s.spec.pool.generation == number]
+    view = PoolView(pool, current, generation, node)
+    if len(generation) != count:
+        view.reject(Problem.INCOMPLETE, f"{len(generation)} of {count} slices of generation {number}")
+        return view
+    try:
+        reason = _contradiction(view, current, profile)
+    except ValueError as error:
+        reason = str(error)
+    if reason:
+        view.reject(Problem.INVALID, reason)
+    return view
+
+
+def _contradiction(view: PoolView, current: list[Slice], profile: Profile) -> str:
+    """What is wrong within the pool, or ""; collects its counters on the way."""
+    for s in view.generation:
+        if s.problem:
+            return s.problem
+    names: set[str] = set()
+    for published in view.devices:
+        if published.name in names:
+            return f"duplicate device name {published.name}"
+        names.add(published.name)
+    if not profile.is_on(Gate.PARTITIONABLE_DEVICES):
+        return ""
+    for counter_set in (c for s in current for c in s.spec.shared_counters):
+        if counter_set.name in view.counters:
+            return f"duplicate counter set name {counter_set.name}"
+        view.counters[counter_set.name] = {
+            name: _read(c.value, f"counter set {counter_set.name}, counter {name}")
+            for name, c in counter_set.counters.items()
+        }
+    for s in view.generation:
+        for published in s.devices:
+            missing = published.device.consumes_counters and _missing_counter(published, view)
+            if missing:
+                return missing
+    return ""
+
+
+def _missing_counter(published: Published, view: PoolView) -> str:
+    for set_name, counters in published.needs.items():
+        offered = view.counters.get(set_name)
+        if offered is None:
+            return f"counter set {set_name} not found"
+        for name in counters:
+            if name not in offered:
+                return f"counter {name} not found in counter set {set_name}"
+    return ""
+
+
+def _read(value: str | int | float, what: str) -> int:
+    try:
+        return Quantity.of(value).nano
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None

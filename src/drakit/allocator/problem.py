@@ -1,0 +1,168 @@
+"""What the search works on: numbers only, no names.
+
+A problem is one plan (claims and classes) on one kind of node in one state of use. Nodes that look alike
+share it and its answer. Devices are positions, sets of devices are integers with a bit a position, sets of
+attribute values are integers with a bit a value (numbered within the problem, one numbering a constraint).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+if TYPE_CHECKING:
+    from drakit.allocator.search import Partial
+
+Need = tuple[int, tuple[tuple[int, int], ...], int]
+"""A counter set, ((counter, amount), ...) taken from it, and the compatibility groups as bits."""
+
+
+class Demanded(Struct, frozen=True, kw_only=True):
+    """One alternative of a request on this kind of node."""
+
+    claim: int
+    count: int
+    is_all: bool
+    is_admin: bool
+    candidates: int
+    """Devices it may take as far as that depends on the device alone."""
+    mines: int
+    """Devices on which a selector fails."""
+    all_positions: tuple[int, ...]
+    tolerable: int
+    """For all devices: those with no taint in the way."""
+    values: tuple[tuple[int, tuple[int, ...]], ...]
+    """(constraint, values of each device) of the constraints that apply to it."""
+    consumes: Mapping[int, tuple[int, ...]]
+    """Of each shareable candidate what it takes of each capacity, in the order of `Problem.shareable`."""
+
+
+class Problem:
+    """See the fields; `take` is the one rule book of what a choice changes."""
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        taken: int,
+        requests: Sequence[tuple[int, ...]],
+        claim_of: Sequence[int],
+        demands: Sequence[Demanded],
+        is_match: Sequence[bool],
+        needs: Mapping[int, tuple[Need, ...]],
+        left: tuple[tuple[int, ...], ...],
+        groups: tuple[int | None, ...],
+        shareable: Mapping[int, int],
+        shares: tuple[tuple[bool, tuple[int, ...]], ...],
+    ) -> None:
+        self.size = size
+        self.taken = taken
+        """Devices other claims hold."""
+        self.requests = requests
+        """Of each request, all claims in a row, the alternatives as indexes into `demands`."""
+        self.claim_of = claim_of
+        self.demands = demands
+        self.is_match = is_match
+        """Of each constraint: matchAttribute or distinctAttribute."""
+        self.marks = tuple(-1 if match else 0 for match in is_match)
+        self.needs = needs
+        """Counters the device at a position consumes."""
+        self.left = left
+        self.groups = groups
+        self.shareable = shareable
+        """Position of a shareable device -> its index in `shares`."""
+        self.shares = shares
+
+    def take(self, demand: Demanded, position: int, state: Partial) -> Partial | None:
+        """The state after giving the device to the demand, or None when it does not fit."""
+        used, own, left, shares, marks, groups = state
+        share = self.shareable.get(position)
+        needs = self.needs.get(position)
+        if share is not None:
+            is_used, room = shares[share]
+            rest = tuple([have - need for have, need in zip(room, demand.consumes[position], strict=True)])
+            if rest and min(rest) < 0:
+                return None
+            shares = (*shares[:share], (True, rest), *shares[share + 1 :])
+            if is_used:
+                needs = None
+        else:
+            used |= 1 << position
+            own |= 1 << position
+        if needs is not None:
+            spent = _spend(needs, left, groups)
+            if spent is None:
+                return None
+            left, groups = spent
+        if demand.values:
+            allowed = self._mark(demand, position, marks)
+            if allowed is None:
+                return None
+            marks = allowed
+        return state.__class__(used, own, left, shares, marks, groups)
+
+    def fits(self, demand: Demanded, position: int, state: Partial) -> bool:
+        """Whether the device fits but for constraints."""
+        return self.take(replace(demand, values=()), position, state) is not None
+
+    def violates(self, demand: Demanded, position: int, state: Partial) -> bool:
+        """Whether a constraint keeps the device away."""
+        return self._mark(demand, position, state.marks) is None
+
+    def _mark(self, demand: Demanded, position: int, marks: tuple[int, ...]) -> tuple[int, ...] | None:
+        changed = list(marks)
+        for constraint, values in demand.values:
+            value = values[position]
+            if not value:
+                return None
+            if self.is_match[constraint]:
+                common = changed[constraint] & value
+                if not common:
+                    return None
+                changed[constraint] = common
+            elif changed[constraint] & value:
+                return None
+            else:
+                changed[constraint] |= value
+        return tuple(changed)
+
+    def is_hopeless(self) -> bool:
+        """Whether some request cannot be served whatever is chosen for those before it.
+
+        False as well when a selector may fail before that request is reached: that must be found out.
+        """
+        for alternatives in self.requests:
+            is_possible = False
+            for index in alternatives:
+                demand = self.demands[index]
+                if demand.mines or (demand.is_all and demand.values):
+                    return False
+                free = demand.candidates if demand.is_admin else demand.candidates & ~self.taken
+                is_possible = is_possible or free.bit_count() >= demand.count
+            if not is_possible:
+                return True
+        return False
+
+
+def _spend(
+    needs: Sequence[Need], left: tuple[tuple[int, ...], ...], groups: tuple[int | None, ...]
+) -> tuple[tuple[tuple[int, ...], ...], tuple[int | None, ...]] | None:
+    remaining, possible = list(left), list(groups)
+    for index, amounts, wanted in needs:
+        counters = list(remaining[index])
+        for counter, amount in amounts:
+            counters[counter] -= amount
+            if counters[counter] < 0:
+                return None
+        remaining[index] = tuple(counters)
+        common = possible[index]
+        if common is None:
+            possible[index] = wanted
+        elif wanted & common or (not wanted and not common):
+            possible[index] = wanted & common
+        else:
+            return None
+    return tuple(remaining), tuple(possible)

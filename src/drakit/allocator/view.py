@@ -1,0 +1,149 @@
+"""Everything one node offers, in the order in which the search tries it, and what of it is in use.
+
+A view lasts as long as the slices that concern its node; what is in use is worked out again only for the
+pools where a claim came or went. Device positions (0, 1, ...) are the search's only notion of a device;
+sets of devices are integers with one bit a position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from drakit.allocator.device import Needs, Published
+from drakit.allocator.pool import PoolView
+from drakit.allocator.usage import Use
+from drakit.model.meta import Node
+
+Usages = Mapping[tuple[str, str], Mapping[str, Use]]
+"""Pool -> device name -> its use."""
+
+
+class CounterSet(NamedTuple):
+    """One set of shared counters of one pool of the view; `totals` in the order of `names`."""
+
+    pool: int
+    name: str
+    names: tuple[str, ...]
+    totals: tuple[int, ...]
+
+
+class InUse(NamedTuple):
+    """What other claims hold. Hashable: nodes that look alike and are used alike get the same answer.
+
+    `taken` has the devices nobody else may have. `left` is what remains of each counter set of the view.
+    `shares` has (position, ((capacity, consumed), ...)) of devices that are shared. `groups` has (counter
+    set index, groups of each device allocated from it).
+    """
+
+    taken: int = 0
+    left: tuple[tuple[int, ...], ...] = ()
+    shares: tuple[tuple[int, tuple[tuple[str, int], ...]], ...] = ()
+    groups: tuple[tuple[int, tuple[tuple[str, ...], ...]], ...] = ()
+
+
+class NodeView:
+    """What `node` sees of all pools."""
+
+    def __init__(self, node: Node, pools: list[PoolView], wide_revision: int) -> None:
+        ordered = sorted(pools, key=lambda p: (p.goes_last, p.pool.id))
+        self.node_name = node.metadata.name
+        self.labels = node.metadata.labels
+        self.wide_revision = wide_revision
+        self.pools = ordered
+        self.devices: list[Published] = []
+        self.here: list[bool] = []
+        self.starts: list[int] = []
+        """Position of each pool's first device."""
+        self.sets: list[CounterSet] = []
+        for index, pool in enumerate(ordered):
+            self.starts.append(len(self.devices))
+            self.devices += pool.devices
+            self.here += pool.here
+            for name, counters in sorted(pool.counters.items()):
+                names = tuple(sorted(counters))
+                self.sets.append(CounterSet(index, name, names, tuple(counters[n] for n in names)))
+        self.signatures: dict[int, int] = {}
+        """By lens: which nodes look alike (see plan.py)."""
+        self._revisions: tuple[int, ...] | None = None
+        self._in_use = InUse()
+        self._positions: dict[tuple[str, str], dict[str, int]] | None = None
+
+    @property
+    def invalid(self) -> list[PoolView]:
+        return [p for p in self.pools if p.problem is not None and p.problem.value == "invalid"]
+
+    def in_use(self, usages: Usages) -> InUse:
+        """What is in use now."""
+        revisions = tuple([p.pool.use_revision for p in self.pools])
+        if revisions != self._revisions:
+            self._in_use = self._look(usages)
+            self._revisions = revisions
+        return self._in_use
+
+    def position(self, pool: tuple[str, str], device: str) -> int | None:
+        if self._positions is None:
+            self._positions = {}
+            for index, published in enumerate(self.devices):
+                self._positions.setdefault((published.driver, published.pool), {})[published.name] = index
+        return self._positions.get(pool, {}).get(device)
+
+    def _look(self, usages: Usages) -> InUse:
+        taken = 0
+        shares = []
+        for view in self.pools:
+            for name, use in usages.get(view.pool.id, {}).items():
+                position = self.position(view.pool.id, name)
+                if position is None or not use:
+                    continue
+                if use.keeps_away(self.devices[position]):
+                    taken |= 1 << position
+                else:
+                    shares.append((position, tuple(sorted(use.consumed().items()))))
+        if not self.sets:
+            return InUse(taken, (), tuple(sorted(shares)))
+        return InUse(taken, *self._counters(usages, tuple(sorted(shares))))
+
+    def _counters(
+        self, usages: Usages, shares: tuple[tuple[int, tuple[tuple[str, int], ...]], ...]
+    ) -> tuple[
+        tuple[tuple[int, ...], ...],
+        tuple[tuple[int, tuple[tuple[str, int], ...]], ...],
+        tuple[tuple[int, tuple[tuple[str, ...], ...]], ...],
+    ]:
+        left: list[tuple[int, ...]] = []
+        groups: list[tuple[int, tuple[tuple[str, ...], ...]]] = []
+        consumers = {
+            index: self._consumers(view, usages) for index, view in enumerate(self.pools) if view.counters
+        }
+        for index, counter_set in enumerate(self.sets):
+            amounts = dict(zip(counter_set.names, counter_set.totals, strict=True))
+            members: list[tuple[str, ...]] = []
+            for use, needs in consumers[counter_set.pool]:
+                if needs is None:
+                    # It was allocated and vanished before anyone saw what it consumed: nothing of the
+                    # pool's counters can be promised until its claim is gone.
+                    amounts = dict.fromkeys(amounts, -1)
+                    continue
+                if counter_set.name not in needs:
+                    continue
+                members.append(use.groups.get(counter_set.name, ()))
+                for name, amount in needs[counter_set.name].items():
+                    if name in amounts:
+                        amounts[name] -= amount
+            left.append(tuple(amounts[name] for name in counter_set.names))
+            if members:
+                groups.append((index, tuple(sorted(members))))
+        return tuple(left), shares, tuple(groups)
+
+    def _consumers(self, view: PoolView, usages: Usages) -> list[tuple[Use, Needs | None]]:
+        """Devices of the pool that are held, with what they consume; those of other nodes too."""
+        used = usages.get(view.pool.id)
+        if not used:
+            return []
+        published = {p.name: p for s in view.generation for p in s.devices if p.name in used}
+        found: list[tuple[Use, Needs | None]] = []
+        for name, use in sorted(used.items()):
+            if use:
+                found.append((use, published[name].needs if name in published else use.needs))
+        return found

@@ -1,0 +1,184 @@
+"""`dra allocate`: scenarios as JSON lines in, what the allocator makes of them as JSON lines out."""
+
+from __future__ import annotations
+
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
+
+import click
+import msgspec
+
+from drakit.allocator import STEP_LIMIT, Allocator, State
+from drakit.errors import AllocationError, UsageError
+from drakit.model.meta import Node
+from drakit.model.resource import (
+    AllocationResult,
+    DeviceAllocationResult,
+    DeviceClass,
+    DeviceRequestAllocationResult,
+    DeviceTaintRule,
+    ResourceClaim,
+    ResourceSlice,
+)
+from drakit.profile import DEFAULT_VERSION, Gate, Profile, profile_for
+
+_FEATURES: Mapping[str, tuple[Gate, ...]] = {
+    "adminAccess": (Gate.ADMIN_ACCESS,),
+    "prioritizedList": (Gate.PRIORITIZED_LIST,),
+    "partitionableDevices": (Gate.PARTITIONABLE_DEVICES,),
+    "deviceTaints": (Gate.DEVICE_TAINTS, Gate.DEVICE_TAINT_RULES),
+    "consumableCapacity": (Gate.CONSUMABLE_CAPACITY,),
+    "deviceBindingAndStatus": (Gate.DEVICE_BINDING_CONDITIONS, Gate.DEVICE_STATUS),
+    "listTypeAttributes": (Gate.LIST_ATTRIBUTES,),
+}
+"""The features of a scenario and the gates they stand for."""
+
+_NO_SHARE = "00000000-0000-0000-0000-000000000000"
+
+
+class Scenario(msgspec.Struct, rename="camel", kw_only=True):
+    """One line. With `nodes` the claims are tried on each node, from the same state."""
+
+    name: str = ""
+    features: str | dict[str, bool] | None = None
+    node: Node | None = None
+    nodes: list[Node] | None = None
+    device_classes: list[DeviceClass] | None = None
+    resource_slices: list[ResourceSlice] | None = None
+    device_taint_rules: list[DeviceTaintRule] | None = None
+    claims_to_allocate: list[ResourceClaim] | None = None
+    allocated_devices: list[dict[str, str]] | None = None
+    allocated_shared_device_ids: list[dict[str, str]] | None = msgspec.field(
+        default=None, name="allocatedSharedDeviceIDs"
+    )
+    aggregated_capacity: list[dict[str, Any]] | None = None
+    allocated_claims: list[ResourceClaim] | None = None
+
+    def profile(self, default: Profile) -> Profile:
+        """The gates the scenario asks for: those of `default`, none, all, or the ones it lists."""
+        if self.features is None or self.features == "default":
+            return default
+        if self.features in ("none", "all"):
+            return profile_for(default.version, {"all": self.features == "all"})
+        if isinstance(self.features, str):
+            raise UsageError(f"scenario {self.name}: features {features!r}: use default, none, all or a map")
+        gates: dict[str, bool] = {gate.value: False for row in _FEATURES.values() for gate in row}
+        for name, is_on in features.items():
+            if name not in _FEATURES:
+                raise UsageError(f"scenario {self.name}: unknown feature {name!r}: {', '.join(_FEATURES)}")
+            gates |= {gate.value: is_on for gate in _FEATURES[name]}
+        known = profile_for(default.version, {"all": True}).gates
+        return profile_for(default.version, {g: on for g, on in gates.items() if Gate(g) in known})
+
+    def state(self, profile: Profile) -> State:
+        """The cluster of the scenario."""
+        state = State(profile)
+        for device_class in self.device_classes or ():
+            state.apply_class(device_class)
+        names: set[str] = set()
+        for index, published in enumerate(self.resource_slices or ()):
+            name = published.metadata.name
+            if name in names:
+                # Slices that share a name are told apart, in the order given.
+                metadata = msgspec.structs.replace(published.metadata, name=f"{name}~{index:06d}")
+                published = msgspec.structs.replace(published, metadata=metadata)
+            names.add(name)
+            state.apply_slice(published)
+        for rule in self.device_taint_rules or ():
+            state.apply_taint_rule(rule)
+        for index, row in enumerate(self._held()):
+            held = AllocationResult(devices=DeviceAllocationResult(results=[row]))
+            state.take(f"held-{index}", held, f"scenario/held-{index}")
+        for claim in self.allocated_claims or ():
+            if claim.status.allocation is not None:
+                state.take(
+                    claim.metadata.uid or claim.metadata.key, claim.status.allocation, claim.metadata.key
+                )
+        return state
+
+    def _held(self) -> Iterator[DeviceRequestAllocationResult]:
+        for entry in self.allocated_devices or ():
+            yield _held_row(entry)
+        shared = {}
+        for index, entry in enumerate(self.allocated_shared_device_ids or ()):
+            shared[entry["driver"], entry["pool"], entry["device"]] = entry.get("shareID") or f"share-{index}"
+        for index, entry in enumerate(self.aggregated_capacity or ()):
+            id = (entry["driver"], entry["pool"], entry["device"])
+            share = shared.pop(id, f"aggregated-{index}")
+            yield _held_row(entry, share, {name: str(v) for name, v in entry.get("capacity", {}).items()})
+        for (driver, pool, device), share in shared.items():
+            yield _held_row({"driver": driver, "pool": pool, "device": device}, share)
+
+
+def _held_row(
+    entry: Mapping[str, Any], share: str | None = None, consumed: dict[str, str] | None = None
+) -> DeviceRequestAllocationResult:
+    return DeviceRequestAllocationResult(
+        request="held",
+        driver=entry["driver"],
+        pool=entry["pool"],
+        device=entry["device"],
+        share_id=share,
+        consumed_capacity=consumed or {},
+    )
+
+
+def run(
+    scenario: Scenario, default: Profile, *, fixed_share_ids: bool, step_limit: int
+) -> Iterator[dict[str, Any]]:
+    """What comes of the scenario: one row, or one a node where it has `nodes`."""
+    state = scenario.state(scenario.profile(default))
+    share_id = (lambda: _NO_SHARE) if fixed_share_ids else (lambda: str(uuid.uuid4()))
+    claims = scenario.claims_to_allocate or []
+    nodes = scenario.nodes if scenario.nodes is not None else [scenario.node or Node()]
+    for node in nodes:
+        row: dict[str, Any] = {"name": scenario.name}
+        if scenario.nodes is not None:
+            row["node"] = node.metadata.name
+        started = time.perf_counter()
+        allocator = Allocator(claims, state, share_id=share_id, step_limit=step_limit)
+        try:
+            results = allocator.allocate(node)
+        except AllocationError as error:
+            row |= {"outcome": "error", "error": str(error)}
+        else:
+            row["outcome"] = "none" if results is None else "allocated"
+            if results is not None:
+                row["results"] = msgspec.to_builtins(results)
+        row["steps"] = allocator.steps
+        row["seconds"] = round(time.perf_counter() - started, 6)
+        yield row
+
+
+@click.command()
+@click.argument("file", type=click.File("rb"), default="-")
+@click.option("--profile", "version", default=DEFAULT_VERSION, show_default=True, help="Kubernetes version.")
+@click.option(
+    "--gates", multiple=True, metavar="NAME=true|false", help="Feature gates on top of the profile."
+)
+@click.option("--fixed-share-ids", is_flag=True, help="Print zeros for the random ids of shares.")
+@click.option("--step-limit", default=STEP_LIMIT, show_default=True, help="Choices to try on a node.")
+def command(
+    file: IO[bytes], version: str, gates: tuple[str, ...], fixed_share_ids: bool, step_limit: int
+) -> None:
+    """Allocate the claims of each scenario in FILE (JSON lines; - for stdin), without a cluster."""
+    default = profile_for(version, [_gate(text) for text in gates])
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        try:
+            scenario = msgspec.json.decode(line, type=Scenario)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{file.name}, line {number}: {error}") from None
+        for row in run(scenario, default, fixed_share_ids=fixed_share_ids, step_limit=step_limit):
+            sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
+
+
+def _gate(text: str) -> tuple[str, bool]:
+    name, _, value = text.partition("=")
+    if value not in ("true", "false"):
+        raise UsageError(f"--gates {text}: use NAME=true or NAME=false")
+    return name, value == "true"
