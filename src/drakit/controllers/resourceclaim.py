@@ -64,6 +64,8 @@ class ResourceClaims:
     def _pod_changed(self, old: Document | None, new: Document | None) -> None:
         pod = new or old
         assert pod is not None
+        if new is not None and node_name(new) and (old is None or not node_name(old)):
+            self._look_at_owned(new)
         if not (pod.get("spec") or {}).get("resourceClaims") and not claim_names(pod):
             return
         if new is None:
@@ -74,6 +76,9 @@ class ResourceClaims:
         namespace = pod["metadata"]["namespace"]
         for name in claim_names(pod):
             self._queue.add(f"{_CLAIM}{namespace}/{name}")
+        self._look_at_owned(pod)
+
+    def _look_at_owned(self, pod: Document) -> None:
         for claim in self._claims.by_index("controller", pod["metadata"]["uid"]):
             self._queue.add(_CLAIM + key_of(claim))
 
