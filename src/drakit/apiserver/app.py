@@ -17,7 +17,7 @@ import msgspec
 from drakit.apiserver import delete, read, review, subresource, write
 from drakit.apiserver.auth import ANONYMOUS, Attributes, Tokens, User
 from drakit.apiserver.decoding import deprecation
-from drakit.apiserver.discovery import version_info
+from drakit.apiserver.discovery import document_at, version_info
 from drakit.apiserver.openapi import OpenAPI
 from drakit.apiserver.registry import Call, Registry
 from drakit.apiserver.route import Target, find_target, verb_of
@@ -237,6 +237,9 @@ class InProcess:
         try:
             if request.path.startswith("/version"):
                 return Response(status=200, document=version_info(self._api.profile))
+            found = document_at(self._api.registry.kinds, request.path, request.accept, "")
+            if found is not None:
+                return Response(status=200, document=found)
             call = self._call(request)
             warnings = call.warnings
             answer = await self._api.call(call)

@@ -63,6 +63,23 @@ def version_info(profile: Profile) -> Document:
     }
 
 
+def document_at(kinds: Kinds, path: str, accept: str, address: str) -> Document | None:
+    """The discovery document at `path`, None if there is none. `address` is the server's own."""
+    parts = path.strip("/").split("/")
+    if path in ("/api", "/apis"):
+        version = wants_aggregated(accept)
+        if version:
+            return aggregated(kinds, version, is_core=path == "/api")
+        return legacy_versions(address) if path == "/api" else group_list(kinds)
+    if parts[0] == "api" and len(parts) == 2:
+        return resource_list(kinds, "", parts[1])
+    if parts[0] == "apis" and len(parts) == 2:
+        return group(kinds, parts[1])
+    if parts[0] == "apis" and len(parts) == 3:
+        return resource_list(kinds, parts[1], parts[2])
+    return None
+
+
 def legacy_versions(address: str) -> Document:
     """The answer of /api."""
     where = [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}]

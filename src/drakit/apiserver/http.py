@@ -270,26 +270,14 @@ class Application:
         await request.answer(200, body, more=[(b"etag", etag)])
 
     async def _discovery(self, request: Incoming, path: str) -> bool:
-        parts = path.strip("/").split("/")
         kinds, accept = self._api.registry.kinds, request.header(b"accept")
-        document: Mapping[str, Any] | None = None
+        document: Mapping[str, Any] | None = discovery.document_at(
+            kinds, path, accept, request.header(b"host")
+        )
         content_type = _JSON
-        if path in ("/api", "/apis"):
-            version = discovery.wants_aggregated(accept)
-            if version:
-                content_type = discovery.content_type(version)
-                document = discovery.aggregated(kinds, version, is_core=path == "/api")
-            elif path == "/api":
-                document = discovery.legacy_versions(request.header(b"host"))
-            else:
-                document = discovery.group_list(kinds)
-        elif parts[0] == "api" and len(parts) == 2:
-            document = discovery.resource_list(kinds, "", parts[1])
-        elif parts[0] == "apis" and len(parts) == 2:
-            document = discovery.group(kinds, parts[1])
-        elif parts[0] == "apis" and len(parts) == 3:
-            document = discovery.resource_list(kinds, parts[1], parts[2])
-        elif path == "/":
+        if path in ("/api", "/apis") and (version := discovery.wants_aggregated(accept)):
+            content_type = discovery.content_type(version)
+        if path == "/":
             document = {"paths": self._paths()}
         if document is None:
             return False
