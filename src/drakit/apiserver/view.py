@@ -74,7 +74,8 @@ def view_for(accept: str, include_object: str = "") -> View:
             return View(shape, True, include_object or "Metadata")
     raise NotAcceptable(
         "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, "
-        "application/json;stream=watch",
+        "application/vnd.kubernetes.protobuf, application/json;stream=watch, "
+        "application/vnd.kubernetes.protobuf;stream=watch",
         details={},
     )
 

@@ -90,8 +90,6 @@ async def create_document(registry: Registry, call: Call, document: Document) ->
 async def _create_named(registry: Registry, call: Call, document: Document) -> One:
     metadata = document["metadata"]
     target = msgspec.structs.replace(call.target, name=str(metadata.get("name") or ""), subresource="")
-    if target.name and registry.store.head(target.kind.collection, target.key) is not None:
-        raise registry.exists(target)
     for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "uid", "creationTimestamp"):
         metadata.pop(field, None)
     context, strategy = registry.context(call), registry.strategy(target.kind)
@@ -101,6 +99,8 @@ async def _create_named(registry: Registry, call: Call, document: Document) -> O
     errors = strategy.validate_create(document, context)
     if errors:
         raise Invalid.of(target.kind.group, target.kind.kind, target.name, errors)
+    if registry.store.head(target.kind.collection, target.key) is not None:
+        raise registry.exists(target)
     call.warnings += strategy.warnings(document, None, context)
     if call.content_type != APPLY_PATCH:
         _track(registry, call, None, document)
