@@ -175,6 +175,7 @@ class Plan:
             claim_of=[a.claim for row in self.claims for a in row],
             demands=[self._demanded(d, view, kinds, barred, shareable, rooms, values) for d in self.demands],
             is_match=[c.is_match for c in self.constraints],
+            constraint_claims=[c.claim for c in self.constraints],
             needs=needs,
             left=in_use.left,
             groups=_groups(in_use, needs, len(view.sets)),

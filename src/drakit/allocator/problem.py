@@ -52,6 +52,7 @@ class Problem:
         claim_of: Sequence[int],
         demands: Sequence[Demanded],
         is_match: Sequence[bool],
+        constraint_claims: Sequence[int],
         needs: Mapping[int, tuple[Need, ...]],
         left: tuple[tuple[int, ...], ...],
         groups: tuple[int | None, ...],
@@ -67,6 +68,7 @@ class Problem:
         self.demands = demands
         self.is_match = is_match
         """Of each constraint: matchAttribute or distinctAttribute."""
+        self.constraint_claims = constraint_claims
         self.marks = tuple(-1 if match else 0 for match in is_match)
         self.needs = needs
         """Counters the device at a position consumes."""

@@ -24,7 +24,7 @@ Kubernetes. Proofs therefore never look across a request with a mine ahead, see 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import NamedTuple
 
 from drakit.allocator.bounds import Bounds
@@ -110,9 +110,9 @@ class _Choice:
         """For a slot the demand it belongs to, for an alternative the number of those tried."""
         self.slots = slots
         self.todo = todo
-        self.tried: set[int] = set()
+        self.tried: set[Hashable] = set()
         self.picked: list[Pick] = []
-        self.key: object = None
+        self.key: Hashable = None
 
 
 class Search:
@@ -124,7 +124,7 @@ class Search:
         self.steps = 0
         self._bounds: Bounds | None = None
         self._prints: Fingerprints | None = None
-        self._dead: set[object] = set()
+        self._dead: set[Hashable] = set()
 
     def run(self) -> list[Pick] | None:
         """The picks in the order of requests, or None when there is no solution.
@@ -234,7 +234,7 @@ class Search:
             if demand.mines & bit:
                 raise Mine(choice.demand, position)
             if self._prints is not None:
-                kind = self._prints.kind[position]
+                kind = self._prints.kind(position, choice.state)
                 if kind in choice.tried:
                     continue
                 choice.tried.add(kind)
@@ -276,11 +276,9 @@ class Search:
         """Whether nothing can come of the choice (careful search only)."""
         assert self._bounds is not None
         assert self._prints is not None
-        choice.key = self._prints.key(
-            choice.request, choice.count, choice.state, choice.demand, choice.slots, choice.todo
-        )
+        claim = self._problem.claim_of[choice.request]
+        what = (choice.request, choice.count, choice.demand, choice.slots)
+        choice.key = self._prints.key(what, claim, choice.state, choice.todo)
         if choice.key in self._dead:
             return True
-        return not self._bounds.allow(
-            choice.request, choice.count, choice.state, choice.demand, choice.slots, choice.todo
-        )
+        return not self._bounds.allow(*what[:2], choice.state, choice.demand, choice.slots, choice.todo)

@@ -1,21 +1,182 @@
-"""Which devices and which states are the same but for names."""
+"""Which devices, and which states of the search, are the same but for names.
+
+Theory of operation
+-------------------
+Two devices are of one kind when everything the problem says of them is equal. The kinds split into cells:
+devices that draw on the same counters, or share a value that a constraint looks at, belong to one cell
+(a GPU with its partitions; the devices of a NUMA node). Devices tied to no others form one cell together.
+
+Cells are alike when their kinds correspond one by one, with values and counter sets numbered in the order
+in which they appear. The key of a state says of every cell what it is like and what is left of it, and of
+the state as a whole which choice comes next. It does not say which cell is which: states with equal keys
+can be turned into each other by exchanging cells, so either both lead to a solution or neither does.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
-from drakit.allocator.problem import Problem
+from drakit.allocator.problem import Demanded, Problem
 
 if TYPE_CHECKING:
     from drakit.allocator.search import Partial
 
 
+class _Cell:
+    """`kinds` are the devices of each kind as a mask, `labels` of each constraint the cell's values in the
+    order of appearance, `sets` its counter sets in that order, `shape` what is equal for cells alike."""
+
+    def __init__(self, kinds: list[int], labels: list[list[int]], sets: list[int], shape: int) -> None:
+        self.kinds = kinds
+        self.labels = labels
+        self.sets = sets
+        self.shape = shape
+
+
 class Fingerprints:
+    """Kinds and state keys of one problem."""
+
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
-        self.kind = list(range(problem.size))
+        self._has_admin = any(d.is_admin for d in problem.demands)
+        self._values = _values_of(problem)
+        looks = [self._look(position) for position in range(problem.size)]
+        numbers: dict[Hashable, int] = {}
+        self._kinds = [numbers.setdefault(look, len(numbers)) for look in looks]
+        self._shapes: dict[Hashable, int] = {}
+        self._cells = [self._cell(positions) for positions in self._connected()]
 
-    def key(
-        self, request: int, count: int, state: Partial, demand: int, slots: int | None, todo: int
-    ) -> object:
-        return (request, count, state, demand, slots, todo)
+    def kind(self, position: int, state: Partial) -> Hashable:
+        """Equal for devices that nothing in the problem or in the state tells apart."""
+        share = self._problem.shareable.get(position)
+        if share is None:
+            return self._kinds[position]
+        return (self._kinds[position], state.shares[share])
+
+    def key(self, choice: Hashable, claim: int, state: Partial, todo: int) -> Hashable:
+        """Equal for states of which all lead to a solution or none does.
+
+        `choice` says what is to be chosen next, `claim` for which claim, `todo` the devices still open.
+        """
+        free = ~state.used
+        left, groups, shares, marks = state.left, state.groups, state.shares, state.marks
+        active = [c for c, owner in enumerate(self._problem.constraint_claims) if owner == claim]
+        counts: Counter[Hashable] = Counter()
+        for cell in self._cells:
+            counts[
+                (
+                    cell.shape,
+                    tuple([((kind & todo).bit_count(), (kind & free).bit_count()) for kind in cell.kinds]),
+                    tuple([(left[index], groups[index]) for index in cell.sets]),
+                    tuple([tuple([marks[c] & label != 0 for label in cell.labels[c]]) for c in active]),
+                )
+            ] += 1
+        rooms = Counter(
+            (self._kinds[p], todo >> p & 1, shares[s]) for p, s in self._problem.shareable.items()
+        )
+        started = tuple([marks[c] != self._problem.marks[c] for c in active])
+        own = state.own if self._has_admin else 0
+        return (choice, own, started, frozenset(counts.items()), frozenset(rooms.items()))
+
+    def _look(self, position: int) -> Hashable:
+        problem = self._problem
+        bit = 1 << position
+        return (
+            bool(problem.taken & bit),
+            tuple([_role(demand, position) for demand in problem.demands]),
+            tuple([values[position] for values in self._values]),
+            problem.needs.get(position),
+            position in problem.shareable,
+        )
+
+    def _connected(self) -> list[list[int]]:
+        """Positions by cell, those tied to no others in one list."""
+        problem = self._problem
+        parent = list(range(problem.size))
+
+        def find(position: int) -> int:
+            while parent[position] != position:
+                parent[position] = parent[parent[position]]
+                position = parent[position]
+            return position
+
+        first: dict[Hashable, int] = {}
+        tied: set[int] = set()
+
+        def tie(what: Hashable, position: int) -> None:
+            tied.add(position)
+            parent[find(position)] = find(first.setdefault(what, position))
+
+        for position in range(problem.size):
+            for index, _, _ in problem.needs.get(position, ()):
+                tie(("set", index), position)
+            for constraint, values in enumerate(self._values):
+                for value in _bits(values[position]):
+                    tie((constraint, value), position)
+        cells: dict[int, list[int]] = {}
+        for position in range(problem.size):
+            cells.setdefault(find(position) if position in tied else -1, []).append(position)
+        return list(cells.values())
+
+    def _cell(self, positions: list[int]) -> _Cell:
+        problem = self._problem
+        masks: dict[int, int] = {}
+        labels: list[dict[int, int]] = [{} for _ in self._values]
+        sets: dict[int, int] = {}
+        shape: list[Hashable] = []
+        for position in positions:
+            kind = self._kinds[position]
+            if kind not in masks:
+                shape.append(
+                    (
+                        bool(problem.taken >> position & 1),
+                        tuple([_role(demand, position) for demand in problem.demands]),
+                        tuple(
+                            [
+                                tuple([known.setdefault(v, len(known)) for v in _bits(values[position])])
+                                for known, values in zip(labels, self._values, strict=True)
+                            ]
+                        ),
+                        tuple(
+                            [
+                                (sets.setdefault(index, len(sets)), amounts, groups)
+                                for index, amounts, groups in problem.needs.get(position, ())
+                            ]
+                        ),
+                    )
+                )
+            masks[kind] = masks.get(kind, 0) | 1 << position
+        sizes = tuple([mask.bit_count() for mask in masks.values()])
+        number = self._shapes.setdefault((tuple(shape), sizes), len(self._shapes))
+        return _Cell(list(masks.values()), [[1 << v for v in known] for known in labels], list(sets), number)
+
+
+def _role(demand: Demanded, position: int) -> Hashable:
+    bit = 1 << position
+    return (
+        bool(demand.candidates & bit),
+        bool(demand.mines & bit),
+        bool(demand.tolerable & bit),
+        demand.is_all and position in demand.all_positions,
+        demand.consumes.get(position),
+    )
+
+
+def _values_of(problem: Problem) -> list[tuple[int, ...]]:
+    """Each device's values, one row for each pair of a constraint and a set of values it looks at."""
+    rows: dict[int, tuple[int, ...]] = {}
+    for demand in problem.demands:
+        for constraint, values in demand.values:
+            rows.setdefault(constraint, values)
+    return [rows.get(c, (0,) * problem.size) for c in range(len(problem.is_match))]
+
+
+def _bits(mask: int) -> list[int]:
+    found = []
+    while mask:
+        low = mask & -mask
+        found.append(low.bit_length() - 1)
+        mask ^= low
+    return found

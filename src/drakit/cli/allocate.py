@@ -39,6 +39,15 @@ _FEATURES: Mapping[str, tuple[Gate, ...]] = {
 _NO_SHARE = "00000000-0000-0000-0000-000000000000"
 
 
+class _Aggregated(msgspec.Struct):
+    """What is consumed of a shared device, all shares together."""
+
+    driver: str
+    pool: str
+    device: str
+    capacity: dict[str, str | int] = {}
+
+
 class Scenario(msgspec.Struct, rename="camel", kw_only=True):
     """One line. With `nodes` the claims are tried on each node, from the same state."""
 
@@ -54,16 +63,17 @@ class Scenario(msgspec.Struct, rename="camel", kw_only=True):
     allocated_shared_device_ids: list[dict[str, str]] | None = msgspec.field(
         default=None, name="allocatedSharedDeviceIDs"
     )
-    aggregated_capacity: list[dict[str, Any]] | None = None
+    aggregated_capacity: list[_Aggregated] | None = None
     allocated_claims: list[ResourceClaim] | None = None
 
     def profile(self, default: Profile) -> Profile:
         """The gates the scenario asks for: those of `default`, none, all, or the ones it lists."""
-        if self.features is None or self.features == "default":
+        features = self.features
+        if features is None or features == "default":
             return default
-        if self.features in ("none", "all"):
-            return profile_for(default.version, {"all": self.features == "all"})
-        if isinstance(self.features, str):
+        if isinstance(features, str):
+            if features in ("none", "all"):
+                return profile_for(default.version, {"all": features == "all"})
             raise UsageError(f"scenario {self.name}: features {features!r}: use default, none, all or a map")
         gates: dict[str, bool] = {gate.value: False for row in _FEATURES.values() for gate in row}
         for name, is_on in features.items():
@@ -105,16 +115,17 @@ class Scenario(msgspec.Struct, rename="camel", kw_only=True):
         shared = {}
         for index, entry in enumerate(self.allocated_shared_device_ids or ()):
             shared[entry["driver"], entry["pool"], entry["device"]] = entry.get("shareID") or f"share-{index}"
-        for index, entry in enumerate(self.aggregated_capacity or ()):
-            id = (entry["driver"], entry["pool"], entry["device"])
+        for index, used in enumerate(self.aggregated_capacity or ()):
+            id = (used.driver, used.pool, used.device)
             share = shared.pop(id, f"aggregated-{index}")
-            yield _held_row(entry, share, {name: str(v) for name, v in entry.get("capacity", {}).items()})
+            consumed = {name: str(value) for name, value in used.capacity.items()}
+            yield _held_row(dict(zip(("driver", "pool", "device"), id, strict=True)), share, consumed)
         for (driver, pool, device), share in shared.items():
             yield _held_row({"driver": driver, "pool": pool, "device": device}, share)
 
 
 def _held_row(
-    entry: Mapping[str, Any], share: str | None = None, consumed: dict[str, str] | None = None
+    entry: Mapping[str, str], share: str | None = None, consumed: dict[str, str] | None = None
 ) -> DeviceRequestAllocationResult:
     return DeviceRequestAllocationResult(
         request="held",
