@@ -1,49 +1,23 @@
-"""Builders of API documents for the scheduler's tests, and a clock whose hands the test turns."""
+"""Builders of API documents for the scheduler's tests."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from typing import Any
 
-from drakit.client.clock import Clock, Timer, timestamp
+from drakit.client.clock import timestamp
+from tests.client.fake_clock import FakeClock
 
 Document = dict[str, Any]
 DRIVER = "gpu.example.com"
 _uids = itertools.count(1)
 
 
-class _Call:
-    def __init__(self, due: float, call: Callable[[], None]) -> None:
-        self.due = due
-        self.call: Callable[[], None] | None = call
+class Hands(FakeClock):
+    """A clock for what only asks the time: it can be turned without a loop."""
 
-    def cancel(self) -> None:
-        self.call = None
-
-
-class Hands(Clock):
-    """A clock that moves only when told to."""
-
-    def __init__(self, start: float = 1_800_000_000.0) -> None:
-        self._now = start
-        self._calls: list[_Call] = []
-
-    def now(self) -> float:
-        return self._now
-
-    def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
-        waiting = _Call(self._now + seconds, call)
-        self._calls.append(waiting)
-        return waiting
-
-    def advance(self, seconds: float) -> None:
+    def turn(self, seconds: float) -> None:
         self._now += seconds
-        due = [call for call in self._calls if call.due <= self._now]
-        self._calls = [call for call in self._calls if call.due > self._now]
-        for waiting in due:
-            if waiting.call is not None:
-                waiting.call()
 
 
 def meta(name: str, namespace: str | None = "default", **more: Any) -> Document:

@@ -67,12 +67,12 @@ def test_failures_wait_their_backoff_which_doubles_up_to_ten_seconds() -> None:
     bench.queue.add(info("p"))
     for seconds in (1, 2, 4, 8, 10, 10):
         bench.queue.back_off(bench.pop(), badly=True)
-        bench.clock.advance(seconds - 0.01)
+        bench.clock.turn(seconds - 0.01)
         assert bench.queue.pop() is None
         due = bench.queue.next_due()
         assert due is not None
         assert abs(due - bench.clock.now() - 0.01) < 1e-6
-        bench.clock.advance(0.02)
+        bench.clock.turn(0.02)
 
 
 def test_a_mild_failure_is_tried_again_as_soon_as_nothing_else_is_to_do() -> None:
@@ -86,11 +86,11 @@ def test_bad_failures_do_not_keep_mild_ones_behind_them_from_their_turn() -> Non
     bench = Bench()
     bench.queue.add(info("bad"))
     bench.queue.back_off(bench.pop(), badly=True)
-    bench.clock.advance(0.1)
+    bench.clock.turn(0.1)
     bench.queue.add(info("mild"))
     bench.queue.back_off(bench.pop(), badly=False)
     assert bench.names() == ["mild"]
-    bench.clock.advance(1)
+    bench.clock.turn(1)
     assert bench.names() == ["bad"]
 
 
@@ -99,7 +99,7 @@ def test_parked_pods_are_tried_again_after_five_minutes_without_any_event() -> N
     bench.queue.add(info("p"))
     bench.queue.park(bench.pop(), Wake.NODE)
     assert bench.queue.next_due() == bench.clock.now() + PARKED_AT_MOST
-    bench.clock.advance(PARKED_AT_MOST)
+    bench.clock.turn(PARKED_AT_MOST)
     assert bench.names() == ["p"]
 
 
@@ -109,13 +109,13 @@ def test_a_gated_pod_waits_and_is_told_once_per_reason() -> None:
     bench.queue.gate(waiting, "waiting for c")
     assert bench.queue.pop() is None
     assert bench.queue.untold() == []
-    bench.clock.advance(TELL_AFTER)
+    bench.clock.turn(TELL_AFTER)
     assert [entry.gate for entry in bench.queue.untold()] == ["waiting for c"]
     bench.queue.gate(waiting, "waiting for c")
-    bench.clock.advance(TELL_AFTER)
+    bench.clock.turn(TELL_AFTER)
     assert bench.queue.untold() == []
     bench.queue.gate(waiting, "c is being deleted")
-    bench.clock.advance(TELL_AFTER)
+    bench.clock.turn(TELL_AFTER)
     assert [entry.gate for entry in bench.queue.untold()] == ["c is being deleted"]
     bench.queue.add(waiting)
     assert bench.names() == ["p"]
@@ -125,9 +125,9 @@ def test_a_pod_whose_claims_come_at_once_is_never_told_that_it_waits() -> None:
     bench = Bench()
     waiting = info("p", claims=["c"])
     bench.queue.gate(waiting, "waiting for c")
-    bench.clock.advance(0.2)
+    bench.clock.turn(0.2)
     bench.queue.add(waiting)
-    bench.clock.advance(TELL_AFTER)
+    bench.clock.turn(TELL_AFTER)
     assert bench.queue.untold() == []
 
 
