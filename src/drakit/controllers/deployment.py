@@ -10,12 +10,12 @@ Source: pkg/controller/deployment.
 
 from __future__ import annotations
 
-from drakit.client.api import DEPLOYMENTS, REPLICA_SETS
+from drakit.client.api import DEPLOYMENTS, PODS, REPLICA_SETS
 from drakit.client.clock import parse_timestamp, timestamp
 from drakit.client.informer import key_of
 from drakit.controllers.context import Context
 from drakit.controllers.owner import controller_of, controller_uid, reference_to
-from drakit.controllers.pod import condition, is_deleting
+from drakit.controllers.pod import condition, is_deleting, is_terminal
 from drakit.controllers.recent import Recent
 from drakit.controllers.workload import portion, set_condition, template_hash, write_status
 from drakit.errors import AlreadyExists, NotFound
@@ -39,6 +39,9 @@ class Deployments:
         self._recent = Recent(self._sets, context.clock)
         self._deployments.add_handler(lambda old, new: self._queue.add(key_of(new)) if new else None)
         self._sets.add_handler(self._set_changed)
+        self._pods = context.informer(PODS)
+        self._pods.add_index("controller", controller_uid)
+        self._pods.add_handler(self._pod_changed)
 
     async def run(self) -> None:
         await self._queue.run(self._sync, workers=_WORKERS, name="deployment")
@@ -49,6 +52,16 @@ class Deployments:
         owner = controller_of(replica_set)
         if owner is not None and owner["kind"] == "Deployment":
             self._queue.add(f"{replica_set['metadata']['namespace']}/{owner['name']}")
+
+    def _pod_changed(self, old: Document | None, new: Document | None) -> None:
+        """A pod that is gone may be what a Recreate waits for."""
+        if new is not None or old is None:
+            return
+        owner = controller_of(old)
+        if owner is not None and owner["kind"] == "ReplicaSet":
+            replica_set = self._sets.get(f"{old['metadata']['namespace']}/{owner['name']}")
+            if replica_set is not None:
+                self._set_changed(None, replica_set)
 
     async def _sync(self, key: str) -> None:
         deployment = self._deployments.get(key)
@@ -169,7 +182,13 @@ class Deployments:
         for replica_set in old:
             if _wanted(replica_set):
                 await self._patch_set(replica_set, {"spec": {"replicas": 0}})
-        return any(_wanted(s) or _status(s, "replicas") for s in old)
+        return any(
+            _wanted(replica_set)
+            or any(
+                not is_terminal(p) for p in self._pods.by_index("controller", replica_set["metadata"]["uid"])
+            )
+            for replica_set in old
+        )
 
     async def _roll(self, deployment: Document, new: Document, old: list[Document]) -> Document:
         """One step of a rolling update: grow the new set as far as allowed, then shrink the old ones."""

@@ -162,11 +162,11 @@ class DeviceEviction:
             taint
             for document in slices
             if document["spec"]["pool"].get("generation", 0) == newest
-            for taint in _tainted(document).get(_device_id(row), ())
+            for taint in _dated(document, _tainted(document).get(_device_id(row), ()))
         ]
         for rule in self._rules.items() if self._rules is not None else ():
             if _selects(rule, row):
-                taints.append(rule["spec"]["taint"])
+                taints += _dated(rule, [rule["spec"]["taint"]])
         return taints
 
     # --- rules ------------------------------------------------------------------------------------
@@ -271,6 +271,12 @@ def _tainted(document: Document | None) -> dict[str, list[Document]]:
         for device in document["spec"].get("devices") or ()
         if device.get("taints")
     }
+
+
+def _dated(source: Document, taints: Iterable[Document]) -> list[Document]:
+    """`taints` with the time they count from: when they were added, else when their object was made."""
+    created = source["metadata"].get("creationTimestamp")
+    return [taint if taint.get("timeAdded") else {**taint, "timeAdded": created} for taint in taints]
 
 
 def _selects(rule: Document, row: Document) -> bool:

@@ -1,0 +1,135 @@
+"""Quotas and pool status: what is used, and what is left."""
+
+from __future__ import annotations
+
+import pytest
+
+from drakit.client.api import RESOURCE_CLAIMS, RESOURCE_SLICES
+from drakit.controllers.poolstatus import POOL_STATUS_REQUESTS
+from drakit.controllers.quota import RESOURCE_QUOTAS, devices_of
+from drakit.transport import Document
+from tests.controllers.cluster import NS, Cluster, claim, cluster
+
+pytestmark = pytest.mark.anyio
+
+DEVICES = "c.deviceclass.resource.k8s.io/devices"
+
+
+async def used(c: Cluster) -> Document:
+    status: Document = (await c.get(RESOURCE_QUOTAS, "q") or {}).get("status") or {}
+    return status.get("used") or {}
+
+
+async def test_a_quota_counts_devices_and_objects() -> None:
+    async with cluster() as c:
+        hard = {DEVICES: "3", "count/resourceclaims.resource.k8s.io": "5", "requests.cpu": "4"}
+        quota = {
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": "q", "namespace": NS},
+            "spec": {"hard": hard},
+        }
+        await c.client.create(RESOURCE_QUOTAS, quota)
+        await c.settle()
+        assert await used(c) == {DEVICES: "0", "count/resourceclaims.resource.k8s.io": "0"}
+        for name in ("a", "b"):
+            await c.client.create(RESOURCE_CLAIMS, claim(name))
+        await c.settle()
+        assert await used(c) == {DEVICES: "2", "count/resourceclaims.resource.k8s.io": "2"}
+        await c.client.delete(RESOURCE_CLAIMS, "a", NS)
+        await c.settle()
+        assert (await used(c))[DEVICES] == "1"
+        await c.client.patch(RESOURCE_QUOTAS, "q", {"spec": {"hard": {DEVICES: None}}}, NS)
+        await c.settle()
+        assert await used(c) == {"count/resourceclaims.resource.k8s.io": "1"}
+
+
+@pytest.mark.parametrize(
+    ("requests", "expected"),
+    [
+        ([], {}),
+        (
+            [{"exactly": {"deviceClassName": "a", "count": 3}}, {"exactly": {"deviceClassName": "a"}}],
+            {"a": 4},
+        ),
+        ([{"exactly": {"deviceClassName": "a", "allocationMode": "All"}}], {"a": 32}),
+        (
+            [
+                {
+                    "firstAvailable": [
+                        {"deviceClassName": "a", "count": 2},
+                        {"deviceClassName": "b", "count": 1},
+                        {"deviceClassName": "a", "count": 5},
+                    ]
+                }
+            ],
+            {"a": 5, "b": 1},
+        ),
+    ],
+)
+def test_devices_of(requests: list[Document], expected: dict[str, int]) -> None:
+    assert devices_of({"spec": {"devices": {"requests": requests}}}) == expected
+
+
+def resource_slice(name: str, pool: str, *devices: Document, count: int = 1, **spec: object) -> Document:
+    return {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceSlice",
+        "metadata": {"name": name},
+        "spec": {
+            "driver": "d.example.com",
+            "nodeName": "n0",
+            "pool": {"name": pool, "generation": 1, "resourceSliceCount": count},
+            "devices": list(devices),
+            **spec,
+        },
+    }
+
+
+async def allocate(c: Cluster, name: str, pool: str, device: str, **more: object) -> None:
+    await c.client.create(RESOURCE_CLAIMS, claim(name))
+    result = {"request": "r", "driver": "d.example.com", "pool": pool, "device": device, **more}
+    status = {"allocation": {"devices": {"results": [result]}}}
+    await c.client.patch(RESOURCE_CLAIMS, name, {"status": status}, NS, subresource="status")
+
+
+async def ask(c: Cluster, **spec: object) -> None:
+    document = {
+        "apiVersion": "resource.k8s.io/v1alpha3",
+        "kind": "ResourcePoolStatusRequest",
+        "metadata": {"name": "q"},
+        "spec": {"driver": "d.example.com", **spec},
+    }
+    await c.client.create(POOL_STATUS_REQUESTS, document)
+
+
+async def test_pool_status() -> None:
+    async with cluster(DRAResourcePoolStatus=True) as c:
+        taint = {"key": "k", "effect": "NoSchedule"}
+        devices = [{"name": "a"}, {"name": "b"}, {"name": "t", "taints": [taint]}]
+        await c.client.create(RESOURCE_SLICES, resource_slice("s1", "p1", *devices))
+        await c.client.create(RESOURCE_SLICES, resource_slice("s2", "p2", {"name": "a"}, count=2))
+        await allocate(c, "one", "p1", "a")
+        await allocate(c, "admin", "p1", "b", adminAccess=True)
+        await c.settle()
+        await ask(c)
+        await c.settle(20)
+        status = (await c.get(POOL_STATUS_REQUESTS, "q", None) or {})["status"]
+        assert status["poolCount"] == 2
+        (row,) = status["conditions"]
+        assert (row["type"], row["status"]) == ("Complete", "True")
+        first, second = status["pools"]
+        assert first == {
+            "driver": "d.example.com",
+            "poolName": "p1",
+            "generation": 1,
+            "nodeName": "n0",
+            "resourceSliceCount": 1,
+            "totalDevices": 3,
+            "allocatedDevices": 1,
+            "unavailableDevices": 1,
+            "availableDevices": 1,
+        }
+        assert second["validationError"].startswith("PoolIncomplete: 1 of 2 slices")
+        await c.settle(3700)
+        assert await c.get(POOL_STATUS_REQUESTS, "q", None) is None
