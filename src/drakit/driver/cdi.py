@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from msgspec import structs
@@ -55,10 +55,17 @@ class CDIFiles:
         except OSError as error:
             raise RecoverableError(f"cannot remove {self._path(uid)}: {error.strerror}") from None
 
-    def uids(self) -> list[str]:
-        """The claims that have a file."""
-        names = [path.stem for path in self._folder.glob(f"{self._prefix}*.json")]
-        return [name.removeprefix(self._prefix) for name in names]
+    def keep(self, uids: Collection[str]) -> None:
+        """Remove every file but those of the claims `uids`, and what a crash left half written.
+
+        Raises RecoverableError if that is not possible.
+        """
+        found = [path.stem.removeprefix(self._prefix) for path in self._folder.glob(f"{self._prefix}*.json")]
+        for uid in found:
+            if uid not in uids:
+                self.remove(uid)
+        for path in self._folder.glob(f".{self._prefix}*"):
+            path.unlink(missing_ok=True)
 
     def _path(self, uid: str) -> Path:
         return self._folder / f"{self._prefix}{uid}.json"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -96,8 +95,11 @@ class Checkpoint:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Replace the file `path` with `data` in one step. Raises RecoverableError, the old file untouched."""
-    hidden = path.with_name(f".{path.name}.{os.getpid()}")
+    """Replace the file `path` with `data` in one step. Raises RecoverableError, the old file untouched.
+
+    A crash may leave the hidden file `.<name>.new`. One writer at a time.
+    """
+    hidden = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

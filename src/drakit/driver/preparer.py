@@ -71,9 +71,7 @@ class Preparer:
         try:
             async with self._alone():
                 known = self._checkpoint.claims
-                for uid in self._files.uids():
-                    if uid not in known:
-                        self._files.remove(uid)
+                self._files.keep(known)
                 for claim in known.values():
                     if claim.is_complete:
                         self._restore(claim)

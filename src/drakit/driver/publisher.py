@@ -19,7 +19,7 @@ from drakit.client.informer import Informer
 from drakit.client.queue import WorkQueue
 from drakit.driver.device import Pool
 from drakit.driver.metrics import Metrics
-from drakit.driver.slices import comparable, plan, slice_specs
+from drakit.driver.slices import comparable, encode, plan, slice_specs
 from drakit.errors import AlreadyExists, APIError, Conflict, NotFound
 from drakit.model.resource import ResourceSlice, ResourceSliceSpec
 from drakit.transport import Document
@@ -160,7 +160,7 @@ def _document(metadata: Document, spec: ResourceSliceSpec) -> Document:
         "apiVersion": RESOURCE_SLICES.api_version,
         "kind": RESOURCE_SLICES.kind,
         "metadata": metadata,
-        "spec": msgspec.to_builtins(spec),
+        "spec": encode(spec),
     }
 
 

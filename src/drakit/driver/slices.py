@@ -64,6 +64,18 @@ def _chunks(items: Sequence[T], size: int) -> list[list[T]]:
     return [list(items[start : start + size]) for start in range(0, len(items), size)]
 
 
+def encode(spec: ResourceSliceSpec) -> Document:
+    """`spec` as it goes over the wire, with the fields of the pool that the API requires."""
+    document: Document = msgspec.to_builtins(spec)
+    pool = spec.pool
+    document["pool"] = {
+        "name": pool.name,
+        "generation": pool.generation,
+        "resourceSliceCount": pool.resource_slice_count,
+    }
+    return document
+
+
 # --- the plan -------------------------------------------------------------------------------------
 
 

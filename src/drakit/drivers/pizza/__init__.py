@@ -57,7 +57,7 @@ class PizzaDriver(Driver):
         return [self._serve(pizza, claim) for pizza in claim.devices]
 
     async def unprepare(self, claim: PreparedClaim) -> None:
-        for card in self._cards.glob(f"{claim.uid}-*"):
+        for card in self._cards.glob(f"*{claim.uid}-*"):
             card.unlink(missing_ok=True)
 
     @property
