@@ -135,7 +135,9 @@ def _resource(kind: Kind) -> Document:
 
 
 def _storage_hash(kind: Kind) -> str:
-    name = f"{kind.group}/{kind.storage_version}/{kind.kind}"
+    """Clients only compare it; upstream stores a kind that is not v1 yet in its oldest version."""
+    is_served = kind.storage_version in kind.versions
+    name = f"{kind.group}/{kind.storage_version if is_served else kind.versions[-1]}/{kind.kind}"
     return base64.b64encode(hashlib.sha256(name.encode()).digest()[:8]).decode()
 
 

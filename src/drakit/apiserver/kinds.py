@@ -126,7 +126,7 @@ def _kind(
         plural=plural,
         kind=kind,
         versions=versions,
-        storage_version="v1" if group != RESOURCE_GROUP or versions != ("v1alpha3",) else "v1alpha3",
+        storage_version=versions[0] if versions == ("v1alpha3",) or group != RESOURCE_GROUP else "v1",
         is_namespaced=scope == "ns",
         singular=kind.lower(),
         short_names=tuple(word for word in words if word[0] not in "@/"),
@@ -187,8 +187,24 @@ _BUILT_IN: tuple[Kind, ...] = (
     _review("authorization.k8s.io", "selfsubjectaccessreviews", "SelfSubjectAccessReview"),
     _review("authorization.k8s.io", "selfsubjectrulesreviews", "SelfSubjectRulesReview"),
     _review("authorization.k8s.io", "subjectaccessreviews", "SubjectAccessReview"),
+    _kind(
+        "autoscaling",
+        "horizontalpodautoscalers",
+        "HorizontalPodAutoscaler",
+        "ns",
+        "hpa @all /status",
+        ("v2",),
+    ),
     _kind("batch", "cronjobs", "CronJob", "ns", "cj @all /status"),
     _kind("batch", "jobs", "Job", "ns", "@all /status"),
+    _kind(
+        "certificates.k8s.io",
+        "certificatesigningrequests",
+        "CertificateSigningRequest",
+        "cluster",
+        "csr /approval /status",
+    ),
+    _kind("networking.k8s.io", "ingressclasses", "IngressClass", "cluster"),
     _kind("networking.k8s.io", "ingresses", "Ingress", "ns", "ing /status"),
     _kind("networking.k8s.io", "networkpolicies", "NetworkPolicy", "ns", "netpol"),
     _kind("policy", "poddisruptionbudgets", "PodDisruptionBudget", "ns", "pdb /status"),
@@ -243,6 +259,28 @@ _BUILT_IN: tuple[Kind, ...] = (
 )
 
 
+_SINCE: tuple[tuple[str, Kind], ...] = (
+    ("1.34", _kind(_STORAGE, "volumeattributesclasses", "VolumeAttributesClass", "cluster", "vac")),
+    (
+        "1.36",
+        _kind(
+            _ADMISSION, "mutatingadmissionpolicies", "MutatingAdmissionPolicy", "cluster", "@api-extensions"
+        ),
+    ),
+    (
+        "1.36",
+        _kind(
+            _ADMISSION,
+            "mutatingadmissionpolicybindings",
+            "MutatingAdmissionPolicyBinding",
+            "cluster",
+            "@api-extensions",
+        ),
+    ),
+)
+"""Kinds and the Kubernetes version that first serves them as v1."""
+
+
 def kinds_for(profile: Profile) -> Kinds:
     """Every kind a server of `profile` serves."""
     beta_or_better = tuple(version for version in profile.served if "alpha" not in version)
@@ -267,4 +305,5 @@ def kinds_for(profile: Profile) -> Kinds:
         rows.append(
             _kind(RESOURCE_GROUP, "resourcepoolstatusrequests", name, "cluster", "/status", ("v1alpha3",))
         )
-    return Kinds((*_BUILT_IN, *rows))
+    newer = [row for since, row in _SINCE if profile.at_least(since)]
+    return Kinds((*_BUILT_IN, *newer, *rows))
