@@ -132,16 +132,16 @@ class Allocator:
                     f"exceeds the claim limit of {MAX_RESULTS}"
                 )
             if index in self._plan.constraint_errors:
-                raise AllocationError(self._plan.constraint_errors[index])
+                raise AllocationError(f"claim {claim.metadata.key}{self._plan.constraint_errors[index]}")
 
     def _check_request(self, asked: Asked, key: str, view: NodeView) -> int:
         """The least number of devices the request needs on the node."""
         if asked.error:
-            raise AllocationError(asked.error)
+            raise AllocationError(f"claim {key}{asked.error}")
         least: list[int] = []
         for demand in asked.alternatives:
             if demand.error:
-                raise AllocationError(demand.error)
+                raise AllocationError(f"claim {key}{demand.error}")
             least.append(self._count_all(demand, key, view) if demand.is_all else demand.count)
         return min(least)
 

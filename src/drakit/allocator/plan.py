@@ -58,7 +58,7 @@ class Plan:
         self.demands: list[Demand] = []
         self.constraints: list[PlanConstraint] = []
         self.constraint_errors: dict[int, str] = {}
-        """Claim -> what is wrong with its constraints."""
+        """Claim -> what is wrong with its constraints, behind `claim NAMESPACE/NAME`."""
         for index, claim in enumerate(claims):
             self._add_claim(index, claim, classes)
         self.is_plain = not (
@@ -84,7 +84,7 @@ class Plan:
     def _add_claim(self, index: int, claim: ResourceClaim, classes: Mapping[str, DeviceClass]) -> None:
         row: list[Asked] = []
         for request in claim.spec.devices.requests or ():
-            asked = read_request(claim, index, request, len(self.demands), classes, self.profile)
+            asked = read_request(index, request, len(self.demands), classes, self.profile)
             self.demands += asked.alternatives
             row.append(asked)
         self.claims.append(row)
@@ -95,8 +95,7 @@ class Plan:
             ):
                 self.constraint_errors.setdefault(
                     index,
-                    f"claim {claim.metadata.key}, constraint #{number}: "
-                    "empty constraint (unsupported constraint type?)",
+                    f", constraint #{number}: empty constraint (unsupported constraint type?)",
                 )
                 continue
             self._add_constraint(index, number, constraint, attribute, row)
@@ -117,7 +116,8 @@ class Plan:
         for demand in self.demands:
             for expression in demand.expressions:
                 try:
-                    reads = cel.compile(expression.text, self.profile.version, profile=self.profile).reads
+                    selector = cel.compile(expression.text, self.profile.version, profile=self.profile)
+                    reads = getattr(selector, "reads", None)
                 except CELError:
                     continue
                 if reads is None:

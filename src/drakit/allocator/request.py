@@ -19,7 +19,6 @@ from drakit.model.resource import (
     DeviceSubRequest,
     DeviceToleration,
     ExactDeviceRequest,
-    ResourceClaim,
 )
 from drakit.profile import Gate, Profile
 
@@ -73,15 +72,13 @@ class Asked:
 
 
 def read_request(
-    claim: ResourceClaim,
     claim_index: int,
     request: DeviceRequest,
     first: int,
     classes: Mapping[str, DeviceClass],
     profile: Profile,
 ) -> Asked:
-    """`request` with its demands numbered from `first`."""
-    key = claim.metadata.key
+    """`request` with its demands numbered from `first`. Errors go on behind `claim NAMESPACE/NAME`."""
     if request.first_available:
         alternatives = [
             Demand(first + i, claim_index, request.name, sub.name, sub)
@@ -93,39 +90,39 @@ def read_request(
     else:
         exactly = request.exactly or ExactDeviceRequest()
         alternatives = [Demand(first, claim_index, request.name, request.name, exactly)]
-    error = _gate_error(key, request, profile)
+    error = _gate_error(request, profile)
     for demand in alternatives:
-        demand.error = _resolve(key, demand, classes, profile)
+        demand.error = _resolve(demand, classes, profile)
     return Asked(claim_index, request.name, alternatives, bool(request.first_available), error)
 
 
-def _gate_error(key: str, request: DeviceRequest, profile: Profile) -> str:
+def _gate_error(request: DeviceRequest, profile: Profile) -> str:
     if request.first_available and not profile.is_on(Gate.PRIORITIZED_LIST):
         off = "has subrequests, but the DRAPrioritizedList feature is disabled"
-        return f"claim {key}, request {request.name}: {off}"
+        return f", request {request.name}: {off}"
     if not profile.is_on(Gate.CONSUMABLE_CAPACITY):
         off = "has capacity requests, but the DRAConsumableCapacity feature is disabled"
         if request.exactly is not None and request.exactly.capacity is not None:
-            return f"claim {key}, request {request.name}: {off}"
+            return f", request {request.name}: {off}"
         for sub in request.first_available:
             if sub.capacity is not None:
-                return f"claim {key}, subrequest {sub.name}: {off}"
+                return f", subrequest {sub.name}: {off}"
     if not profile.is_on(Gate.DERIVED_ATTRIBUTES):
         asked: Sequence[ExactDeviceRequest | DeviceSubRequest] = request.first_available or (
             [request.exactly] if request.exactly else []
         )
         if any(one.derived_attributes for one in asked):
             return (
-                f"claim {key}, request {request.name}: has derived attributes, "
+                f", request {request.name}: has derived attributes, "
                 "but the DRADerivedAttributes feature is disabled"
             )
     return ""
 
 
-def _resolve(key: str, demand: Demand, classes: Mapping[str, DeviceClass], profile: Profile) -> str:
+def _resolve(demand: Demand, classes: Mapping[str, DeviceClass], profile: Profile) -> str:
     """Fill in class and selectors; what is wrong, or ""."""
     asked = demand.asked
-    where = f"claim {key}, request {demand.name}"
+    where = f", request {demand.name}"
     for index, selector in enumerate(asked.selectors):
         if selector.cel is None:
             return f"{where}, selector #{index}: CEL expression empty (unsupported selector type?)"

@@ -142,7 +142,7 @@ class State:
         if self._plan_class_revision != self.class_revision:
             self._plans.clear()
             self._plan_class_revision = self.class_revision
-        key = msgspec.msgpack.encode([(c.metadata.key, c.spec) for c in claims])
+        key = msgspec.msgpack.encode([c.spec for c in claims])
         plan = self._plans.pop(key, None)
         if plan is None:
             self._plan_number += 1
