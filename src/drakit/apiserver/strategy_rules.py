@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from drakit.errors import FieldError
 from drakit.model.validation.field import Errors, same
@@ -28,10 +28,12 @@ from drakit.transport import Document
 class Context(Struct, kw_only=True):
     """What a strategy may ask about the request and the cluster around it.
 
-    `now` is RFC 3339 with seconds. `namespace_labels(name)` gives a namespace's labels ({} without one);
+    `now` is RFC 3339 with seconds, `verb` the request's (create, update, patch), `user_node` the node that
+    the user's token is bound to. `namespace_labels(name)` gives a namespace's labels ({} without one);
     `find(kind, namespace, name)` another object ("PriorityClass", "", "high") or None; `authorize(verb,
     resource, namespace, name)` says whether the user may do that on resource.k8s.io (None: no
-    authorization is done, everything is allowed).
+    authorization is done, everything is allowed). Advice for the person who wrote the object goes to
+    `hints` and from there into `Warning` headers, whether the object is accepted or not.
     """
 
     profile: Profile
@@ -39,9 +41,12 @@ class Context(Struct, kw_only=True):
     user: str = ""
     groups: tuple[str, ...] = ()
     version: str = ""
+    verb: str = ""
+    user_node: str = ""
     namespace_labels: Callable[[str], Mapping[str, str]]
     find: Callable[[str, str, str], Document | None]
     authorize: Callable[[str, str, str, str], bool] | None = None
+    hints: list[str] = field(default_factory=list)
 
 
 def _nothing(document: Document, context: Context) -> None:
@@ -63,10 +68,11 @@ def _silent(document: Document, old: Document | None, context: Context) -> list[
 class Rules(Struct, frozen=True, kw_only=True):
     """What is special about a kind.
 
-    `check` has the rules of the object (old None on create), `check_update` those of a change alone,
-    `check_status` those of a change through `status`. `status` is the status a new object has;
-    `resets_status` is false where a new object brings its own. `counts_generation` says whether `metadata.generation` exists. `keeps_labels` is false
-    where a change through `status` may change labels and annotations too.
+    `check` has the rules of the object (old None on create), `check_update` those of a change where they
+    are others, `check_status` those of a change through `status`, `before` what comes before all of them.
+    `status` is the status a new object has; `resets_status` is false where a new object brings its own.
+    `counts_generation` says whether `metadata.generation` exists. `keeps_labels` is false where a change
+    through `status` may change labels and annotations too.
     """
 
     name: Names = dns_subdomain
@@ -121,14 +127,12 @@ class Strategy:
         """Take from `old` what this request may not change (status on a plain update, all but status on
         `status`), count `generation` up if the spec changed. `old` stays unchanged."""
         metadata, before = new.setdefault("metadata", {}), old.get("metadata") or {}
-        for field in _IDENTITY:
-            if before.get(field) and (field == "creationTimestamp" or not metadata.get(field)):
-                metadata[field] = before[field]
-        for field in _DELETION:
-            if before.get(field) is not None and (
-                field == "deletionTimestamp" or metadata.get(field) is None
-            ):
-                metadata[field] = before[field]
+        for name in _IDENTITY:
+            if before.get(name) and (name == "creationTimestamp" or not metadata.get(name)):
+                metadata[name] = before[name]
+        for name in _DELETION:
+            if before.get(name) is not None and (name == "deletionTimestamp" or metadata.get(name) is None):
+                metadata[name] = before[name]
         if subresource == "status":
             self._keep_all_but_status(new, old)
         elif self.rules.has_status:
@@ -149,8 +153,8 @@ class Strategy:
         for key in (new.keys() | old.keys()) - {"status", "metadata", "kind", "apiVersion"}:
             _take(new, old, key)
         if self.rules.keeps_labels:
-            for field in _META_FOR_STATUS:
-                _take(new["metadata"], old.get("metadata") or {}, field)
+            for name in _META_FOR_STATUS:
+                _take(new["metadata"], old.get("metadata") or {}, name)
 
     def validate_update(
         self, new: Document, old: Document, subresource: str, context: Context
