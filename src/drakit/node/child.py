@@ -14,12 +14,12 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 
-from drakit.errors import DRAError
+from drakit.node.runtime import RuntimeFailed
 
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores them, and that would be inherited
 
 
-class ProgramFailed(DRAError):
+class ProgramFailed(RuntimeFailed):
     """A program could not be started, failed or took too long; the text ends in what it said."""
 
 

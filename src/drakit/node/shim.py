@@ -27,6 +27,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _MAX_LINE = 16384
 _DRAIN_SECONDS = 1.0
 _HOOK_SECONDS = 30
+_EXEC_SECONDS = 5.0
 
 
 class Failed(Exception):
@@ -144,6 +145,19 @@ def start_bwrap(config: dict[str, Any], out: int, err: int) -> tuple[int, int, i
     return pid, int(json.loads(said)["child-pid"]), opener
 
 
+def await_exec(pid: int, name: str) -> None:
+    """Return when `pid` no longer is the program `name`: bubblewrap has become the command, or has ended."""
+    deadline = time.monotonic() + _EXEC_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+                if file.read().strip() != name[:15]:
+                    return
+        except OSError:
+            return
+        time.sleep(0.001)
+
+
 def run_hooks(config: dict[str, Any], names: tuple[str, ...], pid: int, status: str) -> None:
     """Run the hooks of the steps `names` with the OCI state on stdin. Raises Failed when one fails."""
     state = json.dumps(config["state"] | {"pid": pid, "status": status}).encode()
@@ -250,7 +264,9 @@ def main(path: str) -> None:
         run_hooks(config, ("prestart", "createRuntime"), pid, "creating")
         os.write(opener, b"x")
         os.close(opener)
-        if failure is not None and (text := os.read(failure, 4096)):
+        if failure is None:
+            await_exec(pid, os.path.basename(config["argv"][0]))
+        elif text := os.read(failure, 4096):
             raise Failed(text.decode(errors="replace"))
         run_hooks(config, ("poststart",), pid, "running")
     except (Failed, OSError, ValueError) as error:

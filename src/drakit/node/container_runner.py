@@ -1,0 +1,404 @@
+"""The containers of one pod: started in turn, started again by the restart policy, probed, watched.
+
+Each container is a row of attempts. The runtime's records are what is known about them; beside that only
+what a new agent may forget is kept here: back-offs, the results of probes, why something waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from msgspec import structs
+
+from drakit.client.record import EventType
+from drakit.node.backoff import Backoff
+from drakit.node.container_spec import build_spec
+from drakit.node.env import ConfigFailed, Facts, build_env
+from drakit.node.image import Image, ImageNotFound
+from drakit.node.pod_files import PodFiles
+from drakit.node.pod_status import View
+from drakit.node.probe import Kind, Prober
+from drakit.node.runtime import Container, Mount, RuntimeFailed, Sandbox, UnresolvableCDI, container_id
+from drakit.node.surroundings import Surroundings
+from drakit.node.volume import Volumes
+from drakit.transport import Document
+
+FIRST_RESTART, LAST_RESTART = 10.0, 300.0
+CALM_SECONDS = 600.0
+"""A container that ran this long starts its back-off anew."""
+
+_FIRST_PULL, _LAST_PULL = 10.0, 300.0
+_FIRST_CREATE, _LAST_CREATE = 1.0, 60.0
+_START_FAILED = 128
+
+_log = logging.getLogger(__name__)
+
+
+class Tell(Protocol):
+    """Records an event about the pod."""
+
+    def __call__(self, type: EventType, reason: str, message: str) -> None: ...
+
+
+class _State:
+    """What is remembered of one container."""
+
+    def __init__(self) -> None:
+        self.attempts: list[Container] = []
+        self.waiting: tuple[str, str] | None = None
+        self.restart = Backoff(FIRST_RESTART, LAST_RESTART)
+        self.pull = Backoff(_FIRST_PULL, _LAST_PULL)
+        self.create = Backoff(_FIRST_CREATE, _LAST_CREATE)
+        self.is_ready = False
+        self.is_started = False
+        self.image_id = ""
+        self.noted_end = ""
+        self.exit_watch: asyncio.Task[None] | None = None
+        self.prober: asyncio.Task[None] | None = None
+
+    @property
+    def current(self) -> Container | None:
+        return self.attempts[-1] if self.attempts else None
+
+    def put(self, container: Container) -> None:
+        """Take in the newest knowledge of one attempt."""
+        others = [known for known in self.attempts if known.attempt != container.attempt]
+        self.attempts = sorted([*others, container], key=lambda known: known.attempt)
+
+    def stop_tasks(self) -> None:
+        for task in (self.exit_watch, self.prober):
+            if task is not None:
+                task.cancel()
+        self.exit_watch = self.prober = None
+
+
+class ContainerRunner:
+    """Runs the containers of the pod `uid`. `found` are those the runtime already has, `statuses` what the
+    API last heard of them; `wake` is called when one has ended or a probe has changed its mind."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        uid: str,
+        files: PodFiles,
+        volumes: Volumes,
+        found: Sequence[Container],
+        statuses: Sequence[Document],
+        *,
+        tell: Tell,
+        wake: Callable[[], None],
+    ) -> None:
+        self._around = around
+        self._runtime = around.runtime
+        self._clock = around.clock
+        self._uid = uid
+        self._files = files
+        self._volumes = volumes
+        self._tell = tell
+        self._wake = wake
+        self._states: dict[str, _State] = {}
+        self._stopping: set[asyncio.Task[None]] = set()
+        for container in found:
+            self._state(container.name).put(container)
+        for status in statuses:
+            if status.get("name") in self._states:
+                self._states[status["name"]].is_ready = bool(status.get("ready"))
+                self._states[status["name"]].is_started = bool(status.get("started"))
+
+    def _state(self, name: str) -> _State:
+        return self._states.setdefault(name, _State())
+
+    # --- what is there ----------------------------------------------------------------------------
+
+    def current(self, name: str) -> Container | None:
+        """The last attempt of the container `name`."""
+        state = self._states.get(name)
+        return state.current if state else None
+
+    def waiting(self, name: str) -> str:
+        """Why the container `name` does not run."""
+        state = self._states.get(name)
+        return state.waiting[0] if state and state.waiting else "ContainerCreating"
+
+    def live(self) -> list[Container]:
+        """Every container that has not ended."""
+        current = (state.current for state in self._states.values())
+        return [container for container in current if container and container.state != "exited"]
+
+    async def observe(self) -> None:
+        """Learn what became of the containers since the last look."""
+        for state in self._states.values():
+            for container in state.attempts:
+                if container.state in ("created", "running"):
+                    seen = await self._runtime.status(container.id)
+                    state.put(seen or _vanished(container, self._clock.now()))
+            current = state.current
+            if current is None or current.state != "running":
+                if state.prober:
+                    state.prober.cancel()
+                state.prober, state.is_ready, state.is_started = None, False, False
+            elif state.exit_watch is None or state.exit_watch.done():
+                state.exit_watch = asyncio.create_task(self._watch_exit(current.id))
+
+    async def _watch_exit(self, container_id: str) -> None:
+        with contextlib.suppress(RuntimeFailed):
+            await self._runtime.wait(container_id)
+        self._wake()
+
+    def view(self, pod: Document, spec: Document) -> View:
+        """The container `spec` as its status shows it."""
+        state = self._state(spec["name"])
+        attempts = [attempt for attempt in state.attempts if attempt.state != "created"]
+        messages = {
+            attempt.id: self._files.termination_message(
+                spec, attempt.attempt, is_failed=attempt.exit_code != 0
+            )
+            for attempt in attempts
+            if attempt.state == "exited"
+        }
+        return View(
+            spec=spec,
+            current=attempts[-1] if attempts else None,
+            previous=attempts[-2] if len(attempts) > 1 else None,
+            waiting=state.waiting,
+            is_ready=state.is_ready,
+            is_started=state.is_started,
+            messages=messages,
+            resources_status=self._around.claims.resources_status(pod, spec),
+            image_id=state.image_id,
+        )
+
+    # --- starting ---------------------------------------------------------------------------------
+
+    async def run(
+        self, pod: Document, spec: Document, sandbox: Sandbox, facts: Facts, *, is_init: bool
+    ) -> float | None:
+        """Have the container run as it should; the seconds until this must be tried again."""
+        state = self._state(spec["name"])
+        current, now = state.current, self._clock.now()
+        if current is not None and current.state == "created":  # the agent died between create and start
+            await self._runtime.remove(current.id)
+            state.attempts.remove(current)
+        elif current is not None and current.state == "running":
+            self._start_prober(spec, state, current, sandbox)
+            return None
+        elif current is not None:
+            if not _is_restarted(pod, spec, current, is_init=is_init):
+                return None
+            if state.noted_end != current.id:
+                self._note_end(pod, spec, state, current)
+        wait = max(state.restart.until, state.pull.until) - now
+        if wait > 0:
+            return wait
+        return await self._start(pod, spec, state, sandbox, facts)
+
+    def _note_end(self, pod: Document, spec: Document, state: _State, ended: Container) -> None:
+        """An attempt has ended and another will follow: at once the first time, later with back-off."""
+        state.noted_end = ended.id
+        if ended.finished_at - ended.started_at >= CALM_SECONDS:
+            state.restart.clear()
+        if ended.attempt == 0:
+            return
+        delay = state.restart.fail(self._clock.now())
+        name, meta = spec["name"], pod["metadata"]
+        whole = f"{meta['name']}_{meta['namespace']}({self._uid})"
+        text = f"back-off {delay:g}s restarting failed container={name} pod={whole}"
+        state.waiting = ("CrashLoopBackOff", text)
+        self._tell("Warning", "BackOff", f"Back-off restarting failed container {name} in pod {whole}")
+
+    async def _start(
+        self, pod: Document, spec: Document, state: _State, sandbox: Sandbox, facts: Facts
+    ) -> float | None:
+        """One attempt to start the container; the seconds until the next where it failed."""
+        name = spec["name"]
+        attempt = state.current.attempt + 1 if state.current else 0
+        try:
+            image = await self._pull(spec, state)
+            container = await self._create(pod, spec, image, attempt, sandbox, facts)
+            self._tell("Normal", "Created", "Container created")
+            container = await self._runtime.start(container.id)
+        except ImageNotFound as error:
+            return self._note_missing_image(spec, state, error)
+        except (ConfigFailed, UnresolvableCDI) as error:
+            is_config = isinstance(error, ConfigFailed)
+            kind = "CreateContainerConfigError" if is_config else "CreateContainerError"
+            self._tell("Warning", "Failed", f"Error: {error}")
+            state.waiting = (kind, str(error))
+            return state.create.fail(self._clock.now())
+        except RuntimeFailed as error:
+            self._tell("Warning", "Failed", f"Error: {error}")
+            await self._note_failed_start(pod, spec, state, attempt, str(error))
+            return None
+        self._tell("Normal", "Started", "Container started")
+        if container.not_isolated:
+            text = f"Container {name} is not isolated: {'; '.join(container.not_isolated)}"
+            self._tell("Warning", "NotIsolated", text)
+        await self._put_new(state, container)
+        state.waiting = None
+        state.create.clear()
+        state.is_started = "startupProbe" not in spec
+        state.is_ready = state.is_started and "readinessProbe" not in spec
+        state.exit_watch = asyncio.create_task(self._watch_exit(container.id))
+        if container.state == "running":
+            self._start_prober(spec, state, container, sandbox)
+        return None
+
+    async def _pull(self, spec: Document, state: _State) -> Image:
+        image = await self._runtime.ensure_image(spec.get("image") or "")
+        state.pull.clear()
+        state.image_id = image.id
+        origin = f" ({image.origin})" if image.origin else ""
+        text = f'Container image "{spec["image"]}" already present on machine and can be accessed by the pod'
+        self._tell("Normal", "Pulled", text + origin)
+        return image
+
+    async def _create(
+        self, pod: Document, spec: Document, image: Image, attempt: int, sandbox: Sandbox, facts: Facts
+    ) -> Container:
+        env = await build_env(self._around.client, pod, spec, facts)
+        mounts = self._volumes.mounts(spec, env)
+        message_file = self._files.make_termination(spec["name"], attempt)
+        message_path = spec.get("terminationMessagePath") or "/dev/termination-log"
+        mounts.append(Mount(source=str(message_file), target=message_path))
+        request = build_spec(
+            pod,
+            spec,
+            attempt=attempt,
+            image=image,
+            env=env,
+            mounts=mounts,
+            cdi_devices=self._around.claims.cdi_devices(pod, spec),
+            log_path=str(self._files.log(spec["name"], attempt)),
+        )
+        return await self._runtime.create(sandbox, request)
+
+    def _note_missing_image(self, spec: Document, state: _State, error: ImageNotFound) -> float:
+        reference = spec.get("image") or ""
+        is_first = state.pull.failures == 0
+        delay = state.pull.fail(self._clock.now())
+        kind = "InvalidImageName" if error.is_name_invalid else "ErrImagePull"
+        if spec.get("imagePullPolicy") == "Never" and not error.is_name_invalid:
+            kind = "ErrImageNeverPull"
+        self._tell("Warning", "Failed", f'Failed to pull image "{reference}": {error}')
+        self._tell("Warning", "Failed", f"Error: {kind}")
+        state.waiting = (kind, str(error))
+        if not is_first and kind == "ErrImagePull":
+            self._tell("Normal", "BackOff", f'Back-off pulling image "{reference}"')
+            text = f'Back-off pulling image "{reference}": ErrImagePull: {error}'
+            state.waiting = ("ImagePullBackOff", text)
+        return delay
+
+    async def _note_failed_start(
+        self, pod: Document, spec: Document, state: _State, attempt: int, text: str
+    ) -> None:
+        """A container that could not run counts as one that ended with code 128, as with containerd."""
+        now = self._clock.now()
+        failed = Container(
+            id=container_id(self._uid, spec["name"], attempt),
+            pod_uid=self._uid,
+            pod_namespace=pod["metadata"]["namespace"],
+            pod_name=pod["metadata"]["name"],
+            name=spec["name"],
+            attempt=attempt,
+            image=spec.get("image") or "",
+            image_id=state.image_id,
+            log_path="",
+            state="exited",
+            exit_code=_START_FAILED,
+            created_at=now,
+            finished_at=now,
+            error=text,
+        )
+        await self._runtime.remove(failed.id)
+        await self._put_new(state, failed)
+        state.waiting = None
+        self._wake()
+
+    async def _put_new(self, state: _State, container: Container) -> None:
+        """Keep `container` and the attempt before it, and none older."""
+        for old in [known for known in state.attempts if known.attempt < container.attempt - 1]:
+            await self._runtime.remove(old.id)
+            self._files.log(old.name, old.attempt).unlink(missing_ok=True)
+            state.attempts.remove(old)
+        state.put(container)
+
+    # --- probes -----------------------------------------------------------------------------------
+
+    def _start_prober(self, spec: Document, state: _State, container: Container, sandbox: Sandbox) -> None:
+        if not any(f"{kind}Probe" in spec for kind in ("startup", "readiness", "liveness")):
+            state.is_started = state.is_ready = True
+            return
+        if state.prober is not None:
+            return
+
+        def on_result(kind: Kind, is_well: bool, message: str) -> None:
+            if kind == "startup" and is_well:
+                state.is_started, state.is_ready = True, "readinessProbe" not in spec
+            elif kind == "readiness":
+                state.is_ready = is_well
+            elif not is_well:
+                self._tell(
+                    "Normal", "Killing", f"Container {spec['name']} failed {kind} probe, will be restarted"
+                )
+                grace = (spec.get(f"{kind}Probe") or {}).get("terminationGracePeriodSeconds")
+                task = asyncio.create_task(self.stop(container, float(grace or 30)))
+                self._stopping.add(task)
+                task.add_done_callback(self._stopping.discard)
+            self._wake()
+
+        def on_failure(kind: Kind, message: str) -> None:
+            self._tell("Warning", "Unhealthy", f"{kind.capitalize()} probe failed: {message}")
+
+        pid = 0 if sandbox.is_host_network else sandbox.pid
+        prober = Prober(self._runtime, container.id, spec, pid, self._clock, on_result, on_failure)
+        state.prober = asyncio.create_task(self._probe(prober))
+
+    async def _probe(self, prober: Prober) -> None:
+        try:
+            await prober.run()
+        except Exception:
+            _log.exception("probes of pod %s: a bug", self._uid)
+
+    # --- ending -----------------------------------------------------------------------------------
+
+    async def stop(self, container: Container, grace: float) -> None:
+        """End `container`; a failure is logged, and the next look will find it still running."""
+        try:
+            await self._runtime.stop(container.id, grace)
+        except RuntimeFailed as error:
+            _log.info("container %s: %s", container.id, error)
+        finally:
+            self._wake()
+
+    async def remove_all(self) -> None:
+        """Drop every container; its log stays."""
+        self.close()
+        for state in self._states.values():
+            for container in state.attempts:
+                await self._runtime.remove(container.id)
+
+    def close(self) -> None:
+        """Stop watching; the containers go on."""
+        for state in self._states.values():
+            state.stop_tasks()
+        for task in self._stopping:
+            task.cancel()
+
+
+def _is_restarted(pod: Document, spec: Document, ended: Container, *, is_init: bool) -> bool:
+    """Whether another attempt follows the one that has ended."""
+    policy = (pod.get("spec") or {}).get("restartPolicy", "Always")
+    if is_init and spec.get("restartPolicy") != "Always":
+        return ended.exit_code != 0 and policy != "Never"
+    if is_init:
+        return True
+    return policy == "Always" or (policy == "OnFailure" and ended.exit_code != 0)
+
+
+def _vanished(container: Container, now: float) -> Container:
+    """A container whose record is lost has ended, nobody knows how."""
+    return structs.replace(container, state="exited", exit_code=255, finished_at=now, error="it vanished")
