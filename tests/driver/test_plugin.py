@@ -203,6 +203,12 @@ async def test_folders_that_cannot_be_used(lab: Cluster) -> None:
         await lab.plugin(LampDriver()).run()
 
 
+async def test_a_socket_that_cannot_be(lab: Cluster) -> None:
+    (lab.plugins / NAME / "dra.sock").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"dra\.sock is in the way of a socket"):
+        await lab.plugin(LampDriver()).run()
+
+
 async def test_paths_that_are_too_long_for_sockets(lab: Cluster) -> None:
     lab.plugins = lab.plugins / ("x" * 100)
     with pytest.raises(UsageError, match="longer than 100 bytes"):

@@ -84,8 +84,11 @@ class Plugin:
                 group.create_task(self.publisher.run())
                 await self.registrar.serving.wait()
                 self.ready.set()
-        except* DRAError as errors:
-            raise errors.exceptions[0] from None
+        except ExceptionGroup as group:
+            ours, _ = group.split(DRAError)
+            if ours is None:
+                raise
+            raise _first(ours) from None
         finally:
             self.ready.clear()
             await self.registrar.stop(self._grace)
@@ -99,6 +102,11 @@ class Plugin:
             _log.error("%s", error)
         except Exception:
             _log.exception("driver %s cannot say its pools: a bug", self._driver.name)
+
+
+def _first(group: ExceptionGroup[DRAError]) -> DRAError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, ExceptionGroup) else error
 
 
 async def run(

@@ -1,0 +1,32 @@
+"""The driver of docs/driver-sdk.md is a driver."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.driver.make import NODE, Kubelet, cluster
+
+pytestmark = pytest.mark.anyio
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "driver-sdk.md"
+
+
+async def test_the_driver_on_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    assert len(blocks[0].splitlines()) < 25
+    names: dict[str, Any] = {"__name__": "page"}
+    for block in blocks:
+        exec(compile(block, str(PAGE), "exec"), names)
+    async with cluster(tmp_path) as lab, lab.running(names["LampDriver"](NODE)):
+        (item,) = await lab.slices("lamp.example.com")
+        assert item["spec"]["devices"][1]["attributes"]["color"] == {"string": "green"}
+        async with Kubelet.meet(lab, "lamp.example.com") as kubelet:
+            claim = await lab.claim("c", "lamp-1")
+            assert (await kubelet.prepare(claim))["c"].error == ""
+            assert await kubelet.unprepare(claim) == {"c": ""}
+    assert capsys.readouterr().out == "claim default/c gave back ['lamp-1']\n"
