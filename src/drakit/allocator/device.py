@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from drakit.model.quantity import Quantity
 from drakit.model.resource import Device, DeviceAttribute, DeviceTaint
+from drakit.model.semver import Version
 
 if TYPE_CHECKING:
     from drakit.allocator.pool import Slice
+
+Value = tuple[str, str | int]
+"""Type and value: equal values of different types are different."""
 
 DeviceID = tuple[str, str, str]
 """Driver, pool and device name."""
@@ -23,8 +28,8 @@ Needs = Mapping[str, Mapping[str, int]]
 class Published:
     """One device of one slice. Never changes, except that `taints` is replaced when taint rules change.
 
-    `fingerprint` is equal for devices that differ at most in name and attributes: taints, counters,
-    capacity, binding conditions and sharing are the same.
+    `fingerprint` is equal for devices that differ at most in driver, name and attributes: taints, counters,
+    capacity, binding conditions and sharing are the same, and all attributes can be read.
     """
 
     __slots__ = (
@@ -61,18 +66,14 @@ class Published:
     def set_taints(self, taints: tuple[DeviceTaint, ...]) -> None:
         self.taints = taints
         device = self.device
-        is_plain = not (taints or device.consumes_counters or device.binding_conditions or self.is_shareable)
-        self.fingerprint: Hashable = (
-            _capacity_print(device)
-            if is_plain
-            else msgspec.msgpack.encode(
-                (
-                    taints,
-                    device.consumes_counters,
-                    device.capacity,
-                    device.binding_conditions,
-                    self.is_shareable,
-                )
+        self.fingerprint = msgspec.msgpack.encode(
+            (
+                taints,
+                device.consumes_counters,
+                device.capacity,
+                bool(device.binding_conditions),
+                device.allow_multiple_allocations,
+                device.attributes if _is_odd(device) else None,
             )
         )
 
@@ -96,16 +97,27 @@ class Published:
         return found
 
 
-def _capacity_print(device: Device) -> Hashable:
-    if not device.capacity:
-        return None
-    return tuple(
-        (name, c.value, c.request_policy and msgspec.msgpack.encode(c.request_policy))
-        for name, c in device.capacity.items()
-    )
+def _is_odd(device: Device) -> bool:
+    """Whether some value cannot be read: then every expression fails on the device, whatever it reads."""
+    for attribute in device.attributes.values():
+        values = attribute_values(attribute, True)
+        if not values and attribute.strings is None and attribute.ints is None:
+            return True
+        if values and values[0][0] == "version" and not all(_is_version(str(text)) for _, text in values):
+            return True
+    return False
 
 
-def attribute_values(attribute: DeviceAttribute, are_lists_known: bool) -> tuple[Hashable, ...]:
+@lru_cache(maxsize=4096)
+def _is_version(text: str) -> bool:
+    try:
+        Version.parse(text)
+    except ValueError:
+        return False
+    return True
+
+
+def attribute_values(attribute: DeviceAttribute, are_lists_known: bool) -> tuple[Value, ...]:
     """The values of an attribute as a set with their type: one for a scalar, none for what is not known.
 
     Equal versions are equal text: semantic versions have one form only.
@@ -118,13 +130,14 @@ def attribute_values(attribute: DeviceAttribute, are_lists_known: bool) -> tuple
         return (("bool", attribute.bool_),)
     if attribute.version is not None:
         return (("version", attribute.version),)
-    if are_lists_known:
-        for kind, values in (
-            ("string", attribute.strings),
-            ("int", attribute.ints),
-            ("bool", attribute.bools),
-            ("version", attribute.versions),
-        ):
-            if values is not None:
-                return tuple(dict.fromkeys((kind, value) for value in values))
+    if not are_lists_known:
+        return ()
+    for kind, values in (
+        ("string", attribute.strings),
+        ("int", attribute.ints),
+        ("bool", attribute.bools),
+        ("version", attribute.versions),
+    ):
+        if values is not None:
+            return tuple(dict.fromkeys((kind, value) for value in values))
     return ()

@@ -21,6 +21,11 @@ from drakit.errors import AllocationError, CELError
 from drakit.model.quantity import Quantity
 from drakit.profile import Gate, Profile
 
+_HINT = (
+    ". consider using CEL optional chaining (.? followed by orValue()) "
+    "or guarding the check with has() for optional fields"
+)
+
 
 class Failure(Struct, frozen=True):
     """A selector that does not compile or fails on the device, or a capacity that cannot be worked out."""
@@ -113,4 +118,5 @@ def failure_text(failure: Failure, claim: str, demand: Demand, device: str) -> s
     where = f"{owner}: selector #{failure.expression.index}"
     if failure.is_compile:
         return f"{where}: CEL compile error: {failure.message}"
-    return f"{where} on device {device}: CEL runtime error: {failure.message}"
+    hint = _HINT if failure.message.startswith("no such key") else ""
+    return f"{where} on device {device}: CEL runtime error: {failure.message}{hint}"

@@ -110,14 +110,14 @@ class Plan:
         is_match = constraint.match_attribute is not None
         self.constraints.append(PlanConstraint(claim, number, is_match, attribute))
 
-    def _reads(self) -> frozenset[str] | None:
+    def _reads(self) -> frozenset[tuple[str, str, str]] | None:
         """What all expressions together read; None when that cannot be told."""
-        paths: set[str] = set()
+        paths: set[tuple[str, str, str]] = set()
         for demand in self.demands:
             for expression in demand.expressions:
                 try:
                     selector = cel.compile(expression.text, self.profile.version, profile=self.profile)
-                    reads = getattr(selector, "reads", None)
+                    reads = selector.reads
                 except CELError:
                     continue
                 if reads is None:
@@ -312,6 +312,22 @@ def _nano(value: str | int | float) -> int:
         return 0
 
 
-def _reader(reads: frozenset[str] | None) -> Callable[[Published], Hashable]:
-    """What the expressions see of a device, as a key."""
-    return lambda published: msgspec.msgpack.encode((published.device.attributes, published.device.capacity))
+def _reader(reads: frozenset[tuple[str, str, str]] | None) -> Callable[[Published], Hashable]:
+    """What the expressions see of a device that its fingerprint does not tell, as a key."""
+    if reads is None:
+        return lambda published: msgspec.msgpack.encode(published.device.attributes)
+    names = sorted({(domain, name) for what, domain, name in reads if what == "attributes"})
+    if not names:
+        return lambda published: None
+    return lambda published: tuple([_seen(published, domain, name) for domain, name in names])
+
+
+def _seen(published: Published, domain: str, name: str) -> Hashable:
+    """The values under `domain` and `name`, spelled with and without the domain; for no name whether the
+    domain has any."""
+    attributes, is_own = published.device.attributes, domain == published.driver
+    if not name:
+        return any(key.startswith(f"{domain}/") or (is_own and "/" not in key) for key in attributes)
+    full = attributes.get(f"{domain}/{name}")
+    short = attributes.get(name) if is_own else None
+    return (full and attribute_values(full, True), short and attribute_values(short, True))
