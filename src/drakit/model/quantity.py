@@ -38,11 +38,11 @@ _BINARY_SUFFIX = {exponent: suffix for suffix, exponent in _BINARY.items()}
 class Quantity:
     """An immutable quantity. `nano` is the exact number in units of 10^-9, `format` its notation.
 
-    `str()` gives the text that Kubernetes gives. That text reads back as the same number wherever the
+    Its form is `unscaled` x 10^`scale`, `is_decimal` the big one. `str()` gives the text that Kubernetes gives. That text reads back as the same number wherever the
     canonical exponent has a suffix (below 10^21 and always for the exponent notation).
     """
 
-    __slots__ = ("_is_decimal", "_scale", "_text", "_unscaled", "format", "nano")
+    __slots__ = ("is_decimal", "scale", "_text", "unscaled", "format", "nano")
 
     nano: int
     format: Format
@@ -59,9 +59,9 @@ class Quantity:
         """The number `unscaled` x 10^`scale`, scale at least -9. `is_decimal` is the big form."""
         self.nano = unscaled * 10 ** (scale - _NANO)
         self.format = format
-        self._unscaled = unscaled
-        self._scale = scale
-        self._is_decimal = not _fits(unscaled) if is_decimal is None else is_decimal
+        self.unscaled = unscaled
+        self.scale = scale
+        self.is_decimal = not _fits(unscaled) if is_decimal is None else is_decimal
         self._text = text
 
     @classmethod
@@ -154,23 +154,23 @@ class Quantity:
 
     def __add__(self, other: Quantity) -> Quantity:
         """The sum, in the notation of `self` unless that is zero."""
-        return self._plus(other._unscaled, other, other._is_decimal)
+        return self._plus(other.unscaled, other, other.is_decimal)
 
     def __sub__(self, other: Quantity) -> Quantity:
         # The smallest int64 has no negative in the short form.
-        return self._plus(-other._unscaled, other, other._is_decimal or other._unscaled == _INT64_MIN)
+        return self._plus(-other.unscaled, other, other.is_decimal or other.unscaled == _INT64_MIN)
 
     def _plus(self, unscaled: int, other: Quantity, is_decimal: bool) -> Quantity:
         format = self.format if self.nano else other.format
-        if not self._is_decimal and not is_decimal:
+        if not self.is_decimal and not is_decimal:
             if not unscaled:
-                return Quantity(self._unscaled, self._scale, format)
-            if not self._unscaled:
-                return Quantity(unscaled, other._scale, format)
-        scale = min(self._scale, other._scale)
-        mine = self._unscaled * 10 ** (self._scale - scale)
-        theirs = unscaled * 10 ** (other._scale - scale)
-        is_short = not self._is_decimal and not is_decimal
+                return Quantity(self.unscaled, self.scale, format)
+            if not self.unscaled:
+                return Quantity(unscaled, other.scale, format)
+        scale = min(self.scale, other.scale)
+        mine = self.unscaled * 10 ** (self.scale - scale)
+        theirs = unscaled * 10 ** (other.scale - scale)
+        is_short = not self.is_decimal and not is_decimal
         is_short = is_short and _fits(mine) and _fits(theirs) and _fits(mine + theirs)
         return Quantity(mine + theirs, scale, format, is_decimal=not is_short)
 
@@ -198,20 +198,20 @@ class Quantity:
 
     def as_int64(self) -> int | None:
         """The integer it is, or None: what has decimal places or the big form is none to Kubernetes."""
-        if self._is_decimal or self._scale < 0:
+        if self.is_decimal or self.scale < 0:
             return None
-        value = self._unscaled * 10**self._scale
+        value = self.unscaled * 10**self.scale
         return value if _fits(value) else None
 
     def as_approximate_float(self) -> float:
         """As a double; beyond its range an infinity."""
         try:
-            base = float(self._unscaled)
+            base = float(self.unscaled)
         except OverflowError:
-            base = math.copysign(math.inf, self._unscaled)
-        if not self._scale:
+            base = math.copysign(math.inf, self.unscaled)
+        if not self.scale:
             return base
-        return base * (float(f"1e{self._scale}") if self._scale <= 308 else math.inf)
+        return base * (float(f"1e{self.scale}") if self.scale <= 308 else math.inf)
 
     def _canonical(self) -> str:
         if not self.nano:

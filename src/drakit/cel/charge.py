@@ -1,0 +1,184 @@
+"""What calls cost at run time.
+
+Source: cel-go interpreter/runtimecost.go, ext/{lists,sets}.go, k8s.io/apiserver/pkg/cel/library/cost.go.
+Sizes are characters, bytes, elements or entries; everything else has size 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from drakit.cel.operate import Sum
+from drakit.cel.value import DeviceMap
+from drakit.model.quantity import Quantity
+from drakit.model.semver import Version
+
+_SIZED: dict[type, Callable[[Any], int]] = {str: len, bytes: len, list: len, dict: len, DeviceMap: len}
+_UNIT_EQUALITY: set[type] = {Quantity, Sum, Version}
+
+
+def register_size(cls: type, size: Callable[[Any], int]) -> None:
+    """Says how big the values of a class are."""
+    _SIZED[cls] = size
+
+
+def register_unit_equality(cls: type) -> None:
+    """Says that comparing values of a class costs 1."""
+    _UNIT_EQUALITY.add(cls)
+
+
+def size_of(value: Any) -> int:
+    measure = _SIZED.get(value.__class__)
+    return 1 if measure is None else int(measure(value))
+
+
+def _tenth(size: float) -> int:
+    return math.ceil(size * 0.1)
+
+
+def _regex(text: Any, pattern: Any) -> int:
+    return math.ceil((1.0 + size_of(text)) * 0.1) * math.ceil(size_of(pattern) * 0.25)
+
+
+def traversal(value: Any) -> int:
+    """The cost of walking through a value."""
+    kind = value.__class__
+    if kind is str:
+        return int(len(value.encode("utf-8", "surrogatepass")) * 0.1)
+    if kind is bytes:
+        return int(len(value) * 0.1)
+    if kind is list:
+        return sum(traversal(item) for item in value)
+    if kind is dict or kind is DeviceMap:
+        return sum(traversal(key) + traversal(value[key]) for key in value)
+    return 1
+
+
+def _contains_ip(args: Sequence[Any], id_: str) -> int:
+    cost = _tenth(2 * size_of(args[0]))
+    return cost + (_tenth(size_of(args[1])) if id_ == "cidr_contains_ip_string" else 0)
+
+
+def _contains_cidr(args: Sequence[Any], id_: str) -> int:
+    cost = _tenth(2 * size_of(args[0])) + _tenth(size_of(args[0])) + 1
+    return cost + (_tenth(size_of(args[1])) if id_ == "cidr_contains_cidr_string" else 0)
+
+
+def _validate(args: Sequence[Any]) -> int:
+    longest = getattr(args[0], "max_regex_size", None)
+    if longest is None:
+        return 1
+    return math.ceil((1.0 + size_of(args[1])) * 0.1) * math.ceil(longest * 0.25)
+
+
+UNIT = frozenset((
+    "masked", "prefixLength", "family", "isUnspecified", "isLoopback", "isLinkLocalMulticast",
+    "isLinkLocalUnicast", "isGlobalUnicast", "format.named", "sign", "asInteger", "isInteger",
+    "asApproximateFloat", "isGreaterThan", "isLessThan", "compareTo", "add", "sub", "major", "minor",
+    "patch", "getScheme", "getHostname", "getHost", "getPort", "getEscapedPath", "getQuery",
+))  # fmt: skip
+_TRAVERSAL = frozenset(("isSorted", "sum", "max", "min", "indexOf", "lastIndexOf"))
+_TENTH_OF_FIRST = frozenset((
+    "url", "lowerAscii", "upperAscii", "substring", "trim", "cidr", "isIP", "isCIDR", "quantity",
+    "isQuantity", "semver", "isSemver",
+))  # fmt: skip
+_FIFTH_OF_FIRST = frozenset(("replace", "split", "ip.isCanonical"))
+
+
+def _kubernetes(function: str, id_: str, args: Sequence[Any], result: Any) -> int | None:
+    if function in UNIT:
+        return 1
+    if function in _TRAVERSAL:
+        return traversal(args[0])
+    if function in _TENTH_OF_FIRST:
+        return _tenth(size_of(args[0]))
+    if function in _FIFTH_OF_FIRST:
+        return math.ceil(size_of(args[0]) * 2 * 0.1)
+    if function == "_==_":
+        return 1 if args[0].__class__ in _UNIT_EQUALITY else None
+    if function == "join":
+        return math.ceil(size_of(result) * 2 * 0.1)
+    if function in ("find", "findAll"):
+        return _regex(args[0], args[1])
+    if function == "ip":
+        return 1 if id_ == "cidr_ip" else _tenth(size_of(args[0]))
+    if function == "containsIP":
+        return _contains_ip(args, id_)
+    if function == "containsCIDR":
+        return _contains_cidr(args, id_)
+    return _validate(args) if function == "validate" else None
+
+
+_ORDERS = ("less", "less_equals", "greater", "greater_equals")
+COMPARED_BY_SIZE = frozenset(f"{name}_{type_}" for name in _ORDERS for type_ in ("string", "bytes")) | {
+    "equals",
+    "not_equals",
+}
+
+
+_TENTH_BY_ID = frozenset((
+    "starts_with_string", "ends_with_string", "string_to_bytes", "bytes_to_string", "strings_quote",
+    "string_format",
+))  # fmt: skip
+
+
+def _standard(id_: str, args: Sequence[Any], result: Any) -> int:
+    if id_ in COMPARED_BY_SIZE:
+        return _tenth(min(size_of(args[0]), size_of(args[1])))
+    if id_ in _TENTH_BY_ID:
+        return _tenth(size_of(args[0]))
+    if id_ == "in_list":
+        return size_of(args[1])
+    if id_ in ("add_string", "add_bytes"):
+        return _tenth(size_of(args[0]) + size_of(args[1]))
+    if id_ == "matches_string":
+        return _regex(args[0], args[1])
+    if id_ == "contains_string":
+        return _tenth(size_of(args[0])) * _tenth(size_of(args[1]))
+    return 1
+
+
+_ALLOCATION = 11
+"""Dispatching a call and making a list."""
+
+
+def _self_compare(items: Any) -> int:
+    size = size_of(items)
+    factor = 2.0
+    if items.__class__ is list and items and items[0].__class__ in (str, bytes):
+        factor += 0.1
+    return int(size * size * factor) + _ALLOCATION
+
+
+_BY_ID: dict[str, Callable[[Sequence[Any]], int]] = {
+    "list_sets_contains_list": lambda args: 1 + size_of(args[0]) * size_of(args[1]),
+    "list_sets_intersects_list": lambda args: 1 + size_of(args[0]) * size_of(args[1]),
+    "list_sets_equivalent_list": lambda args: 1 + 2 * size_of(args[0]) * size_of(args[1]),
+    "list_reverse": lambda args: size_of(args[0]) + _ALLOCATION,
+    "list_flatten": lambda args: size_of(args[0]) + _ALLOCATION,
+    "list_distinct": lambda args: _self_compare(args[0]),
+}
+"""Calls whose cost the arguments decide: it is charged before they run, for they are more than linear."""
+
+
+def cost_before(id_: str, args: Sequence[Any]) -> int | None:
+    """The cost of a call that may be expensive, known from its arguments; None for all others."""
+    known = _BY_ID.get(id_)
+    if known is not None:
+        return known(args)
+    if id_ == "list_flatten_int":
+        depth = args[1] if args[1].__class__ is int else 1
+        return max(0, int(size_of(args[0]) * depth)) + _ALLOCATION
+    if id_.endswith("_sort"):
+        return _self_compare(args[0])
+    return _self_compare(args[1]) if id_.endswith("_sortByAssociatedKeys") else None
+
+
+def call_cost(function: str, id_: str, args: Sequence[Any], result: Any) -> int:
+    """The cost of a call. `id_` is "" where several overloads were possible."""
+    if id_ in ("list_slice", "lists_range"):
+        return size_of(result) + _ALLOCATION
+    cost = _kubernetes(function, id_, args, result)
+    return _standard(id_, args, result) if cost is None else cost

@@ -1,0 +1,381 @@
+"""The type checker: cel-go's algorithm, which decides what compiles and which overloads a call may take.
+
+Types are inferred bottom up. Type variables are bound as arguments meet parameters; a call keeps every
+overload that its arguments may take, and its type is that of the first, or dyn where they differ.
+
+Source: cel-go checker/checker.go, checker/types.go, with homogeneous literals enforced.
+"""
+
+from __future__ import annotations
+
+from drakit.cel import types
+from drakit.cel.declare import Environment, Overload
+from drakit.cel.source import Issue
+from drakit.cel.syntax import (
+    Call,
+    Fold,
+    Ident,
+    ListNode,
+    Literal,
+    MapNode,
+    Node,
+    Select,
+    qualified_name,
+    walk,
+)
+from drakit.cel.types import DYN, ERROR, NULLABLE, Type, is_dyn, is_optional
+from drakit.cel.value import Uint
+
+_LITERALS: dict[type, Type] = {
+    bool: types.BOOL, int: types.INT, Uint: types.UINT, float: types.DOUBLE, str: types.STRING,
+    bytes: types.BYTES, type(None): types.NULL,
+}  # fmt: skip
+
+_Bindings = dict[str, Type]
+
+
+class Checker:
+    """Checks one tree: types and overloads are written into the nodes, `issues` has what is wrong."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._functions = environment.functions
+        self._bindings: _Bindings = {}
+        self._variables = 0
+        self._scopes: list[tuple[str, Type]] = []
+        self.issues: list[Issue] = []
+
+    def check(self, root: Node) -> None:
+        """Infer every type below `root`."""
+        self._infer(root)
+        for node in walk(root):
+            node.type = self._final(node.type)
+
+    # --- nodes ------------------------------------------------------------------------------------
+
+    def _infer(self, node: Node) -> Type:
+        if isinstance(node, Literal):
+            result = _LITERALS[node.value.__class__]
+        elif isinstance(node, Ident):
+            result = self._ident(node)
+        elif isinstance(node, Select):
+            result = self._select(node)
+        elif isinstance(node, Call):
+            result = self._call(node)
+        elif isinstance(node, ListNode):
+            result = self._list(node)
+        elif isinstance(node, MapNode):
+            result = self._map(node)
+        else:
+            assert isinstance(node, Fold)
+            result = self._fold(node)
+        node.type = result
+        return result
+
+    def _ident(self, node: Ident) -> Type:
+        for name, type_ in reversed(self._scopes):
+            if name == node.name:
+                return type_
+        found = self._environment.variables.get(node.name)
+        if found is not None:
+            return found
+        self._undeclared(node, node.name)
+        return ERROR
+
+    def _undeclared(self, node: Node, name: str) -> None:
+        self._issue(node, f"undeclared reference to '{name}' (in container '')")
+
+    def _issue(self, node: Node, message: str) -> None:
+        self.issues.append((node.position, message))
+
+    def _select(self, node: Select) -> Type:
+        name = qualified_name(node)
+        if name is not None and "." in name:
+            found = self._environment.variables.get(name)
+            if found is not None:
+                return found
+        result = self._field(node, node.operand, node.field, False)
+        return types.BOOL if node.is_test else self._substitute(result)
+
+    def _field(self, node: Node, operand: Node, field: str, is_optional_select: bool) -> Type:
+        operand_type = self._substitute(self._infer(operand))
+        was_optional = is_optional(operand_type)
+        target = operand_type.params[0] if was_optional else operand_type
+        result = DYN
+        if target.kind == "map":
+            result = target.params[1]
+        elif target.kind == "object":
+            result = self._object_field(node, target, field)
+        elif target.kind == "var":
+            self._is_assignable(DYN, target)
+        elif not is_dyn(target) and target.kind != "error":
+            self._issue(node, f"type '{target}' does not support field selection")
+        return types.optional_of(result) if was_optional or is_optional_select else result
+
+    def _object_field(self, node: Node, target: Type, field: str) -> Type:
+        found = self._environment.device_fields.get(field) if target == types.DEVICE else None
+        if found is None:
+            self._issue(node, f"undefined field '{field}'")
+            return ERROR
+        return found
+
+    def _list(self, node: ListNode) -> Type:
+        item: Type | None = None
+        for index, child in enumerate(node.items):
+            child_type = self._infer(child)
+            if index in node.optional:
+                child_type = self._unwrapped(child, child_type)
+            item = self._joined(child, item, child_type)
+        return types.list_of(self._variable() if item is None else item)
+
+    def _map(self, node: MapNode) -> Type:
+        key_type: Type | None = None
+        value_type: Type | None = None
+        for key, value, is_optional_entry in node.entries:
+            key_type = self._joined(key, key_type, self._infer(key))
+            this_type = self._infer(value)
+            if is_optional_entry:
+                this_type = self._unwrapped(value, this_type)
+            value_type = self._joined(value, value_type, this_type)
+        if key_type is None or value_type is None:
+            return types.map_of(self._variable(), self._variable())
+        return types.map_of(key_type, value_type)
+
+    def _unwrapped(self, node: Node, type_: Type) -> Type:
+        """The type of an optional element."""
+        type_ = self._substitute(type_)
+        if is_optional(type_):
+            return type_.params[0]
+        if not is_dyn(type_):
+            self._issue(node, f"expected type '{types.optional_of(type_)}' but found '{type_}'")
+        return type_
+
+    def _joined(self, node: Node, previous: Type | None, current: Type) -> Type:
+        if previous is None:
+            return current
+        if self._is_assignable(previous, current):
+            return previous if self._is_equal_or_less_specific(previous, current) else current
+        self._mismatch(node, previous, current)
+        return ERROR
+
+    def _mismatch(self, node: Node, expected: Type, found: Type) -> None:
+        expected, found = self._substitute(expected), self._substitute(found)
+        self._issue(node, f"expected type '{self._shown(expected)}' but found '{self._shown(found)}'")
+
+    def _fold(self, node: Fold) -> Type:
+        range_type = self._substitute(self._infer(node.range))
+        accu_type = self._infer(node.init)
+        first, second = self._elements(node, range_type)
+        depth = len(self._scopes)
+        self._scopes.append((node.accu, accu_type))
+        self._scopes.append((node.variable, first))
+        if node.variable2 is not None:
+            self._scopes.append((node.variable2, second))
+        condition = self._infer(node.condition)
+        if not self._is_assignable(condition, types.BOOL):
+            self._mismatch(node.condition, types.BOOL, condition)
+        step = self._infer(node.step)
+        if not self._is_assignable(step, accu_type):
+            self._mismatch(node.step, accu_type, step)
+        del self._scopes[depth + 1 :]
+        result = self._infer(node.result)
+        del self._scopes[depth:]
+        return self._substitute(result)
+
+    def _elements(self, node: Fold, range_type: Type) -> tuple[Type, Type]:
+        """The types of the one or two variables of a fold."""
+        has_two = node.variable2 is not None
+        if range_type.kind == "list":
+            return (types.INT, range_type.params[0]) if has_two else (range_type.params[0], ERROR)
+        if range_type.kind == "map":
+            return range_type.params[0], range_type.params[1]
+        if range_type.kind == "var":
+            self._is_assignable(DYN, range_type)
+        elif range_type.kind not in ("dyn", "error"):
+            self._issue(
+                node.range,
+                f"expression of type '{range_type}' cannot be range of a comprehension "
+                "(must be list, map, or dynamic)",
+            )
+            return ERROR, ERROR
+        return DYN, DYN
+
+    # --- calls ------------------------------------------------------------------------------------
+
+    def _call(self, node: Call) -> Type:
+        if node.function == "_?._":
+            field = node.args[1]
+            assert isinstance(field, Literal)
+            field.type = types.STRING
+            result = self._field(node, node.args[0], field.value, True)
+            node.overloads = ("select_optional_field",)
+            return self._substitute(result)
+        arg_types = [self._infer(arg) for arg in node.args]
+        if node.target is None:
+            overloads = self._functions.get(node.function)
+            if overloads is None:
+                self._undeclared(node, node.function)
+                return ERROR
+            return self._resolve(node, overloads, arg_types)
+        prefix = qualified_name(node.target)
+        if prefix is not None:
+            name = f"{prefix}.{node.function}"
+            overloads = self._functions.get(name)
+            if overloads is not None:
+                node.function, node.target = name, None
+                return self._resolve(node, overloads, arg_types)
+        target_type = self._infer(node.target)
+        overloads = self._functions.get(node.function)
+        if overloads is None:
+            self._undeclared(node, node.function)
+            return ERROR
+        return self._resolve(node, overloads, [target_type, *arg_types])
+
+    def _resolve(self, node: Call, overloads: tuple[Overload, ...], arg_types: list[Type]) -> Type:
+        if node.function in ("_&&_", "_||_"):
+            return self._logical(node, overloads[0], arg_types)
+        is_method = node.target is not None
+        result: Type | None = None
+        ids: list[str] = []
+        for overload in overloads:
+            if overload.is_method is not is_method or len(overload.args) != len(arg_types):
+                continue
+            candidate = self._try(overload, arg_types)
+            if candidate is None:
+                continue
+            ids.append(overload.id)
+            if result is None:
+                result = candidate
+            elif not is_dyn(result) and candidate != result:
+                result = DYN
+        if result is None:
+            shown = [str(self._shown(self._substitute(type_))) for type_ in arg_types]
+            signature = f"({', '.join(shown[1:] if is_method else shown)})"
+            if is_method:
+                signature = f"{shown[0]}.{signature}"
+            self._issue(node, f"found no matching overload for '{node.function}' applied to '{signature}'")
+            return ERROR
+        node.overloads = tuple(ids)
+        return result
+
+    def _logical(self, node: Call, overload: Overload, arg_types: list[Type]) -> Type:
+        is_wrong = False
+        for arg, type_ in zip(node.args, arg_types, strict=True):
+            if not self._is_assignable(type_, types.BOOL):
+                self._mismatch(arg, types.BOOL, type_)
+                is_wrong = True
+        node.overloads = (overload.id,)
+        return ERROR if is_wrong else types.BOOL
+
+    def _try(self, overload: Overload, arg_types: list[Type]) -> Type | None:
+        """The result type if the arguments fit; then the bindings made on the way are kept."""
+        expected, result = overload.args, overload.result
+        if overload.params:
+            fresh = {name: self._variable() for name in sorted(overload.params)}
+            expected = tuple(_instantiate(type_, fresh) for type_ in expected)
+            result = _instantiate(result, fresh)
+        saved = dict(self._bindings)
+        for found, wanted in zip(arg_types, expected, strict=True):
+            if not self._assign(found, wanted):
+                self._bindings = saved
+                return None
+        return self._substitute(result)
+
+    # --- type variables ---------------------------------------------------------------------------
+
+    def _variable(self) -> Type:
+        self._variables += 1
+        return Type("var", f"_var{self._variables}")
+
+    def _substitute(self, type_: Type) -> Type:
+        """With every bound variable replaced."""
+        if type_.kind == "var":
+            bound = self._bindings.get(type_.name)
+            return type_ if bound is None else self._substitute(bound)
+        if not type_.params:
+            return type_
+        return Type(type_.kind, type_.name, tuple(self._substitute(param) for param in type_.params))
+
+    def _final(self, type_: Type) -> Type:
+        """As `_substitute`, with what stayed unbound dyn."""
+        if not type_.params and type_.kind != "var":
+            return type_
+        return self._shown(self._substitute(type_))
+
+    def _shown(self, type_: Type) -> Type:
+        if type_.kind == "var":
+            return DYN
+        if not type_.params:
+            return type_
+        return Type(type_.kind, type_.name, tuple(self._shown(param) for param in type_.params))
+
+    def _is_assignable(self, found: Type, wanted: Type) -> bool:
+        saved = dict(self._bindings)
+        if self._assign(found, wanted):
+            return True
+        self._bindings = saved
+        return False
+
+    def _assign(self, found: Type, wanted: Type) -> bool:
+        """Whether a value of `found` may stand where `wanted` is expected; binds variables."""
+        if wanted.kind == "var":
+            is_valid, is_bound = self._bind(found, wanted)
+            if is_valid or is_bound:
+                return is_valid
+        if found.kind == "var":
+            return self._bind(wanted, found)[0]
+        if found.kind in ("dyn", "any", "error") or wanted.kind in ("dyn", "any", "error"):
+            return True
+        if found.kind == "null" or wanted.kind == "null":
+            return (found if wanted.kind == "null" else wanted).kind in NULLABLE
+        if found.kind == "type":
+            return wanted.kind == "type"
+        if found.kind != wanted.kind or found.name != wanted.name or len(found.params) != len(wanted.params):
+            return False
+        return all(map(self._assign, found.params, wanted.params))
+
+    def _bind(self, type_: Type, variable: Type) -> tuple[bool, bool]:
+        """(fits, was bound before) for `type_` in the place of `variable`."""
+        if type_ == variable:
+            return True, True
+        bound = self._bindings.get(variable.name)
+        if bound is not None:
+            if type_ == bound:
+                return True, True
+            if not self._assign(type_, bound):
+                return False, True
+            general = type_ if self._is_equal_or_less_specific(type_, bound) else bound
+            if not self._occurs(variable, general):
+                self._bindings[variable.name] = general
+            return True, True
+        if self._occurs(variable, type_):
+            return False, False
+        self._bindings[variable.name] = type_
+        return True, False
+
+    def _occurs(self, variable: Type, type_: Type) -> bool:
+        if type_ == variable:
+            return True
+        if type_.kind == "var":
+            bound = self._bindings.get(type_.name)
+            return bound is not None and self._occurs(variable, bound)
+        return any(self._occurs(variable, param) for param in type_.params)
+
+    def _is_equal_or_less_specific(self, first: Type, second: Type) -> bool:
+        if is_dyn(first) or first.kind == "var":
+            return True
+        if is_dyn(second) or second.kind == "var":
+            return False
+        if first.kind != second.kind or first.name != second.name or len(first.params) != len(second.params):
+            return False
+        if first.kind == "type":
+            return True
+        return all(map(self._is_equal_or_less_specific, first.params, second.params))
+
+
+def _instantiate(type_: Type, fresh: dict[str, Type]) -> Type:
+    if type_.kind == "param":
+        return fresh[type_.name]
+    if not type_.params:
+        return type_
+    return Type(type_.kind, type_.name, tuple(_instantiate(param, fresh) for param in type_.params))

@@ -1,0 +1,159 @@
+"""From text to a selector: parse, check, validate, estimate, plan."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from drakit.cel.check import Checker
+from drakit.cel.cost import max_cost
+from drakit.cel.declare import Environment, environment
+from drakit.cel.device import variables_of
+from drakit.cel.evaluate import Failure, Frame, Planner, Run
+from drakit.cel.explain import Verdict, parts_of
+from drakit.cel.operate import CostExceeded
+from drakit.cel.parse import parse
+from drakit.cel.reads import reads_of, shape
+from drakit.cel.source import compile_error
+from drakit.cel.syntax import Node
+from drakit.cel.validate import validate
+from drakit.cel.value import Fault, kind_of
+from drakit.errors import CELError
+from drakit.model.resource import Device
+from drakit.profile import DEFAULT_VERSION, Profile, profile_for
+
+MAX_LENGTH = 10 * 1024
+"""Bytes of source (resource.k8s.io CELSelectorExpressionMaxLength)."""
+_COST_EXCEEDED = "operation cancelled: actual cost limit exceeded"
+
+
+def compile(
+    text: str, version: str = DEFAULT_VERSION, *, profile: Profile | None = None, is_new: bool = False
+) -> Selector:
+    """The selector `text` stands for, for the Kubernetes of `version`, or of `profile` where given.
+
+    The environment is that of stored expressions, in which the scheduler evaluates; with `is_new` it is the
+    narrower one in which the API server admits new objects. Raises CELError. Results are remembered.
+    """
+    return _compile(text, profile or _profile(version), is_new)
+
+
+@lru_cache(maxsize=16)
+def _profile(version: str) -> Profile:
+    return profile_for(version)
+
+
+def compile_value(
+    text: str, version: str = DEFAULT_VERSION, *, profile: Profile | None = None, is_new: bool = False
+) -> Evaluator:
+    """As `compile`, for an expression that may have any result. Raises CELError."""
+    return _compile_value(text, profile or _profile(version), is_new)
+
+
+@lru_cache(maxsize=256)
+def _compile_value(text: str, profile: Profile, is_new: bool) -> Evaluator:
+    scope = environment(profile, is_new=is_new)
+    return Evaluator(text, _checked(text, scope)[0], scope)
+
+
+@lru_cache(maxsize=1024)
+def _compile(text: str, profile: Profile, is_new: bool) -> Selector:
+    scope = environment(profile, is_new=is_new)
+    root, type_name = _checked(text, scope)
+    if root.type.kind not in ("bool", "dyn", "any"):
+        raise CELError(f"must evaluate to bool or the unknown type, not {type_name}", source=text)
+    return Selector(text, root, scope)
+
+
+def _checked(text: str, scope: Environment) -> tuple[Node, str]:
+    length = len(text.encode("utf-8", "surrogatepass"))
+    if length > MAX_LENGTH:
+        raise CELError(f"expression too long: {length} bytes, at most {MAX_LENGTH} are allowed", source=text)
+    root, _ = parse(
+        text, has_optionals=scope.has_optionals, has_two_variables=scope.has_two_variables,
+        has_sort_by=scope.has_sort_by,
+    )  # fmt: skip
+    checker = Checker(scope)
+    checker.check(root)
+    issues = checker.issues or validate(root)
+    if issues:
+        raise compile_error(text, issues)
+    return root, str(root.type)
+
+
+class Program:
+    """A compiled expression over a device. `text` is its source, `max_cost` the most it may cost, `reads`
+    what of a device it reads (see `reads_of`), None when that cannot be told."""
+
+    def __init__(self, text: str, root: Node, scope: Environment) -> None:
+        self.text = text
+        self.root = root
+        self.max_cost = max_cost(root, scope)
+        self.reads = reads_of(root)
+        self._functions = scope.functions
+        planner = Planner(scope.functions)
+        try:
+            self._run = planner.plan(root)
+        except Fault as fault:
+            raise CELError(f"program instantiation failed: {fault.message}", source=text) from None
+        self._slots = planner.slots
+
+    def shape(self, device: Device, driver: str) -> tuple[Any, ...] | None:
+        """Equal for devices that get the same answer; None where `reads` is."""
+        return None if self.reads is None else shape(self.reads, device, driver)
+
+    def explain(self, device: Device, driver: str) -> Verdict:
+        """The outcome with cost and the value of every sub-expression. Never raises CELError."""
+        planner = Planner(self._functions, is_traced=True)
+        run = planner.plan(self.root)
+        frame, value = self._evaluate(run, planner.slots, device, driver)
+        error = None
+        try:
+            value = self._result(value)
+        except CELError as raised:
+            error, value = raised, None
+        return Verdict(value, error, frame.cost, parts_of(self.text, self.root, frame.trace))
+
+    def _exact(self, device: Device, driver: str) -> Any:
+        """The value by the exact path. Raises CELError."""
+        return self._result(self._evaluate(self._run, self._slots, device, driver)[1])
+
+    def _evaluate(self, run: Run, slots: int, device: Device, driver: str) -> tuple[Frame, Any]:
+        frame = Frame({}, slots)
+        try:
+            frame.device = variables_of(device, driver)
+            return frame, run(frame)
+        except CostExceeded:
+            return frame, Failure(_COST_EXCEEDED, self.root)
+        except Fault as fault:
+            return frame, Failure(fault.message, self.root)
+
+    def _result(self, value: Any) -> Any:
+        if isinstance(value, Failure):
+            raise CELError(value.message, source=self.text, position=value.node.position)
+        return value
+
+
+class Selector(Program):
+    """A compiled expression that says which devices to take."""
+
+    def matches(self, device: Device, driver: str) -> bool:
+        """Whether the device of `driver` is selected. Raises CELError."""
+        return bool(self._exact(device, driver))
+
+    def _result(self, value: Any) -> bool:
+        value = super()._result(value)
+        if not isinstance(value, bool):
+            kind = kind_of(value)
+            reason = f"type conversion error from {kind} to 'bool'"
+            text = f"CEL result of type {kind} could not be converted to bool: {reason}"
+            raise CELError(text, source=self.text)
+        return value
+
+
+class Evaluator(Program):
+    """A compiled expression with any result, as derived attributes have."""
+
+    def value(self, device: Device, driver: str) -> Any:
+        """The value for the device of `driver` (see `drakit.cel.value`). Raises CELError."""
+        return self._exact(device, driver)

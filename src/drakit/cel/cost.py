@@ -1,0 +1,531 @@
+"""The most an expression may cost, estimated from the tree and from how big a device's values may be.
+
+The estimate is cel-go's to the digit, so that drakit refuses what Kubernetes refuses. Sizes are pairs of a
+least and a greatest value; costs are only followed at their greatest. Everything saturates at 2^64 - 1. A
+path, such as device.attributes.@values.name, says where in a device a value comes from.
+
+Source: cel-go checker/cost.go, ext/{lists,sets}.go, k8s.io/apiserver/pkg/cel/library/cost.go and the size
+estimator of k8s.io/dynamic-resource-allocation/cel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from drakit.cel.charge import COMPARED_BY_SIZE, UNIT
+from drakit.cel.declare import Environment
+from drakit.cel.macro import ACCUMULATOR
+from drakit.cel.syntax import Call, Fold, Ident, ListNode, Literal, MapNode, Node, Select
+from drakit.cel.types import Type, is_optional
+
+MOST: Final = (1 << 64) - 1
+Size = tuple[int, int]
+_Sized = Callable[[Node], Size]
+_UNKNOWN: Final[Size] = (0, MOST)
+_ONE: Final[Size] = (1, 1)
+_SCALARS = frozenset(("bool", "double", "duration", "int", "timestamp", "uint"))
+_MAX_ENTRIES, _MAX_DOMAIN, _MAX_ID, _MAX_DRIVER = 32, 63, 32, 63
+
+
+class _Entry(NamedTuple):
+    """How big keys (or indices) and values of a container are."""
+
+    kind: str
+    key: Size
+    value: Size
+
+
+class _Variable(NamedTuple):
+    path: tuple[str, ...]
+    size: Size | None
+    entry: _Entry | None
+
+
+class _Shape(NamedTuple):
+    """A part of a device: the greatest size, and what is inside."""
+
+    most: int
+    key: _Shape | None = None
+    value: _Shape | None = None
+    fields: dict[str, _Shape] | None = None
+    is_attribute_map: bool = False
+
+
+def max_cost(root: Node, environment: Environment) -> int:
+    """The estimate for a checked tree."""
+    return _Estimator(environment).cost(root)
+
+
+def _sum(*amounts: int) -> int:
+    return min(MOST, sum(amounts))
+
+
+def _times(a: int, b: int) -> int:
+    return min(MOST, a * b)
+
+
+def _by_factor(amount: int, factor: float) -> int:
+    product = math.ceil(float(amount) * factor)
+    return MOST if product >= 1 << 64 else product
+
+
+def _add(a: Size, b: Size) -> Size:
+    return _sum(a[0], b[0]), _sum(a[1], b[1])
+
+
+def _multiply(a: Size, b: Size) -> Size:
+    return _times(a[0], b[0]), _times(a[1], b[1])
+
+
+def _union(a: Size, b: Size) -> Size:
+    return min(a[0], b[0]), max(a[1], b[1])
+
+
+def _device_shape(environment: Environment) -> _Shape:
+    attribute = _Shape(environment.attribute_size)
+    domain, name = _Shape(_MAX_DOMAIN), _Shape(_MAX_ID)
+    attributes = _Shape(_MAX_ENTRIES, name, attribute, is_attribute_map=True)
+    capacities = _Shape(_MAX_ENTRIES, name, _Shape(0))
+    fields = {
+        "driver": _Shape(_MAX_DRIVER),
+        "attributes": _Shape(_MAX_ENTRIES, domain, attributes),
+        "capacity": _Shape(_MAX_ENTRIES, domain, capacities),
+        "allowMultipleAllocations": _Shape(1),
+    }
+    return _Shape(0, fields=fields)
+
+
+class _Estimator:
+    def __init__(self, environment: Environment) -> None:
+        self._device = _device_shape(environment)
+        self._variables: dict[str, list[_Variable]] = {}
+        self._sizes: dict[int, Size] = {}
+        self._entries: dict[int, _Entry] = {}
+        self._paths: dict[int, tuple[str, ...]] = {}
+
+    # --- what is known of a node ------------------------------------------------------------------
+
+    def _variable(self, node: Node) -> _Variable | None:
+        if isinstance(node, Ident):
+            found = self._variables.get(node.name)
+            if found:
+                return found[-1]
+        return None
+
+    def _path(self, node: Node) -> tuple[str, ...]:
+        variable = self._variable(node)
+        return self._paths.get(node.number, ()) if variable is None else variable.path
+
+    def _at(self, path: tuple[str, ...]) -> Size | None:
+        """The size of what a path leads to."""
+        if not path or path[0] != "device":
+            return None
+        shape: _Shape | None = self._device
+        for name in path[1:]:
+            if shape is None:
+                return None
+            if name in ("@items", "@values"):
+                shape = shape.value
+            elif name == "@keys":
+                shape = shape.key
+            elif shape.fields is not None and name in shape.fields:
+                shape = shape.fields[name]
+            else:
+                shape = shape.value if shape.is_attribute_map else None
+        return None if shape is None else (0, shape.most)
+
+    def _size(self, node: Node) -> Size | None:
+        known = self._sizes.get(node.number)
+        if known is not None:
+            return known
+        if isinstance(node, Literal):
+            length = len(node.value) if isinstance(node.value, str | bytes) else 1
+            return length, length
+        if isinstance(node, ListNode):
+            return len(node.items), len(node.items)
+        if isinstance(node, MapNode):
+            return len(node.entries), len(node.entries)
+        found = self._at(self._path(node))
+        if found is not None:
+            self._sizes[node.number] = found
+            return found
+        if _is_scalar(node.type):
+            return _ONE
+        variable = self._variable(node)
+        return None if variable is None else variable.size
+
+    def _size_or_unknown(self, node: Node) -> Size:
+        return self._size(node) or _UNKNOWN
+
+    def _entry(self, node: Node) -> _Entry | None:
+        known = self._entries.get(node.number)
+        if known is not None:
+            return known
+        variable = self._variable(node)
+        return None if variable is None else variable.entry
+
+    def _copy(self, target: Node, source: Node) -> None:
+        size, entry = self._size(source), self._entry(source)
+        if size is not None:
+            self._sizes[target.number] = size
+        if entry is not None:
+            self._entries[target.number] = entry
+
+    # --- nodes ------------------------------------------------------------------------------------
+
+    def cost(self, node: Node) -> int:
+        if isinstance(node, Literal):
+            return 0
+        if isinstance(node, Ident):
+            return self._ident(node)
+        if isinstance(node, Select):
+            return self._select(node)
+        if isinstance(node, Call):
+            return self._call(node)
+        if isinstance(node, ListNode):
+            return self._list(node)
+        if isinstance(node, MapNode):
+            return self._map(node)
+        assert isinstance(node, Fold)
+        return self._bind(node) if _is_bind(node) else self._fold(node)
+
+    def _ident(self, node: Ident) -> int:
+        variable = self._variable(node)
+        self._paths[node.number] = (node.name,) if variable is None else variable.path
+        return 1
+
+    def _select(self, node: Select) -> int:
+        total = self.cost(node.operand)
+        if node.is_test:
+            return total
+        if node.operand.type.kind in ("map", "object", "param"):
+            total = _sum(total, 1)
+        self._paths[node.number] = (*self._path(node.operand), node.field)
+        return total
+
+    def _list(self, node: ListNode) -> int:
+        total, item_size = 10, (MOST, 0) if node.items else (0, 0)
+        for item in node.items:
+            total = _sum(total, self.cost(item))
+            item_size = _union(item_size, self._size_or_unknown(item))
+        self._entries[node.number] = _Entry("list", _ONE, item_size)
+        return total
+
+    def _map(self, node: MapNode) -> int:
+        total = 30
+        key_size = value_size = (MOST, 0) if node.entries else (0, 0)
+        for key, value, _ in node.entries:
+            total = _sum(total, self.cost(key), self.cost(value))
+            key_size = _union(key_size, self._size_or_unknown(key))
+            value_size = _union(value_size, self._size_or_unknown(value))
+        self._entries[node.number] = _Entry("map", key_size, value_size)
+        return total
+
+    def _push(self, name: str, variable: _Variable) -> None:
+        self._variables.setdefault(name, []).append(variable)
+
+    def _push_accumulator(self, node: Fold) -> None:
+        variable = _Variable(self._path(node.init), self._size(node.init), self._entry(node.init))
+        self._push(node.accu, variable)
+
+    def _push_elements(self, node: Fold) -> None:
+        entry, path = self._entry(node.range), self._path(node.range)
+        is_list = (entry.kind if entry else node.range.type.kind) == "list"
+        key_size, value_size = (entry.key, entry.value) if entry else (None, None)
+        value_step = "@items" if is_list else "@values"
+        if node.variable2 is not None:
+            self._push(node.variable, _Variable((*path, "@indices" if is_list else "@keys"), key_size, None))
+            self._push(node.variable2, _Variable((*path, value_step), value_size, None))
+        elif is_list:
+            self._push(node.variable, _Variable((*path, "@items"), value_size, None))
+        else:
+            self._push(node.variable, _Variable((*path, "@keys"), key_size, None))
+
+    def _fold(self, node: Fold) -> int:
+        total = _sum(self.cost(node.range), self.cost(node.init))
+        self._push_accumulator(node)
+        self._push_elements(node)
+        loop = _sum(self.cost(node.condition), self.cost(node.step))
+        self._variables[node.variable].pop()
+        if node.variable2 is not None:
+            self._variables[node.variable2].pop()
+        total = _sum(total, self.cost(node.result))
+        self._variables[node.accu].pop()
+        count = self._size_or_unknown(node.range)
+        total = _sum(total, _times(count[1], loop))
+        if isinstance(node.init, Literal):
+            self._sizes[node.number] = self._size_or_unknown(node.init)
+        elif isinstance(node.init, ListNode | MapNode):
+            self._sizes[node.number] = count
+            entry = self._entry(node.step)
+            if entry is not None:
+                self._entries[node.number] = entry
+        return total
+
+    def _bind(self, node: Fold) -> int:
+        total = _sum(self.cost(node.range), self.cost(node.init))
+        self._push_accumulator(node)
+        total = _sum(total, self.cost(node.result))
+        self._variables[node.accu].pop()
+        self._copy(node, node.result)
+        return total
+
+    # --- calls ------------------------------------------------------------------------------------
+
+    def _call(self, node: Call) -> int:
+        if node.function == "dyn":
+            total = _sum(1, self.cost(node.args[0]))
+            self._copy(node, node.args[0])
+            return total
+        arg_costs = [self.cost(arg) for arg in node.args]
+        if not node.overloads:
+            return 0
+        total = 0 if node.target is None else self.cost(node.target)
+        most = 0
+        result: Size | None = None
+        for id_ in node.overloads:
+            amount, size = self._overload(node, id_, arg_costs)
+            most = max(most, amount)
+            if size is not None:
+                result = size if result is None else _union(result, size)
+            if id_ in ("index_list", "index_map"):
+                container = node.args[0]
+                entry = self._entry(container)
+                result = entry.value if entry else None
+                step = "@items" if id_ == "index_list" else "@values"
+                self._paths[node.number] = (*self._path(container), step)
+            if result is None:
+                result = self._size(node)
+        if result is not None:
+            self._sizes[node.number] = result
+        return _sum(total, most)
+
+    def _overload(self, node: Call, id_: str, arg_costs: list[int]) -> tuple[int, Size | None]:
+        """Cost with the arguments', and size of the result where known."""
+        args_cost = _sum(*arg_costs)
+        extension = self._extension(node, id_) or self._kubernetes(node, id_)
+        if extension is not None:
+            return _sum(extension[0], args_cost), extension[1]
+        if id_ in ("logical_or", "logical_and"):
+            return args_cost, None
+        if id_ == "conditional":
+            return self._conditional(node, arg_costs)
+        amount, size = self._standard(node, id_)
+        return _sum(amount, args_cost), size
+
+    def _conditional(self, node: Call, arg_costs: list[int]) -> tuple[int, Size | None]:
+        _, first, second = node.args
+        self._unite_entries(node, first, second)
+        size = _union(self._size_or_unknown(first), self._size_or_unknown(second))
+        return _sum(arg_costs[0], max(arg_costs[1], arg_costs[2])), size
+
+    def _unite_entries(self, node: Node, first: Node, second: Node) -> None:
+        a, b = self._entry(first), self._entry(second)
+        if a is not None and b is not None:
+            self._entries[node.number] = _Entry(a.kind, _union(a.key, b.key), _union(a.value, b.value))
+
+    def _standard(self, node: Call, id_: str) -> tuple[int, Size | None]:
+        args, sized = node.args, self._size_or_unknown
+        if id_ == "string_format" and node.target is not None:
+            return _by_factor(sized(node.target)[1], 0.1), None
+        if id_ == "string_to_bytes":
+            low, high = sized(args[0])
+            return _by_factor(high, 0.1), (low, (high * 4) & MOST)
+        if id_ == "bytes_to_string":
+            low, high = sized(args[0])
+            return _by_factor(high, 0.1), (low // 4, high)
+        if id_ == "strings_quote":
+            low, high = sized(args[0])
+            return _by_factor(high, 0.1), ((low + 2) & MOST, (high * 2 + 2) & MOST)
+        if id_ in ("starts_with_string", "ends_with_string"):
+            return _by_factor(sized(args[0])[1], 0.1), None
+        if id_ == "in_list":
+            return _by_factor(sized(args[1])[1], 1), None
+        if id_ == "matches_string" and node.target is not None:
+            return self._regex(node.target, args[0], sized), None
+        if id_ == "contains_string" and node.target is not None:
+            return _times(_by_factor(sized(node.target)[1], 0.1), _by_factor(sized(args[0])[1], 0.1)), None
+        if id_ in ("add_string", "add_bytes", "add_list"):
+            size = _add(sized(args[0]), sized(args[1]))
+            self._unite_entries(node, args[0], args[1])
+            return 1 if id_ == "add_list" else _by_factor(size[1], 0.1), size
+        if id_ in COMPARED_BY_SIZE:
+            return _by_factor(min(sized(args[0])[1], sized(args[1])[1]), 0.1), None
+        return 1, None
+
+    def _regex(self, text: Node, pattern: Node, sized: _Sized) -> int:
+        return _times(_by_factor(_sum(sized(text)[1], 1), 0.1), _by_factor(sized(pattern)[1], 0.25))
+
+    # --- libraries --------------------------------------------------------------------------------
+
+    def _library_size(self, node: Node) -> Size:
+        """As Kubernetes' estimator sees a node: no path through an accumulator."""
+        size = self._size(node)
+        if size is not None:
+            return size
+        path = self._path(node)
+        return (None if path and path[0] == ACCUMULATOR else self._at(path)) or _UNKNOWN
+
+    def _extension(self, node: Call, id_: str) -> tuple[int, Size | None] | None:
+        """cel-go's sets and lists, and DRA's `includes`."""
+        if id_ == "dra_includes_dyn_dyn":
+            return 48, None
+        if id_ in _SETS:
+            size = _multiply(self._library_size(node.args[0]), self._library_size(node.args[1]))
+            return _sum(_by_factor(size[1], _SETS[id_]), 1), None
+        if id_ == "lists_range":
+            count = _literal_uint(node.args[0], MOST)
+            return self._allocating(1, (count, count))
+        if node.target is None:
+            return None
+        if id_ == "list_slice":
+            most = self._library_size(node.target)[1]
+            count = (_literal_uint(node.args[1], most) - _literal_uint(node.args[0], 0)) & MOST
+            return self._allocating(1, (count, count))
+        if id_ == "list_reverse":
+            return self._allocating(1, self._library_size(node.target))
+        if id_ in ("list_flatten", "list_flatten_int"):
+            depth = _literal_uint(node.args[0], MOST) if node.args else 1
+            return self._allocating(float(depth), self._library_size(node.target))
+        if id_ == "list_distinct":
+            size = self._library_size(node.target)
+            return self._allocating(2.0, _multiply(size, size))
+        if id_.endswith(("_sort", "_sortByAssociatedKeys")):
+            size = self._library_size(node.args[0] if node.args else node.target)
+            factor = 2.1 if id_.startswith(("list_string_", "list_bytes_")) else 2.0
+            return self._allocating(factor, _multiply(size, size))
+        return None
+
+    def _allocating(self, factor: float, size: Size) -> tuple[int, Size]:
+        return _sum(_by_factor(size[1], factor), 11), size
+
+    def _kubernetes(self, node: Call, id_: str) -> tuple[int, Size | None] | None:
+        function, target, args, sized = node.function, node.target, node.args, self._library_size
+        if function in UNIT:
+            return 1, None
+        if function == "_==_":
+            return self._opaque_equality(args)
+        if function in _PARSERS and target is None and args:
+            return _by_factor(sized(args[0])[1], 0.1), None
+        if function == "url" and len(args) == 1:
+            size = sized(args[0])
+            return _by_factor(size[1], 0.1), size
+        if target is None:
+            return None
+        if function in ("isSorted", "sum", "max", "min", "indexOf", "lastIndexOf"):
+            return self._traversal(target), None
+        if function in ("lowerAscii", "upperAscii", "substring", "trim"):
+            size = sized(target)
+            return _by_factor(size[1], 0.1), size
+        if function == "replace" and len(args) >= 2:
+            size = sized(target)
+            return _by_factor(size[1], 2 * 0.1), _replaced(size, sized(args[0]), sized(args[1]))
+        if function == "split":
+            size = sized(target)
+            most = size[1]
+            if len(args) > 1 and isinstance(args[1], Literal) and args[1].value.__class__ is int:
+                most = args[1].value & MOST
+            return _by_factor(size[1], 2 * 0.1), (0, most)
+        if function == "join":
+            size = self._joined(target, args)
+            return _by_factor(size[1], 0.1), size
+        if function in ("find", "findAll") and args:
+            return self._regex(target, args[0], sized), (0, sized(target)[1])
+        return self._network(node, id_)
+
+    def _network(self, node: Call, id_: str) -> tuple[int, Size | None] | None:
+        function, args, sized = node.function, node.args, self._library_size
+        if function == "ip":
+            return 1, None
+        if function == "containsIP" and args:
+            extra = _by_factor(sized(args[0])[1], 0.1) if id_ == "cidr_contains_ip_string" else 0
+            return _sum(4, extra), None
+        if function == "containsCIDR" and args:
+            extra = _by_factor(sized(args[0])[1], 0.1) if id_ == "cidr_contains_cidr_string" else 0
+            return _sum(4 + 2 + 1, extra), None
+        if function == "validate":
+            per_text = _by_factor(sized(args[0])[1], 0.1)
+            return _by_factor(per_text, _MAX_NAME_REGEX * 0.25), None
+        return None
+
+    def _traversal(self, target: Node) -> int:
+        size = self._library_size(target)
+        if not target.type.params:
+            return _by_factor(size[1], 0.1)
+        per_item = 1
+        if target.type.params[0].kind in ("string", "bytes"):
+            per_item = _sum(1, _by_factor(self._item_size(target)[1], 0.1))
+        return _times(size[1], per_item)
+
+    def _item_size(self, target: Node) -> Size:
+        path = self._path(target)
+        if not path or path[0] == ACCUMULATOR:
+            return _UNKNOWN
+        return self._at((*path, "@items")) or _UNKNOWN
+
+    def _joined(self, target: Node, args: list[Node]) -> Size:
+        count = self._library_size(target)
+        size: Size = (0, 0)
+        if target.type.params:
+            size = _multiply(count, self._item_size(target))
+        if args:
+            separators = (max(count[0] - 1, 0), max(count[1] - 1, 0))
+            size = _add(size, _multiply(self._library_size(args[0]), separators))
+        return size
+
+    def _opaque_equality(self, args: list[Node]) -> tuple[int, Size | None] | None:
+        left, right = args[0].type, args[1].type
+        if left != right:
+            return None
+        if left.name in ("net.IP", "net.CIDR", "kubernetes.Quantity", "kubernetes.Semver"):
+            return 1, None
+        if left.name == "kubernetes.NamedFormat":
+            return _by_factor(_MAX_FORMAT, 0.1), None
+        if left.name == "kubernetes.URL":
+            size = self._size(args[1])
+            return _by_factor(size[1] if size else 1, 0.1), None
+        return None
+
+
+_PARSERS = frozenset(("quantity", "isQuantity", "semver", "isSemver"))
+_MAX_FORMAT = 64
+_MAX_NAME_REGEX = 128
+_SETS = {
+    "list_sets_contains_list": 1.0,
+    "list_sets_intersects_list": 1.0,
+    "list_sets_equivalent_list": 2.0,
+}
+
+
+def _is_bind(node: Fold) -> bool:
+    return node.accu != ACCUMULATOR
+
+
+def _is_scalar(type_: Type) -> bool:
+    return type_.kind in _SCALARS or (is_optional(type_) and _is_scalar(type_.params[0]))
+
+
+def _literal_uint(node: Node, default: int) -> int:
+    if isinstance(node, Literal) and node.value.__class__ is int:
+        return max(0, node.value)
+    return default
+
+
+def _replaced(size: Size, old: Size, new: Size) -> Size:
+    """How long a string is after a replacement."""
+    most = least = kept_most = kept_least = 0
+    if old[0] == 0:
+        most, kept_most = min(MOST, size[1] + 1), size[1]
+    elif new[1] <= old[0]:
+        kept_most = size[1]
+    else:
+        most = math.ceil(float(size[1]) / float(old[0]))
+    if old[1] == 0:
+        least, kept_least = min(MOST, size[0] + 1), size[0]
+    elif old[1] <= new[0]:
+        kept_least = size[0]
+    else:
+        least = math.ceil(float(size[0]) / float(old[1]))
+    return _add(_multiply((least, min(MOST, most)), new), (kept_least, kept_most))

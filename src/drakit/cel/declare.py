@@ -1,0 +1,381 @@
+"""Which functions exist, for a Kubernetes version: names, overloads, types.
+
+One line per overload: `name(argument, ...) -> result = overload id`. A leading dot makes it a method of the
+first argument; A, B and T are type parameters. Overload ids are cel-go's and Kubernetes', because the cost
+model goes by them. An environment is built once per version and gates.
+
+Source: cel-go's standard library and extensions, k8s.io/apiserver/pkg/cel/{library,environment} and
+k8s.io/dynamic-resource-allocation/cel.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from drakit.cel import types
+from drakit.cel.types import Type
+from drakit.profile import Gate, Profile
+
+
+class Overload(NamedTuple):
+    id: str
+    is_method: bool
+    args: tuple[Type, ...]
+    result: Type
+    params: frozenset[str]
+    """The type parameters that occur in it."""
+
+
+class Environment(NamedTuple):
+    """What an expression may use."""
+
+    functions: dict[str, tuple[Overload, ...]]
+    variables: dict[str, Type]
+    device_fields: dict[str, Type]
+    attribute_size: int
+    has_optionals: bool
+    has_two_variables: bool
+    has_sort_by: bool
+
+
+COMPARABLE = ("int", "uint", "double", "bool", "duration", "timestamp", "string", "bytes")
+_SHORT = {"int": "int64", "uint": "uint64"}
+_QUALIFIED = {"duration": "google.protobuf.Duration", "timestamp": "google.protobuf.Timestamp"}
+
+_STANDARD = """
+_?_:_(bool, A, A) -> A = conditional
+_&&_(bool, bool) -> bool = logical_and
+_||_(bool, bool) -> bool = logical_or
+!_(bool) -> bool = logical_not
+@not_strictly_false(bool) -> bool = not_strictly_false
+_==_(A, A) -> bool = equals
+_!=_(A, A) -> bool = not_equals
+-_(double) -> double = negate_double
+-_(int) -> int = negate_int64
+_+_(bytes, bytes) -> bytes = add_bytes
+_+_(double, double) -> double = add_double
+_+_(duration, duration) -> duration = add_duration_duration
+_+_(duration, timestamp) -> timestamp = add_duration_timestamp
+_+_(timestamp, duration) -> timestamp = add_timestamp_duration
+_+_(int, int) -> int = add_int64
+_+_(list(A), list(A)) -> list(A) = add_list
+_+_(string, string) -> string = add_string
+_+_(uint, uint) -> uint = add_uint64
+_-_(double, double) -> double = subtract_double
+_-_(duration, duration) -> duration = subtract_duration_duration
+_-_(int, int) -> int = subtract_int64
+_-_(timestamp, duration) -> timestamp = subtract_timestamp_duration
+_-_(timestamp, timestamp) -> duration = subtract_timestamp_timestamp
+_-_(uint, uint) -> uint = subtract_uint64
+_*_(double, double) -> double = multiply_double
+_*_(int, int) -> int = multiply_int64
+_*_(uint, uint) -> uint = multiply_uint64
+_/_(double, double) -> double = divide_double
+_/_(int, int) -> int = divide_int64
+_/_(uint, uint) -> uint = divide_uint64
+_%_(int, int) -> int = modulo_int64
+_%_(uint, uint) -> uint = modulo_uint64
+@in(A, list(A)) -> bool = in_list
+@in(A, map(A, B)) -> bool = in_map
+_[_](list(A), int) -> A = index_list
+_[_](map(A, B), A) -> B = index_map
+size(bytes) -> int = size_bytes
+.size(bytes) -> int = bytes_size
+size(list(A)) -> int = size_list
+.size(list(A)) -> int = list_size
+size(map(A, B)) -> int = size_map
+.size(map(A, B)) -> int = map_size
+size(string) -> int = size_string
+.size(string) -> int = string_size
+type(A) -> type(A) = type
+dyn(A) -> dyn = to_dyn
+bool(bool) -> bool = bool_to_bool
+bool(string) -> bool = string_to_bool
+bytes(bytes) -> bytes = bytes_to_bytes
+bytes(string) -> bytes = string_to_bytes
+double(double) -> double = double_to_double
+double(int) -> double = int64_to_double
+double(string) -> double = string_to_double
+double(uint) -> double = uint64_to_double
+duration(duration) -> duration = duration_to_duration
+duration(int) -> duration = int64_to_duration
+duration(string) -> duration = string_to_duration
+int(int) -> int = int64_to_int64
+int(double) -> int = double_to_int64
+int(duration) -> int = duration_to_int64
+int(string) -> int = string_to_int64
+int(timestamp) -> int = timestamp_to_int64
+int(uint) -> int = uint64_to_int64
+string(string) -> string = string_to_string
+string(bool) -> string = bool_to_string
+string(bytes) -> string = bytes_to_string
+string(double) -> string = double_to_string
+string(duration) -> string = duration_to_string
+string(int) -> string = int64_to_string
+string(timestamp) -> string = timestamp_to_string
+string(uint) -> string = uint64_to_string
+timestamp(timestamp) -> timestamp = timestamp_to_timestamp
+timestamp(int) -> timestamp = int64_to_timestamp
+timestamp(string) -> timestamp = string_to_timestamp
+uint(uint) -> uint = uint64_to_uint64
+uint(double) -> uint = double_to_uint64
+uint(int) -> uint = int64_to_uint64
+uint(string) -> uint = string_to_uint64
+.contains(string, string) -> bool = contains_string
+.endsWith(string, string) -> bool = ends_with_string
+.matches(string, string) -> bool = matches_string
+matches(string, string) -> bool = matches
+.startsWith(string, string) -> bool = starts_with_string
+.getHours(duration) -> int = duration_to_hours
+.getMinutes(duration) -> int = duration_to_minutes
+.getSeconds(duration) -> int = duration_to_seconds
+.getMilliseconds(duration) -> int = duration_to_milliseconds
+"""
+
+_TIMESTAMP_PARTS = {
+    "getFullYear": "year", "getMonth": "month", "getDayOfYear": "day_of_year",
+    "getDate": "day_of_month_1_based", "getDayOfMonth": "day_of_month", "getDayOfWeek": "day_of_week",
+    "getHours": "hours", "getMinutes": "minutes", "getSeconds": "seconds", "getMilliseconds": "milliseconds",
+}  # fmt: skip
+
+_ALWAYS = """
+url(string) -> URL = string_to_url
+isURL(string) -> bool = is_url_string
+.getScheme(URL) -> string = url_get_scheme
+.getHost(URL) -> string = url_get_host
+.getHostname(URL) -> string = url_get_hostname
+.getPort(URL) -> string = url_get_port
+.getEscapedPath(URL) -> string = url_get_escaped_path
+.getQuery(URL) -> map(string, list(string)) = url_get_query
+.find(string, string) -> string = string_find_string
+.findAll(string, string) -> list(string) = string_find_all_string
+.findAll(string, string, int) -> list(string) = string_find_all_string_int
+.indexOf(list(A), A) -> int = list_a_index_of_int
+.lastIndexOf(list(A), A) -> int = list_a_last_index_of_int
+.charAt(string, int) -> string = string_char_at_int
+.indexOf(string, string) -> int = string_index_of_string
+.indexOf(string, string, int) -> int = string_index_of_string_int
+.lastIndexOf(string, string) -> int = string_last_index_of_string
+.lastIndexOf(string, string, int) -> int = string_last_index_of_string_int
+.lowerAscii(string) -> string = string_lower_ascii
+.replace(string, string, string) -> string = string_replace_string_string
+.replace(string, string, string, int) -> string = string_replace_string_string_int
+.split(string, string) -> list(string) = string_split_string
+.split(string, string, int) -> list(string) = string_split_string_int
+.substring(string, int) -> string = string_substring_int
+.substring(string, int, int) -> string = string_substring_int_int
+.trim(string) -> string = string_trim
+.upperAscii(string) -> string = string_upper_ascii
+.format(string, list(dyn)) -> string = string_format
+strings.quote(string) -> string = strings_quote
+.join(list(string)) -> string = list_join
+.join(list(string), string) -> string = list_join_string
+sets.contains(list(T), list(T)) -> bool = list_sets_contains_list
+sets.equivalent(list(T), list(T)) -> bool = list_sets_equivalent_list
+sets.intersects(list(T), list(T)) -> bool = list_sets_intersects_list
+optional.of(A) -> optional(A) = optional_of
+optional.ofNonZeroValue(A) -> optional(A) = optional_ofNonZeroValue
+optional.none() -> optional(A) = optional_none
+.value(optional(A)) -> A = optional_value
+.hasValue(optional(A)) -> bool = optional_hasValue
+.or(optional(A), optional(A)) -> optional(A) = optional_or_optional
+.orValue(optional(A), A) -> A = optional_orValue_value
+_[_](optional(list(A)), int) -> optional(A) = optional_list_index_int
+_[_](optional(map(A, B)), A) -> optional(B) = optional_map_index_value
+_[?_](list(A), int) -> optional(A) = list_optindex_optional_int
+_[?_](optional(list(A)), int) -> optional(A) = optional_list_optindex_optional_int
+_[?_](map(A, B), A) -> optional(B) = map_optindex_optional_value
+_[?_](optional(map(A, B)), A) -> optional(B) = optional_map_optindex_optional_value
+quantity(string) -> Quantity = string_to_quantity
+isQuantity(string) -> bool = is_quantity_string
+sign(Quantity) -> int = quantity_sign
+.isGreaterThan(Quantity, Quantity) -> bool = quantity_is_greater_than
+.isLessThan(Quantity, Quantity) -> bool = quantity_is_less_than
+.compareTo(Quantity, Quantity) -> int = quantity_compare_to
+.asApproximateFloat(Quantity) -> double = quantity_get_float
+.asInteger(Quantity) -> int = quantity_get_int
+.isInteger(Quantity) -> bool = quantity_is_integer
+.add(Quantity, Quantity) -> Quantity = quantity_add
+.add(Quantity, int) -> Quantity = quantity_add_int
+.sub(Quantity, Quantity) -> Quantity = quantity_sub
+.sub(Quantity, int) -> Quantity = quantity_sub_int
+ip(string) -> IP = string_to_ip
+isIP(string) -> bool = is_ip
+string(IP) -> string = ip_to_string
+ip.isCanonical(string) -> bool = ip_is_canonical
+.family(IP) -> int = ip_family
+.isUnspecified(IP) -> bool = ip_is_unspecified
+.isLoopback(IP) -> bool = ip_is_loopback
+.isLinkLocalMulticast(IP) -> bool = ip_is_link_local_multicast
+.isLinkLocalUnicast(IP) -> bool = ip_is_link_local_unicast
+.isGlobalUnicast(IP) -> bool = ip_is_global_unicast
+cidr(string) -> CIDR = string_to_cidr
+isCIDR(string) -> bool = is_cidr
+string(CIDR) -> string = cidr_to_string
+.containsIP(CIDR, string) -> bool = cidr_contains_ip_string
+.containsIP(CIDR, IP) -> bool = cidr_contains_ip_ip
+.containsCIDR(CIDR, string) -> bool = cidr_contains_cidr_string
+.containsCIDR(CIDR, CIDR) -> bool = cidr_contains_cidr
+.ip(CIDR) -> IP = cidr_ip
+.prefixLength(CIDR) -> int = cidr_prefix_length
+.masked(CIDR) -> CIDR = cidr_masked
+.validate(NamedFormat, string) -> optional(list(string)) = format-validate
+format.named(string) -> optional(NamedFormat) = format-named
+semver(string) -> Semver = string_to_semver
+isSemver(string) -> bool = is_semver_string
+.isGreaterThan(Semver, Semver) -> bool = semver_is_greater_than
+.isLessThan(Semver, Semver) -> bool = semver_is_less_than
+.compareTo(Semver, Semver) -> int = semver_compare_to
+.major(Semver) -> int = semver_major
+.minor(Semver) -> int = semver_minor
+.patch(Semver) -> int = semver_patch
+"""
+"""Everything that every Kubernetes with DRA has: libraries introduced up to 1.31."""
+
+_TWO_VARIABLES = """
+cel.@mapInsert(map(A, B), A, B) -> map(A, B) = @mapInsert_map_key_value
+cel.@mapInsert(map(A, B), map(A, B)) -> map(A, B) = @mapInsert_map_map
+"""
+_SEMVER_1 = """
+semver(string, bool) -> Semver = string_bool_to_semver
+isSemver(string, bool) -> bool = is_semver_string_bool
+"""
+_LISTS_3 = """
+.slice(list(T), int, int) -> list(T) = list_slice
+.flatten(list(list(T))) -> list(T) = list_flatten
+.flatten(list(dyn), int) -> list(dyn) = list_flatten_int
+lists.range(int) -> list(int) = lists_range
+.reverse(list(T)) -> list(T) = list_reverse
+.distinct(list(T)) -> list(T) = list_distinct
+"""
+_INCLUDES = ".includes(dyn, dyn) -> bool = dra_includes_dyn_dyn"
+
+_NAMED = {
+    "dyn": types.DYN, "any": types.ANY, "bool": types.BOOL, "int": types.INT, "uint": types.UINT,
+    "double": types.DOUBLE, "string": types.STRING, "bytes": types.BYTES, "timestamp": types.TIMESTAMP,
+    "duration": types.DURATION, "Quantity": types.QUANTITY, "Semver": types.SEMVER, "URL": types.URL,
+    "IP": types.IP, "CIDR": types.CIDR, "NamedFormat": types.NAMED_FORMAT,
+}  # fmt: skip
+_TYPE_NAMES = {
+    "bool": types.BOOL, "bytes": types.BYTES, "double": types.DOUBLE, "int": types.INT,
+    "list": types.list_of(types.DYN), "map": types.map_of(types.DYN, types.DYN), "null_type": types.NULL,
+    "string": types.STRING, "uint": types.UINT, "type": Type("type", "type"),
+    "google.protobuf.Duration": types.DURATION, "google.protobuf.Timestamp": types.TIMESTAMP,
+    "optional_type": types.optional_of(types.DYN),
+}  # fmt: skip
+_LINE = re.compile(r"(\.?)(\S+?)\((.*)\) -> (.+) = (\S+)")
+_WORD = re.compile(r"\w+")
+
+
+def environment(profile: Profile, *, is_new: bool = False) -> Environment:
+    """The environment of a Kubernetes.
+
+    Expressions that are stored already, which the scheduler runs, may use everything the version knows.
+    With `is_new` it is what the API server lets into new objects: what the version before already knew, and
+    the gates that are on.
+    """
+    known = tuple(int(part) for part in profile.version.split("."))
+    if is_new:
+        known = (known[0], known[1] - 1)
+    has_multiple = known >= (1, 34) and (not is_new or profile.is_on(Gate.CONSUMABLE_CAPACITY))
+    has_lists = known >= (1, 36) and (not is_new or profile.is_on(Gate.LIST_ATTRIBUTES))
+    return _build(known, has_multiple, has_lists)
+
+
+@lru_cache(maxsize=32)
+def _build(known: tuple[int, ...], has_multiple: bool, has_lists: bool) -> Environment:
+    text = _STANDARD + _ALWAYS + _generated()
+    if known >= (1, 32):
+        text += _TWO_VARIABLES
+    if known >= (1, 33):
+        text += _SEMVER_1
+    if known >= (1, 34):
+        text += _LISTS_3 + _sorting()
+    if has_lists:
+        text += _INCLUDES
+    attribute = types.DYN if has_lists else types.ANY
+    fields = {
+        "driver": types.STRING,
+        "attributes": types.map_of(types.STRING, types.map_of(types.STRING, attribute)),
+        "capacity": types.map_of(types.STRING, types.map_of(types.STRING, types.QUANTITY)),
+    }
+    if has_multiple:
+        fields["allowMultipleAllocations"] = types.BOOL
+    variables = {"device": types.DEVICE} | {name: types.type_of(type_) for name, type_ in _TYPE_NAMES.items()}
+    return Environment(
+        functions=_functions(text), variables=variables, device_fields=fields, attribute_size=64,
+        has_optionals=True, has_two_variables=known >= (1, 32), has_sort_by=known >= (1, 34),
+    )  # fmt: skip
+
+
+def _generated() -> str:
+    """The overloads that differ only by type."""
+    lines = []
+    for operator, name in (("<", "less"), ("<=", "less_equals"), (">", "greater"), (">=", "greater_equals")):
+        for type_ in ("bool", "int", "uint", "double", "string", "bytes", "timestamp", "duration"):
+            lines.append(f"_{operator}_({type_}, {type_}) -> bool = {name}_{_SHORT.get(type_, type_)}")
+        for left, right in (("int", "double"), ("int", "uint"), ("uint", "double"), ("uint", "int"),
+                            ("double", "int"), ("double", "uint")):  # fmt: skip
+            id_ = f"{name}_{_SHORT.get(left, left)}_{_SHORT.get(right, right)}"
+            lines.append(f"_{operator}_({left}, {right}) -> bool = {id_}")
+    for method, part in _TIMESTAMP_PARTS.items():
+        lines.append(f".{method}(timestamp) -> int = timestamp_to_{part}")
+        lines.append(f".{method}(timestamp, string) -> int = timestamp_to_{part}_with_tz")
+    for type_ in ("int", "uint", "double", "duration"):
+        lines.append(f".sum(list({type_})) -> {type_} = list_{full_name(type_)}_sum_{full_name(type_)}")
+    for type_ in COMPARABLE:
+        full = full_name(type_)
+        lines.append(f".isSorted(list({type_})) -> bool = list_{full}_is_sorted_bool")
+        lines.append(f".max(list({type_})) -> {type_} = list_{full}_max_{full}")
+        lines.append(f".min(list({type_})) -> {type_} = list_{full}_min_{full}")
+    return "\n".join(lines) + "\n"
+
+
+def _sorting() -> str:
+    lines = []
+    for type_ in COMPARABLE:
+        lines.append(f".sort(list({type_})) -> list({type_}) = list_{full_name(type_)}_sort")
+        id_ = f"list_{full_name(type_)}_sortByAssociatedKeys"
+        lines.append(f".@sortByAssociatedKeys(list(T), list({type_})) -> list(T) = {id_}")
+    return "\n".join(lines) + "\n"
+
+
+def full_name(name: str) -> str:
+    return _QUALIFIED.get(name, name)
+
+
+def _functions(text: str) -> dict[str, tuple[Overload, ...]]:
+    functions: dict[str, list[Overload]] = {}
+    for line in filter(None, text.splitlines()):
+        match = _LINE.fullmatch(line)
+        assert match is not None, line
+        dot, name, args, result, id_ = match.groups()
+        parsed = tuple(_type(arg) for arg in _split(args))
+        params = frozenset(_WORD.findall(args + " " + result)) & {"A", "B", "T"}
+        functions.setdefault(name, []).append(Overload(id_, bool(dot), parsed, _type(result), params))
+    return {name: tuple(overloads) for name, overloads in functions.items()}
+
+
+def _split(text: str) -> list[str]:
+    """At the commas outside parentheses."""
+    parts, depth = [""], 0
+    for c in text:
+        depth += (c == "(") - (c == ")")
+        if c == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += c
+    return [part.strip() for part in parts if part.strip()]
+
+
+@lru_cache(maxsize=256)
+def _type(text: str) -> Type:
+    name, _, rest = text.partition("(")
+    if not rest:
+        return _NAMED.get(name) or Type("param", name)
+    params = tuple(_type(part) for part in _split(rest[:-1]))
+    if name == "optional":
+        return types.optional_of(*params)
+    return Type(name, name, params)

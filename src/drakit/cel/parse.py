@@ -1,0 +1,352 @@
+"""From tokens to the syntax tree: recursive descent over CEL's grammar, macros expanded on the way.
+
+    expression = or ["?" or ":" expression]
+    or         = and {"||" and};  and = relation {"&&" relation}      balanced trees, as cel-go builds them
+    relation   = sum {("<" "<=" ">" ">=" "==" "!=" "in") sum}
+    sum        = product {("+" | "-") product};  product = unary {("*" | "/" | "%") unary}
+    unary      = {"!"} member | {"-"} member
+    member     = primary {"." name ["(" arguments ")"] | ".?" name | "[" ["?"] expression "]"}
+    primary    = ["."] name ["(" arguments ")"] | "(" expression ")" | list | map | literal
+
+Depth is counted the way cel-go's grammar recurses: 250 levels of nested expressions, and 250 operators or
+selections in one chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NoReturn
+
+from drakit.cel.macro import Expander
+from drakit.cel.source import compile_error
+from drakit.cel.syntax import Call, Ident, ListNode, Literal, MapNode, Node, Select
+from drakit.cel.token import Token, tokenize
+from drakit.cel.value import Uint
+
+MAX_DEPTH = 250
+
+_LEVELS: tuple[dict[str, str], ...] = (
+    {},
+    {"<": "_<_", "<=": "_<=_", ">": "_>_", ">=": "_>=_", "==": "_==_", "!=": "_!=_", "in": "@in"},
+    {"+": "_+_", "-": "_-_"},
+    {"*": "_*_", "/": "_/_", "%": "_%_"},
+)
+_BINARY = {op: (level, function) for level, ops in enumerate(_LEVELS) for op, function in ops.items()}
+_RESERVED = frozenset((
+    "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package",
+    "namespace", "return", "var", "void", "while",
+))  # fmt: skip
+_CONSTANTS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
+_EXPECTED = (
+    "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', "
+    "NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}"
+)
+
+
+def parse(
+    source: str, *, has_optionals: bool, has_two_variables: bool, has_sort_by: bool
+) -> tuple[Node, int]:
+    """The tree of `source` and the number of its nodes. The flags say which macros and syntax exist.
+
+    Raises CELError for text that is no expression.
+    """
+    parser = _Parser(source, has_optionals)
+    parser.expander = Expander(parser.node_number, has_optionals, has_two_variables, has_sort_by, parser.fail)
+    root = parser.expression()
+    token = parser.token
+    if token[0] != "end":
+        parser.fail(token[2], f"Syntax error: mismatched input '{parser.text(token)}' expecting <EOF>")
+    return root, parser.count
+
+
+class _Parser:
+    expander: Expander
+
+    def __init__(self, source: str, has_optionals: bool) -> None:
+        self.source = source
+        self.tokens = tokenize(source)
+        self.index = 0
+        self.count = 0
+        self.depth = 0
+        self.chain = 0
+        self.has_optionals = has_optionals
+
+    # --- tokens -----------------------------------------------------------------------------------
+
+    @property
+    def token(self) -> Token:
+        return self.tokens[self.index]
+
+    def text(self, token: Token) -> str:
+        return self.source[token[2] : token[3]] or "<EOF>"
+
+    def at(self, text: str) -> bool:
+        token = self.tokens[self.index]
+        return token[1] == text and token[0] == "op"
+
+    def accept(self, text: str) -> Token | None:
+        token = self.tokens[self.index]
+        if token[1] == text and token[0] == "op":
+            self.index += 1
+            return token
+        return None
+
+    def need(self, text: str) -> Token:
+        token = self.tokens[self.index]
+        if token[1] != text or token[0] != "op":
+            self.fail(token[2], f"Syntax error: mismatched input '{self.text(token)}' expecting '{text}'")
+        self.index += 1
+        return token
+
+    def fail(self, position: int, message: str) -> NoReturn:
+        raise compile_error(self.source, [(position, message)])
+
+    def node_number(self) -> int:
+        self.count += 1
+        return self.count
+
+    def end(self) -> int:
+        """Where the last token read ended."""
+        return self.tokens[self.index - 1][3]
+
+    def too_deep(self) -> NoReturn:
+        raise compile_error(
+            self.source, [(self.token[2], f"expression recursion limit exceeded: {MAX_DEPTH}")]
+        )
+
+    # --- grammar ----------------------------------------------------------------------------------
+
+    def expression(self) -> Node:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            self.too_deep()
+        start = self.token[2]
+        node = self.logical(start)
+        question = self.accept("?")
+        if question is not None:
+            if_true = self.logical(self.token[2])
+            self.need(":")
+            if_false = self.expression()
+            node = self.call(question[2], start, "_?_:_", [node, if_true, if_false])
+        self.depth -= 1
+        return node
+
+    def call(self, position: int, start: int, function: str, args: list[Node]) -> Call:
+        return Call(self.node_number(), position, (start, self.end()), function, args)
+
+    def logical(self, start: int) -> Node:
+        """`or` and `and` at once."""
+        alternatives: list[Node] = []
+        or_positions: list[int] = []
+        while True:
+            terms = [self.binary(1)]
+            and_positions: list[int] = []
+            while (token := self.accept("&&")) is not None:
+                and_positions.append(token[2])
+                terms.append(self.binary(1))
+            alternatives.append(self.balanced("_&&_", terms, and_positions) if and_positions else terms[0])
+            bar = self.accept("||")
+            if bar is None:
+                break
+            or_positions.append(bar[2])
+        return self.balanced("_||_", alternatives, or_positions) if or_positions else alternatives[0]
+
+    def balanced(self, function: str, terms: list[Node], positions: list[int]) -> Node:
+        def build(low: int, high: int) -> Node:
+            middle = (low + high + 1) // 2
+            left = terms[middle] if middle == low else build(low, middle - 1)
+            right = terms[middle + 1] if middle == high else build(middle + 1, high)
+            span = (left.span[0], right.span[1])
+            return Call(self.node_number(), positions[middle], span, function, [left, right])
+
+        return build(0, len(positions) - 1)
+
+    def binary(self, level: int) -> Node:
+        start = self.token[2]
+        node = self.unary()
+        chained = 0
+        while True:
+            token = self.token
+            operator = _BINARY.get(token[1]) if token[0] in ("op", "ident") else None  # type: ignore[arg-type]
+            if operator is None or operator[0] < level:
+                break
+            self.index += 1
+            chained += 1
+            self.chain += 1
+            if self.chain >= MAX_DEPTH:
+                self.too_deep()
+            right = self.unary() if operator[0] == 3 else self.binary(operator[0] + 1)
+            node = self.call(token[2], start, operator[1], [node, right])
+        self.chain -= chained
+        return node
+
+    def unary(self) -> Node:
+        token = self.token
+        if token[0] != "op" or token[1] not in ("!", "-"):
+            return self.member()
+        count = 0
+        while self.accept(str(token[1])):
+            count += 1
+        following = self.token
+        if token[1] == "-" and count == 1 and following[0] in ("int", "double"):
+            return self.member(negative_from=token[2])
+        operand = self.member()
+        if count % 2 == 0:
+            return operand
+        return self.call(token[2], token[2], "!_" if token[1] == "!" else "-_", [operand])
+
+    def member(self, negative_from: int | None = None) -> Node:
+        start = self.token[2] if negative_from is None else negative_from
+        node = self.primary(negative_from)
+        chained = 0
+        while True:
+            token = self.token
+            if token[0] != "op" or token[1] not in (".", "["):
+                break
+            self.index += 1
+            chained += 1
+            self.chain += 1
+            if self.chain >= MAX_DEPTH:
+                self.too_deep()
+            node = (
+                self.selection(node, token, start) if token[1] == "." else self.index_of(node, token, start)
+            )
+        self.chain -= chained
+        return node
+
+    def selection(self, node: Node, dot: Token, start: int) -> Node:
+        is_optional = self.has_optionals and self.accept("?") is not None
+        name = self.token
+        if name[0] != "ident" or name[1] in _CONSTANTS or name[1] == "in":
+            self.fail(name[2], f"Syntax error: no viable alternative at input '.{self.text(name)}'")
+        self.index += 1
+        field = str(name[1])
+        if is_optional:
+            literal = Literal(self.node_number(), name[2], (name[2], name[3]), field)
+            return self.call(dot[2], start, "_?._", [node, literal])
+        opening = self.accept("(")
+        if opening is None:
+            return Select(self.node_number(), dot[2], (start, name[3]), node, field)
+        args = self.arguments()
+        span = (start, self.end())
+        expanded = self.expander.method(opening[2], span, node, field, args)
+        return expanded or Call(self.node_number(), opening[2], span, field, args, node)
+
+    def index_of(self, node: Node, bracket: Token, start: int) -> Node:
+        is_optional = self.has_optionals and self.accept("?") is not None
+        index = self.expression()
+        self.need("]")
+        return self.call(bracket[2], start, "_[?_]" if is_optional else "_[_]", [node, index])
+
+    def arguments(self) -> list[Node]:
+        args: list[Node] = []
+        if self.accept(")"):
+            return args
+        while True:
+            args.append(self.expression())
+            if not self.accept(","):
+                self.need(")")
+                return args
+
+    def primary(self, negative_from: int | None) -> Node:
+        token = self.token
+        kind, value, start, end = token
+        self.index += 1
+        if kind in ("string", "bytes"):
+            return Literal(self.node_number(), start, (start, end), value)
+        if kind in _NUMBERS:
+            return self.number(token, negative_from)
+        if kind == "ident":
+            return self.name(token, start)
+        if kind == "op":
+            if value == "(":
+                node = self.expression()
+                self.need(")")
+                return node
+            if value == "[":
+                return self.list(start)
+            if value == "{":
+                return self.map(start)
+            if value == "." and self.token[0] == "ident":
+                self.index += 1
+                return self.name(self.tokens[self.index - 1], start)
+        self.index -= 1
+        self.fail(start, f"Syntax error: extraneous input '{self.text(token)}' expecting {_EXPECTED}")
+
+    def name(self, token: Token, start: int) -> Node:
+        name = str(token[1])
+        if name in _CONSTANTS:
+            return Literal(self.node_number(), token[2], (token[2], token[3]), _CONSTANTS[name])
+        if name == "in":
+            self.fail(token[2], f"Syntax error: extraneous input 'in' expecting {_EXPECTED}")
+        if name in _RESERVED:
+            self.fail(token[2], f"reserved identifier: {name}")
+        opening = self.accept("(")
+        if opening is None:
+            return Ident(self.node_number(), token[2], (start, token[3]), name)
+        args = self.arguments()
+        span = (start, self.end())
+        expanded = self.expander.function(opening[2], span, name, args)
+        return expanded or Call(self.node_number(), opening[2], span, name, args)
+
+    def number(self, token: Token, negative_from: int | None) -> Literal:
+        kind, text, start, end = token
+        position = start if negative_from is None else negative_from
+        sign = "" if negative_from is None else "-"
+        try:
+            value = _NUMBERS[kind](sign + str(text))
+        except ValueError:
+            self.fail(position, f"invalid {kind} literal")
+        return Literal(self.node_number(), position, (position, end), value)
+
+    def list(self, start: int) -> ListNode:
+        items: list[Node] = []
+        optional: set[int] = set()
+        while not self.accept("]"):
+            if self.has_optionals and self.accept("?"):
+                optional.add(len(items))
+            items.append(self.expression())
+            if not self.accept(","):
+                self.need("]")
+                break
+        return ListNode(self.node_number(), start, (start, self.end()), items, frozenset(optional))
+
+    def map(self, start: int) -> MapNode:
+        entries: list[tuple[Node, Node, bool]] = []
+        while not self.accept("}"):
+            is_optional = self.has_optionals and self.accept("?") is not None
+            key = self.expression()
+            self.need(":")
+            entries.append((key, self.expression(), is_optional))
+            if not self.accept(","):
+                self.need("}")
+                break
+        return MapNode(self.node_number(), start, (start, self.end()), entries)
+
+
+def _int(text: str) -> int:
+    if len(text) > 1000:
+        raise ValueError(text)
+    value = int(text, 16 if "x" in text else 10)
+    if not -(1 << 63) <= value < 1 << 63:
+        raise ValueError(text)
+    return value
+
+
+def _uint(text: str) -> Uint:
+    if len(text) > 1000:
+        raise ValueError(text)
+    value = int(text[:-1], 16 if "x" in text else 10)
+    if value >= 1 << 64:
+        raise ValueError(text)
+    return Uint(value)
+
+
+def _double(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(text)
+    return value
+
+
+_NUMBERS: dict[str, Callable[[str], int | float | Uint]] = {"int": _int, "uint": _uint, "double": _double}

@@ -1,0 +1,70 @@
+"""CEL's types and how they are written.
+
+A type is a tuple of kind, name and parameters, so equality is structural and cheap. A kind "var" is a type
+variable of the checker, numbered by its name; a kind "param" is one of a declaration, named A, B or T.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Type(NamedTuple):
+    kind: str
+    name: str
+    params: tuple[Type, ...] = ()
+
+    def __str__(self) -> str:
+        if not self.params:
+            return self.name
+        return f"{self.name}({', '.join(map(str, self.params))})"
+
+
+DYN = Type("dyn", "dyn")
+ANY = Type("any", "any")
+"""An attribute before attributes could be lists: like dyn, but nothing to iterate over."""
+NULL = Type("null", "null")
+BOOL = Type("bool", "bool")
+INT = Type("int", "int")
+UINT = Type("uint", "uint")
+DOUBLE = Type("double", "double")
+STRING = Type("string", "string")
+BYTES = Type("bytes", "bytes")
+TIMESTAMP = Type("timestamp", "timestamp")
+DURATION = Type("duration", "duration")
+ERROR = Type("error", "!error!")
+QUANTITY = Type("object", "kubernetes.Quantity")
+SEMVER = Type("object", "kubernetes.Semver")
+URL = Type("object", "kubernetes.URL")
+NAMED_FORMAT = Type("object", "kubernetes.NamedFormat")
+IP = Type("opaque", "net.IP")
+CIDR = Type("opaque", "net.CIDR")
+DEVICE = Type("object", "kubernetes.DRADevice")
+
+
+def list_of(item: Type) -> Type:
+    return Type("list", "list", (item,))
+
+
+def map_of(key: Type, value: Type) -> Type:
+    return Type("map", "map", (key, value))
+
+
+def optional_of(item: Type) -> Type:
+    return Type("opaque", "optional_type", (item,))
+
+
+def type_of(item: Type) -> Type:
+    return Type("type", "type", (item,))
+
+
+def is_optional(type_: Type) -> bool:
+    return type_.name == "optional_type" and type_.kind == "opaque"
+
+
+def is_dyn(type_: Type) -> bool:
+    return type_.kind in ("dyn", "any")
+
+
+NULLABLE = frozenset(("null", "any", "opaque", "object", "timestamp", "duration"))
+"""Kinds whose place null may take."""

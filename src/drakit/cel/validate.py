@@ -1,0 +1,71 @@
+"""What Kubernetes refuses although the types are right: mixed literals, constants that cannot be parsed.
+
+Source: cel-go's AST validators, which Kubernetes has switched on since 1.29.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from drakit.cel.library.moment import parse_duration, parse_timestamp
+from drakit.cel.library.regex import compiled
+from drakit.cel.source import Issue
+from drakit.cel.syntax import Call, ListNode, Literal, MapNode, Node
+from drakit.cel.types import Type, is_optional
+from drakit.cel.value import Fault
+
+_PARSED: dict[str, Callable[[str], Any]] = {
+    "duration": parse_duration,
+    "timestamp": parse_timestamp,
+    "matches": compiled,
+}
+
+
+def validate(root: Node) -> list[Issue]:
+    """The issues of a tree whose types are right."""
+    return list(_issues(root, False))
+
+
+def _issues(root: Node, is_exempt: bool) -> Iterator[Issue]:
+    stack = [(root, is_exempt)]
+    while stack:
+        node, is_exempt = stack.pop()
+        if isinstance(node, Call):
+            yield from _call(node)
+            is_exempt = is_exempt or node.function == "format"
+        elif isinstance(node, ListNode) and not is_exempt:
+            types = [
+                (item, _element(item.type) if index in node.optional else item.type)
+                for index, item in enumerate(node.items)
+            ]
+            yield from _mixed(types)
+        elif isinstance(node, MapNode) and not is_exempt:
+            yield from _mixed([(key, key.type) for key, _, _ in node.entries])
+            values = [(v, _element(v.type) if is_opt else v.type) for _, v, is_opt in node.entries]
+            yield from _mixed(values)
+        stack.extend((child, is_exempt) for child in node.children())
+
+
+def _element(type_: Type) -> Type:
+    return type_.params[0] if is_optional(type_) else type_
+
+
+def _mixed(elements: list[tuple[Node, Type]]) -> Iterator[Issue]:
+    for node, type_ in elements[1:]:
+        if type_ != elements[0][1]:
+            yield node.position, f"expected type '{elements[0][1]}' but found '{type_}'"
+            return
+
+
+def _call(node: Call) -> Iterator[Issue]:
+    parse = _PARSED.get(node.function)
+    if parse is None or not node.args or not isinstance(node.args[-1], Literal):
+        return
+    value = node.args[-1].value
+    if value.__class__ is not str:
+        return
+    try:
+        parse(value)
+    except Fault:
+        yield node.args[-1].position, f"invalid {node.function} argument"
