@@ -24,6 +24,9 @@ STEP_LIMIT = 50_000
 """Choices the search may try on one node before it gives up."""
 
 _OUTCOMES = 16384
+"""Answers a plan remembers."""
+_ANSWERS = 8
+"""Plans a view remembers the results for."""
 
 
 class Allocator:
@@ -61,7 +64,7 @@ class Allocator:
             self._check(view)
         outcome = self._outcome(view)
         if outcome.picks is not None:
-            return build(self._plan, self._claims, view, outcome.picks, self._share_id)
+            return self._results(view, outcome)
         self._raise(outcome, view)
         if view.invalid:
             reasons = "; ".join(f"{pool.pool}: {pool.reason}" for pool in view.invalid)
@@ -80,6 +83,19 @@ class Allocator:
                 continue
             if results is not None:
                 yield node, results
+
+    def _results(self, view: NodeView, outcome: Outcome) -> list[AllocationResult]:
+        """The results, those of the last claims like these where nothing has changed since."""
+        known = view.answers.get(self._plan.number)
+        if known is not None and known[0] is outcome:
+            return list(known[1])
+        assert outcome.picks is not None
+        results = build(self._plan, self._claims, view, outcome.picks, self._share_id)
+        if not any(view.devices[pick.position].is_shareable for pick in outcome.picks):
+            if len(view.answers) >= _ANSWERS:
+                view.answers.clear()
+            view.answers[self._plan.number] = (outcome, results)
+        return results
 
     def _outcome(self, view: NodeView) -> Outcome:
         in_use = self._state.in_use(view)

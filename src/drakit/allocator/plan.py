@@ -16,6 +16,7 @@ from msgspec import Struct
 from drakit import cel
 from drakit.allocator.device import Published, attribute_values
 from drakit.allocator.judge import Verdict, judge
+from drakit.allocator.pool import PoolView
 from drakit.allocator.problem import Demanded, Need, Problem
 from drakit.allocator.request import Asked, Demand, applies, read_request
 from drakit.allocator.search import Outcome
@@ -71,8 +72,13 @@ class Plan:
             )
         )
         """Whether nothing has to be checked on each node before the search."""
-        self._read = _reader(self._reads())
+        reads = self._reads()
+        self._read = _reader(reads)
         self._attributes = list(dict.fromkeys(c.attribute for c in self.constraints))
+        self._reads_attributes = (
+            reads is None or bool(self._attributes) or any(what == "attributes" for what, _, _ in reads)
+        )
+        self._pools: dict[Hashable, tuple[int, ...]] = {}
         self._lists = profile.is_on(Gate.LIST_ATTRIBUTES)
         self._kinds: dict[Hashable, int] = {}
         self._verdicts: list[tuple[Verdict, ...]] = []
@@ -149,20 +155,33 @@ class Plan:
         """A number that is equal for nodes that look alike to this plan."""
         known = view.signatures.get(self.number)
         if known is None:
-            kinds = tuple([self.kind(p, here) for p, here in zip(view.devices, view.here, strict=True)])
-            problems = tuple([pool.problem for pool in view.pools])
-            key = (kinds, tuple(view.starts), problems, tuple(view.sets))
+            key = (tuple([self._pool_kinds(pool) for pool in view.pools]), tuple(view.sets))
             known = self._signatures.setdefault(key, len(self._signatures))
             if len(view.signatures) >= _SIGNATURES:
                 view.signatures.clear()
             view.signatures[self.number] = known
         return known
 
+    def _pool_kinds(self, pool: PoolView) -> Hashable:
+        if pool.problem is not None:
+            return pool.problem
+        if not self._reads_attributes:
+            # Nothing but the fingerprints and the driver can tell these devices apart.
+            key = (pool.pool.id[0], pool.prints, tuple(pool.here))
+            known = self._pools.get(key)
+            if known is None:
+                known = self._pools[key] = self._kinds_of(pool.devices, pool.here)
+            return known
+        return self._kinds_of(pool.devices, pool.here)
+
+    def _kinds_of(self, devices: Sequence[Published], here: Sequence[bool]) -> tuple[int, ...]:
+        return tuple([self.kind(p, is_here) for p, is_here in zip(devices, here, strict=True)])
+
     # --- what the search works on --------------------------------------------------------------
 
     def problem(self, view: NodeView, in_use: InUse) -> Problem:
         """What there is to solve on the node, and on every node of its signature used alike."""
-        kinds = [self.kind(p, here) for p, here in zip(view.devices, view.here, strict=True)]
+        kinds = self._kinds_of(view.devices, view.here)
         needs = self._needs(view)
         barred = self._barred(view, in_use, needs)
         shareable = {i: n for n, i in enumerate(i for i, p in enumerate(view.devices) if p.is_shareable)}
@@ -187,7 +206,7 @@ class Plan:
         self,
         demand: Demand,
         view: NodeView,
-        kinds: list[int],
+        kinds: Sequence[int],
         barred: int,
         shareable: Mapping[int, int],
         rooms: Rooms,
@@ -227,7 +246,7 @@ class Plan:
             consumes=consumes,
         )
 
-    def _numbered(self, constraint: PlanConstraint, kinds: list[int]) -> tuple[int, ...]:
+    def _numbered(self, constraint: PlanConstraint, kinds: Sequence[int]) -> tuple[int, ...]:
         """Each device's values of the constraint's attribute as bits."""
         column = self._attributes.index(constraint.attribute)
         numbers: dict[Hashable, int] = {}

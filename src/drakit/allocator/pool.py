@@ -11,6 +11,7 @@ Source: structured/internal/*/pools_*.go of Kubernetes 1.37.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import Enum
 
@@ -54,6 +55,8 @@ class Slice:
             Published(self, d, self._taints(d, rules), is_shared and bool(d.allow_multiple_allocations))
             for d in spec.devices
         ]
+        self.consumes_counters = any(d.consumes_counters for d in spec.devices)
+        self.has_binding_conditions = any(d.binding_conditions for d in spec.devices)
 
     def _read(self, selector: NodeSelector | None, what: str) -> NodeMatcher | None:
         if selector is None:
@@ -145,19 +148,23 @@ class PoolView:
         self.counters: dict[str, dict[str, int]] = {}
         self.devices: list[Published] = []
         self.here: list[bool] = []
-        offering = [s for s in slices if not s.has_counters]
-        for seen in offering:
-            self.devices += seen.devices
-            self.here += [seen.is_here(index, node) for index in range(len(seen.devices))]
-
-    @property
-    def goes_last(self) -> bool:
+        self.goes_last = False
         """Pools with binding conditions come after all others."""
-        return any(published.device.binding_conditions for published in self.devices)
+        for seen in slices:
+            if seen.has_counters:
+                continue
+            self.devices += seen.devices
+            self.goes_last = self.goes_last or seen.has_binding_conditions
+            if seen.per_device:
+                self.here += [seen.is_here(index, node) for index in range(len(seen.devices))]
+            else:
+                self.here += [True] * len(seen.devices)
+        self.prints = tuple([published.fingerprint for published in self.devices])
 
     def reject(self, problem: Problem, reason: str) -> None:
         self.problem, self.reason = problem, reason
-        self.devices, self.here, self.counters = [], [], {}
+        self.devices, self.here, self.counters, self.prints = [], [], {}, ()
+        self.goes_last = False
 
 
 def view_pool(pool: Pool, node: Node, profile: Profile) -> PoolView | None:
@@ -167,8 +174,9 @@ def view_pool(pool: Pool, node: Node, profile: Profile) -> PoolView | None:
         return None
     if profile.is_on(Gate.PARTITIONABLE_DEVICES):
         seen += [s for s in pool.slices.values() if s.has_counters and s not in seen]
-    number = max(s.spec.pool.generation for s in seen)
-    current = sorted((s for s in seen if s.spec.pool.generation == number), key=lambda s: s.name)
+    number = max([s.spec.pool.generation for s in seen])
+    current = [s for s in seen if s.spec.pool.generation == number]
+    current.sort(key=lambda s: s.name)
     count = current[0].spec.pool.resource_slice_count
     generation = current
     if len(current) != count:
@@ -193,11 +201,10 @@ def _contradiction(view: PoolView, current: list[Slice], profile: Profile) -> st
     for s in view.generation:
         if s.problem:
             return s.problem
-    names: set[str] = set()
-    for published in view.devices:
-        if published.name in names:
-            return f"duplicate device name {published.name}"
-        names.add(published.name)
+    names = {published.name for published in view.devices}
+    if len(names) < len(view.devices):
+        count = Counter(published.name for published in view.devices)
+        return f"duplicate device name {next(name for name, times in count.items() if times > 1)}"
     if not profile.is_on(Gate.PARTITIONABLE_DEVICES):
         return ""
     for counter_set in (c for s in current for c in s.spec.shared_counters):
@@ -208,8 +215,8 @@ def _contradiction(view: PoolView, current: list[Slice], profile: Profile) -> st
             for name, c in counter_set.counters.items()
         }
     for s in view.generation:
-        for published in s.devices:
-            missing = published.device.consumes_counters and _missing_counter(published, view)
+        for published in s.devices if s.consumes_counters else ():
+            missing = _missing_counter(published, view)
             if missing:
                 return missing
     return ""

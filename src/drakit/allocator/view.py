@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from drakit.allocator.device import Needs, Published
-from drakit.allocator.pool import PoolView
+from drakit.allocator.pool import PoolView, Problem
 from drakit.allocator.usage import Use
 from drakit.model.meta import Node
+from drakit.model.resource import AllocationResult
 
 Usages = Mapping[tuple[str, str], Mapping[str, Use]]
 """Pool -> device name -> its use."""
@@ -60,22 +61,21 @@ class NodeView:
             self.starts.append(len(self.devices))
             self.devices += pool.devices
             self.here += pool.here
-            for name, counters in sorted(pool.counters.items()):
+            for name, counters in sorted(pool.counters.items()) if pool.counters else ():
                 names = tuple(sorted(counters))
                 self.sets.append(CounterSet(index, name, names, tuple(counters[n] for n in names)))
         self.signatures: dict[int, int] = {}
-        """By lens: which nodes look alike (see plan.py)."""
-        self._revisions: tuple[int, ...] | None = None
+        """By plan: which nodes look alike (see plan.py)."""
+        self.answers: dict[int, tuple[object, list[AllocationResult]]] = {}
+        """By plan: the last outcome and the results built from it."""
+        self.invalid = [p for p in ordered if p.problem is Problem.INVALID]
+        self._revisions: list[int] | None = None
         self._in_use = InUse()
         self._positions: dict[tuple[str, str], dict[str, int]] | None = None
 
-    @property
-    def invalid(self) -> list[PoolView]:
-        return [p for p in self.pools if p.problem is not None and p.problem.value == "invalid"]
-
     def in_use(self, usages: Usages) -> InUse:
         """What is in use now."""
-        revisions = tuple([p.pool.use_revision for p in self.pools])
+        revisions = [p.pool.use_revision for p in self.pools]
         if revisions != self._revisions:
             self._in_use = self._look(usages)
             self._revisions = revisions
