@@ -33,12 +33,15 @@ from drakit.node.pod_files import PodFiles
 from drakit.node.pod_worker import PodWorker
 from drakit.node.runtime import Container, Runtime, RuntimeFailed
 from drakit.node.surroundings import Surroundings
-from drakit.node.volume import remove_volumes
+from drakit.node.volume import remove_volumes, unmount_volumes
 from drakit.podio import ExecSession, LogOptions
 from drakit.profile import Gate, Profile, profile_for
 from drakit.transport import Document
 
 _FIRST_RETRY, _LAST_RETRY = 1.0, 60.0
+
+_LAST_GRACE = 2.0
+"""Seconds that containers get when the whole cluster stops."""
 
 _log = logging.getLogger(__name__)
 
@@ -131,6 +134,26 @@ class Agent:
         finally:
             self._group = None
             await self._recorder.close()
+
+    async def stop_containers(self) -> None:
+        """End every container of the node, for when the whole cluster stops; call it when `run` has ended.
+
+        Their records stay: the next agent reports them as ended and starts again what is to be.
+        """
+        async with asyncio.TaskGroup() as group:
+            for container in await self._runtime.containers():
+                if container.state != "exited":
+                    group.create_task(self._stop(container))
+        for sandbox in await self._runtime.sandboxes():
+            await self._runtime.remove_sandbox(sandbox.uid)
+        for path in self.paths.pods.iterdir():
+            unmount_volumes(path)
+
+    async def _stop(self, container: Container) -> None:
+        try:
+            await self._runtime.stop(container.id, _LAST_GRACE)
+        except RuntimeFailed as error:
+            _log.warning("container %s: %s", container.id, error)
 
     async def _register(self) -> None:
         """Register the node, for as long as it takes until the API server answers."""

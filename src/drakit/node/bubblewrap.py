@@ -8,12 +8,13 @@ folder above it is "opened", that is, replaced by a tmpfs with each of its entri
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import shutil
+import subprocess
 from collections.abc import Iterable
 
 from drakit.model.cdi import ContainerEdits
-from drakit.node.child import ProgramFailed, run
 from drakit.node.runtime import ContainerSpec, RuntimeFailed, UnresolvableCDI
 
 _OWN = {"/dev", "/proc", "/tmp", "/run"}
@@ -132,25 +133,17 @@ def owning_user_namespace(pid: int) -> int:
         raise RuntimeFailed(f"cannot enter the container: {error.strerror}") from None
 
 
-async def find_bwrap() -> str | None:
+@functools.cache
+def find_bwrap() -> str | None:
     """The path of a bubblewrap that works here (user namespaces may be forbidden), None without one."""
     path = shutil.which("bwrap")
     if path is None:
         return None
-    trial = ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--tmpfs", "/", "--ro-bind", "/usr", "/usr"]
-    trial += [
-        "--symlink",
-        "usr/bin",
-        "/bin",
-        "--symlink",
-        "usr/lib",
-        "/lib",
-        "--ro-bind-try",
-        "/lib64",
-        "/lib64",
-    ]
+    argv = [path, "--unshare-pid", "--unshare-ipc", "--unshare-uts", *_root(set())]
     try:
-        await run([path, *trial, "--proc", "/proc", "--dev", "/dev", "true"], timeout=10)
-    except ProgramFailed:
+        done = subprocess.run(
+            [*argv, "--proc", "/proc", "--dev", "/dev", "--", "/bin/true"], capture_output=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
         return None
-    return path
+    return path if done.returncode == 0 else None

@@ -21,6 +21,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -146,9 +147,10 @@ class ImageStore:
     def _save(self, reference: str, image: Image) -> str:
         path = self._path(reference)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_bytes(msgspec.json.encode(image))
-        temporary.replace(path)
+        descriptor, temporary = tempfile.mkstemp(suffix=".tmp", dir=path.parent)
+        with open(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(image))
+        os.replace(temporary, path)
         return reference
 
     def _add_rootfs(self, source: Path, reference: str) -> str:
@@ -278,14 +280,14 @@ def _staged(target: Path) -> Iterator[Path | None]:
         yield None
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(mode=0o755)
+    staging = Path(tempfile.mkdtemp(prefix=f"{target.name}.", suffix=".tmp", dir=target.parent))
+    staging.chmod(0o755)
     try:
         yield staging
-        staging.rename(target)
-    except FileExistsError:
-        pass  # another process was faster
+        with contextlib.suppress(OSError):  # another was faster
+            staging.rename(target)
+        if not target.is_dir():
+            raise OSError(f"cannot make {target}")
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

@@ -245,7 +245,9 @@ class OCIRuntime:
         """Have conmon create the container; the pid of its first process, which waits for `start`."""
         folder = self._records.folder(cid)
         Path(spec.log_path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        argv = [self._conmon, "--api-version", "1", "-c", cid, "-u", cid, "-n", cid, "-r", self._runc_path]
+        # conmon leaves a file in its working directory when the kernel kills for want of memory.
+        argv = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', str(folder)]
+        argv += [self._conmon, "--api-version", "1", "-c", cid, "-u", cid, "-n", cid, "-r", self._runc_path]
         argv += ["--runtime-arg", "--root", "--runtime-arg", str(self._root / "state")]
         argv += ["-b", str(folder), "-p", str(folder / "pid"), "--persist-dir", str(folder)]
         argv += ["--exit-dir", str(self._root / "exits"), "--socket-dir-path", str(self._root / "sockets")]
@@ -304,16 +306,23 @@ class OCIRuntime:
             await self._kill(container_id, "KILL")
         return await self.wait(container_id)
 
+    async def _release(self, container_id: str) -> None:
+        """Give back what an exited container does not need: runc's state, cgroup, root file system."""
+        folder = self._records.folder(container_id)
+        if (folder / "upper").exists() or (self._root / "state" / container_id).exists():
+            with contextlib.suppress(ProgramFailed):
+                await self._runc("delete", "--force", container_id)
+            await asyncio.to_thread(drop_rootfs, folder)
+
     async def remove(self, container_id: str) -> None:
         folder = self._records.folder(container_id)
         container = self._records.container(container_id)
         if container is None and not folder.exists():
             return
-        with contextlib.suppress(ProgramFailed):
-            await self._runc("delete", "--force", container_id)
+        await self._release(container_id)
         if container is not None:
             await wait_gone(container.pid, container.pid_started)
-        await asyncio.to_thread(drop_rootfs, folder)
+        await asyncio.to_thread(shutil.rmtree, folder, True)
         for name in ("exits", "sockets"):
             (self._root / name / container_id).unlink(missing_ok=True)
 
@@ -334,10 +343,11 @@ class OCIRuntime:
         deadline = time.monotonic() + _SETTLE_SECONDS
         while True:
             container = self._known(container_id)
+            if container.state != "exited" and container.pid and time.monotonic() > deadline:
+                container = self._lost(container)
             if container.state == "exited" or container.pid == 0:
+                await self._release(container.id)
                 return container
-            if time.monotonic() > deadline:
-                return self._lost(container)
             await asyncio.sleep(0.01)
 
     # --- inside ---------------------------------------------------------------------------------------

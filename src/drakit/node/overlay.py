@@ -36,12 +36,13 @@ def mount_rootfs(layers: Sequence[str], folder: Path) -> Path:
 
 
 def drop_rootfs(folder: Path) -> None:
-    """Unmount what `mount_rootfs` made below `folder` and delete the folder; done twice is done."""
+    """Unmount and delete what `mount_rootfs` made below `folder`; done twice is done."""
     merged = folder / "rootfs"
     while os.path.ismount(merged):
         if _libc.umount2(os.fsencode(merged), _MNT_DETACH) != 0:
             raise RuntimeFailed(f"cannot unmount {merged}: {os.strerror(ctypes.get_errno())}")
-    shutil.rmtree(folder, ignore_errors=True)
+    for name in ("rootfs", "work", "upper"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _mount(source: str, target: str, kind: str, options: str) -> int:

@@ -93,6 +93,7 @@ class Plugins:
     async def run(self) -> None:
         """Follow the registry folder until cancelled."""
         watch = FolderWatch(self._registry, self._clock)
+        self._sockets.clear()
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group

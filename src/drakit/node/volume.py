@@ -160,12 +160,17 @@ class Volumes:
         return token
 
 
-def remove_volumes(folder: Path) -> None:
-    """Delete the `folder` of a pod with all its volumes."""
+def unmount_volumes(folder: Path) -> None:
+    """Unmount what is mounted below the `folder` of a pod; its content in memory is lost."""
     for path in folder.glob("volumes/*"):
         while os.path.ismount(path):
             if _libc.umount2(os.fsencode(path), _MNT_DETACH) != 0:
                 break
+
+
+def remove_volumes(folder: Path) -> None:
+    """Delete the `folder` of a pod with all its volumes."""
+    unmount_volumes(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 
