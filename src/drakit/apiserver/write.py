@@ -16,11 +16,7 @@ from typing import Any
 
 import msgspec
 
-
-try:
-    from drakit.apiserver import apply
-except ImportError:
-    apply = None  # type: ignore[assignment]
+from drakit.apiserver import apply
 from drakit.apiserver.patch import apply_patch
 from drakit.apiserver.registry import Call, Registry
 from drakit.apiserver.route import Target
@@ -93,9 +89,9 @@ async def _create_named(registry: Registry, call: Call, document: Document) -> O
     for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "uid", "creationTimestamp"):
         metadata.pop(field, None)
     context, strategy = registry.context(call), registry.strategy(target.kind)
-    strategy.prepare_create(document, context)
     metadata["uid"] = str(uuid.uuid4())
     metadata["creationTimestamp"] = context.now
+    strategy.prepare_create(document, context)
     errors = strategy.validate_create(document, context)
     if errors:
         raise Invalid.of(target.kind.group, target.kind.kind, target.name, errors)
@@ -134,7 +130,6 @@ def _check_namespace(registry: Registry, call: Call) -> None:
         raise Target(namespaces, "v1", "", target.namespace).missing()
     if namespace["metadata"].get("deletionTimestamp"):
         name = call.target.name or (call.document.get("metadata") or {}).get("name", "")
-        text = f"because namespace {target.namespace} is being terminated"
         cause = {
             "reason": "NamespaceTerminating",
             "message": f"namespace {target.namespace} is being terminated",
@@ -143,7 +138,7 @@ def _check_namespace(registry: Registry, call: Call) -> None:
         details = {"name": name, "group": target.kind.group, "kind": target.kind.plural, "causes": [cause]}
         raise Forbidden(
             f'{target.kind.resource} "{name}" is forbidden: unable to create new content in namespace '
-            f"{target.namespace} {text}",
+            f"{target.namespace} because it is being terminated",
             details={key: value for key, value in details.items() if value},
         )
 
@@ -151,8 +146,6 @@ def _check_namespace(registry: Registry, call: Call) -> None:
 def _track(registry: Registry, call: Call, old: Document | None, new: Document) -> None:
     """Note in `new` which fields the request set. Both are as stored; the notes are in the terms of the
     request's version."""
-    if apply is None:
-        return
     target = call.target
     before = registry.represent(old, target) if old else None
     after = registry.represent(new, target)
