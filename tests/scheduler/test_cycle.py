@@ -63,6 +63,7 @@ class World:
             dynamic=dynamic,
             state=state,
             queue=self.queue,
+            metrics=self.metrics,
             forget=lambda uid: None,
         )
         self.cycle = Cycle(self.inventory, dynamic, self.metrics)

@@ -12,6 +12,7 @@ Nothing here decides and nothing here touches the queue. Source: DynamicResource
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -39,9 +40,12 @@ from drakit.scheduler.pod import PodInfo
 from drakit.scheduler.readiness import deadline, has_conditions, readiness
 from drakit.transport import STRATEGIC_PATCH, Document
 
+_log = logging.getLogger(__name__)
+
 _TRIES = 5
 _UNKNOWN_DELAY, _UNKNOWN_LAST = 0.1, 5.0
-_UNCERTAIN = (ServiceUnavailable, Timeout, InternalError, TooManyRequests)
+PASSING = (ServiceUnavailable, Timeout, InternalError, TooManyRequests)
+"""Failures that pass, and after which it is not known whether the write was carried out."""
 
 
 class Lost(Conflict):
@@ -139,10 +143,14 @@ class Binder:
                     subresource="status",
                 )
                 self._claims.assume(document)
-            except APIError:
-                pass  # the controllers drop reservations of pods that are gone; a live pod comes again
+            except APIError as error:
+                # Controllers drop reservations of pods that are gone; a live pod uses its own again.
+                _log.info("reservation of claim %s for pod %s stays: %s", _name(claim), pod.key, error)
         if decision.special is not None:
-            await self.release(decision.special)
+            try:
+                await self.release(decision.special)
+            except APIError as error:
+                _log.info("claim %s stays: the next attempt removes it: %s", _name(decision.special), error)
         for uid in decision.promises:
             key = self._key_of(decision, uid)
             if self._claims.is_in_flight(uid):
@@ -180,7 +188,7 @@ class Binder:
         }
         try:
             await self._client.create(PODS, binding, pod.namespace, name=pod.name, subresource="binding")
-        except _UNCERTAIN:
+        except PASSING:
             latest = await self._until_answered(lambda: self._client.get(PODS, pod.name, pod.namespace))
             is_there = latest is not None and latest["metadata"]["uid"] == pod.uid
             if latest is None or not is_there or (latest.get("spec") or {}).get("nodeName") != node:
@@ -250,7 +258,7 @@ class Binder:
             except Conflict:
                 self._metrics.conflicts += 1
                 claim = await self._read(claim)
-            except _UNCERTAIN:
+            except PASSING:
                 latest = await self._until_answered(partial(self._read, claim))
                 if latest is None:
                     raise
@@ -356,9 +364,12 @@ class Binder:
         pod = decision.pod
         patch = {"metadata": {"uid": pod.uid}, "status": {"nominatedNodeName": decision.node}}
         self._metrics.pod_writes += 1
-        await self._client.patch(
-            PODS, pod.name, patch, pod.namespace, content_type=STRATEGIC_PATCH, subresource="status"
-        )
+        try:
+            await self._client.patch(
+                PODS, pod.name, patch, pod.namespace, content_type=STRATEGIC_PATCH, subresource="status"
+            )
+        except APIError as error:
+            _log.info("nominated node of pod %s: %s", pod.key, error)
 
     @staticmethod
     def _key_of(decision: Decision, uid: str) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from time import perf_counter
 
 import msgspec
 
 from drakit.allocator import State
-from drakit.client.informer import Informer
+from drakit.client.informer import Handler, Informer
 from drakit.model.resource import (
     EXTENDED_CLAIM_ANNOTATION,
     DeviceClass,
@@ -23,6 +24,7 @@ from drakit.model.resource import (
 from drakit.scheduler.claim import Claims
 from drakit.scheduler.dynamic import DynamicResources, claim_name
 from drakit.scheduler.inventory import Inventory
+from drakit.scheduler.metrics import Metrics
 from drakit.scheduler.pod import PodInfo, is_deleting, is_same_to_scheduling, is_terminal, read_pod
 from drakit.scheduler.queue import Place, SchedulingQueue
 from drakit.scheduler.reason import Wake
@@ -43,6 +45,7 @@ class Feed:
         dynamic: DynamicResources,
         state: State,
         queue: SchedulingQueue,
+        metrics: Metrics,
         forget: Callable[[str], None],
     ) -> None:
         """`forget(uid)` is called for pods that are gone or bound."""
@@ -52,6 +55,7 @@ class Feed:
         self._dynamic = dynamic
         self._state = state
         self._queue = queue
+        self._metrics = metrics
         self._forget = forget
         self._users: dict[str, set[str]] = {}
         self._claims_of: dict[str, frozenset[str]] = {}
@@ -240,13 +244,23 @@ class Feed:
         taint_rules: Informer | None,
     ) -> None:
         """Hear from these informers; pods last, so that the first decisions know everything else."""
-        nodes.add_handler(self.node_changed)
-        classes.add_handler(self.class_changed)
-        slices.add_handler(self.slice_changed)
+        nodes.add_handler(self._timed(self.node_changed))
+        classes.add_handler(self._timed(self.class_changed))
+        slices.add_handler(self._timed(self.slice_changed))
         if taint_rules is not None:
-            taint_rules.add_handler(self.taint_rule_changed)
-        claims.add_handler(self.claim_changed)
-        pods.add_handler(self.pod_changed)
+            taint_rules.add_handler(self._timed(self.taint_rule_changed))
+        claims.add_handler(self._timed(self.claim_changed))
+        pods.add_handler(self._timed(self.pod_changed))
+
+    def _timed(self, handler: Handler) -> Handler:
+        def handle(old: Document | None, new: Document | None) -> None:
+            started = perf_counter()
+            try:
+                handler(old, new)
+            finally:
+                self._metrics.informer_seconds += perf_counter() - started
+
+        return handle
 
 
 def _claim_keys(pod: PodInfo) -> frozenset[str]:

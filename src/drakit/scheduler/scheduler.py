@@ -32,7 +32,7 @@ from drakit.client.informer import Informer
 from drakit.client.record import EventRecorder
 from drakit.errors import APIError, Conflict, DRAError, NotFound
 from drakit.profile import Gate, Profile
-from drakit.scheduler.binding import Binder, Decision
+from drakit.scheduler.binding import PASSING, Binder, Decision
 from drakit.scheduler.claim import Claims
 from drakit.scheduler.cycle import Cycle
 from drakit.scheduler.dynamic import DynamicResources
@@ -47,6 +47,9 @@ from drakit.transport import STRATEGIC_PATCH, Document
 
 WRITING_AT_MOST = 128
 """Decisions whose writes may be under way at once; those that wait for devices do not count."""
+
+_FIRST_DELAY, _LAST_DELAY = 0.5, 10.0
+"""Seconds between attempts to tell a pod something that the server did not take."""
 
 _log = logging.getLogger(__name__)
 
@@ -124,6 +127,7 @@ class _Run:
             dynamic=dynamic,
             state=state,
             queue=self._queue,
+            metrics=metrics,
             forget=self._forget,
         )
         self._cycle = Cycle(self._inventory, dynamic, metrics)
@@ -313,20 +317,27 @@ class _Run:
         if generation := pod.document["metadata"].get("generation"):
             condition["observedGeneration"] = generation
         patch = {"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}}
-        self._metrics.pod_writes += 1
-        async with self._slots:
+        delay = _FIRST_DELAY
+        while self._told.get(pod.uid) == (reason, message):
             try:
-                await self._client.patch(
-                    PODS,
-                    pod.name,
-                    patch,
-                    pod.namespace,
-                    content_type=STRATEGIC_PATCH,
-                    subresource="status",
-                )
+                async with self._slots:
+                    self._metrics.pod_writes += 1
+                    await self._client.patch(
+                        PODS,
+                        pod.name,
+                        patch,
+                        pod.namespace,
+                        content_type=STRATEGIC_PATCH,
+                        subresource="status",
+                    )
+                return
+            except (*PASSING, Conflict) as error:
+                _log.info("condition of pod %s: %s; again in %.1f s", pod.key, error, delay)
+                await self._clock.sleep(delay)
+                delay = min(2 * delay, _LAST_DELAY)
             except APIError as error:
                 _log.info("condition of pod %s: %s", pod.key, error)
-                self._told.pop(pod.uid, None)
+                return
 
 
 def _condition(pod: Document) -> Document:
