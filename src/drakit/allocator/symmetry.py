@@ -154,12 +154,20 @@ class Fingerprints:
 
 
 def _role(demand: Demanded, position: int) -> Hashable:
+    """What the device is to the demand.
+
+    A request for all devices under a constraint takes them in order, and what stops it first decides
+    between no solution and an error: there no device stands for another.
+    """
     bit = 1 << position
+    in_all: Hashable = demand.is_all and position in demand.all_positions
+    if in_all and demand.values:
+        in_all = position
     return (
         bool(demand.candidates & bit),
         bool(demand.mines & bit),
         bool(demand.tolerable & bit),
-        demand.is_all and position in demand.all_positions,
+        in_all,
         demand.consumes.get(position),
     )
 

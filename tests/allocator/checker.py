@@ -1,0 +1,274 @@
+"""Checks results of allocation from nothing but the documents: no code is shared with the search.
+
+Every rule is applied in the plainest way to the whole result at once. Raises AssertionError that names
+what is wrong. Only what concerns one device and needs an expression goes through `drakit.cel`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import msgspec
+
+from drakit import cel
+from drakit.model.quantity import Quantity
+from drakit.model.resource import Device
+
+Document = dict[str, Any]
+ID = tuple[str, str, str]
+
+
+def amount(value: object) -> Fraction:
+    return Fraction(Quantity.of(value).nano, 10**9)  # type: ignore[arg-type]
+
+
+class Checker:
+    """The cluster of one scenario."""
+
+    def __init__(self, scenario: Document) -> None:
+        self.scenario = scenario
+        features = scenario.get("features")
+        self.has_taints = not isinstance(features, dict) or features.get("deviceTaints", False)
+        self.node = scenario["node"]
+        self.classes = {c["metadata"]["name"]: c for c in scenario["deviceClasses"] or ()}
+        self.devices: dict[ID, tuple[Document, Document]] = {}
+        self.totals: dict[tuple[str, str, str], dict[str, Fraction]] = {}
+        self._read_slices(scenario["resourceSlices"] or [])
+        self.whole = {self._id(row) for row in scenario.get("allocatedDevices") or ()}
+        self.shared: dict[ID, dict[str, Fraction]] = {}
+        for row in scenario.get("aggregatedCapacity") or ():
+            self.shared[self._id(row)] = {k: amount(v) for k, v in row.get("capacity", {}).items()}
+        for row in scenario.get("allocatedSharedDeviceIDs") or ():
+            self.shared.setdefault(self._id(row), {})
+
+    @staticmethod
+    def _id(row: Document) -> ID:
+        return (row["driver"], row["pool"], row["device"])
+
+    def _read_slices(self, slices: list[Document]) -> None:
+        """Devices of the newest generation among the slices that the node sees, and all counter sets."""
+        newest: dict[tuple[str, str], int] = {}
+        for row in slices:
+            spec = row["spec"]
+            if self._sees(spec) or spec.get("sharedCounters"):
+                key = (spec["driver"], spec["pool"]["name"])
+                newest[key] = max(newest.get(key, 0), spec["pool"].get("generation", 0))
+        for row in slices:
+            spec = row["spec"]
+            pool = (spec["driver"], spec["pool"]["name"])
+            if spec["pool"].get("generation", 0) != newest.get(pool):
+                continue
+            for counter_set in spec.get("sharedCounters") or ():
+                counters = {name: amount(c["value"]) for name, c in counter_set["counters"].items()}
+                self.totals[(*pool, counter_set["name"])] = counters
+            for device in spec.get("devices") or ():
+                self.devices[(*pool, device["name"])] = (spec, device)
+
+    def _sees(self, spec: Document) -> bool:
+        if spec.get("perDeviceNodeSelection"):
+            return any(self._sees(device) for device in spec.get("devices") or ())
+        if spec.get("nodeName"):
+            return bool(spec["nodeName"] == self.node["metadata"]["name"])
+        if spec.get("allNodes"):
+            return True
+        return spec.get("nodeSelector") is not None and self._selected(spec["nodeSelector"])
+
+    def _selected(self, selector: Document) -> bool:
+        labels = self.node["metadata"].get("labels") or {}
+
+        def holds(row: Document, values: dict[str, str]) -> bool:
+            value, wanted = values.get(row["key"]), row.get("values") or []
+            return {
+                "In": value is not None and value in wanted,
+                "NotIn": value is None or value not in wanted,
+                "Exists": value is not None,
+                "DoesNotExist": value is None,
+            }[row["operator"]]
+
+        return any(
+            all(holds(r, labels) for r in term.get("matchExpressions") or ())
+            and all(
+                holds(r, {"metadata.name": self.node["metadata"]["name"]})
+                for r in term.get("matchFields") or ()
+            )
+            for term in selector["nodeSelectorTerms"]
+        )
+
+    # --- the whole result ----------------------------------------------------------------------
+
+    def check(self, results: list[Document]) -> None:
+        claims = self.scenario["claimsToAllocate"]
+        assert len(results) == len(claims), "one result a claim"
+        rows: list[tuple[int, Document, Document]] = []
+        for index, (claim, result) in enumerate(zip(claims, results, strict=True)):
+            picked = result.get("devices", {}).get("results", [])
+            assert len(picked) <= 32, f"claim {index}: {len(picked)} devices"
+            self._check_requests(claim, picked)
+            self._check_constraints(claim, picked)
+            self._check_selector(result, picked)
+            rows += [(index, row, self._asked(claim, row["request"])) for row in picked]
+        for _, row, asked in rows:
+            self._check_device(row, asked)
+        self._check_exclusive(rows)
+        self._check_counters(rows)
+        self._check_capacity(rows)
+
+    def _asked(self, claim: Document, name: str) -> Document:
+        main, _, sub = name.partition("/")
+        request = next(r for r in claim["spec"]["devices"]["requests"] if r["name"] == main)
+        if not sub:
+            return dict(request["exactly"])
+        return dict(next(s for s in request["firstAvailable"] if s["name"] == sub))
+
+    def _check_requests(self, claim: Document, picked: list[Document]) -> None:
+        order = []
+        for request in claim["spec"]["devices"].get("requests") or ():
+            name = request["name"]
+            served = [r for r in picked if r["request"].split("/")[0] == name]
+            names = {r["request"] for r in served}
+            assert len(names) <= 1, f"request {name}: several alternatives"
+            order += served
+            if not served:
+                counts = [request["exactly"]] if "exactly" in request else request["firstAvailable"]
+                assert any(c.get("count", 1) == 0 for c in counts), f"request {name}: nothing"
+                continue
+            asked = self._asked(claim, names.pop())
+            if asked.get("allocationMode") != "All":
+                assert len(served) == asked.get("count", 1), f"request {name}: {len(served)} devices"
+            ids = [self._id(r) for r in served]
+            assert len(set(ids)) == len(ids), f"request {name}: a device twice"
+        assert order == picked, "results in the order of requests"
+
+    def _check_device(self, row: Document, asked: Document) -> None:
+        id = self._id(row)
+        assert id in self.devices, f"{id}: not published"
+        spec, device = self.devices[id]
+        here = device if spec.get("perDeviceNodeSelection") else spec
+        assert self._sees(here), f"{id}: of another node"
+        published = msgspec.convert(device, Device)
+        selectors = (self.classes[asked["deviceClassName"]]["spec"].get("selectors") or []) + (
+            asked.get("selectors") or []
+        )
+        for selector in selectors:
+            text = selector["cel"]["expression"]
+            assert cel.compile(text).matches(published, id[0]), f"{id}: {text}"
+        for taint in device.get("taints") or () if self.has_taints else ():
+            assert taint["effect"] not in ("NoSchedule", "NoExecute") or any(
+                (not t.get("effect") or t["effect"] == taint["effect"])
+                and (not t.get("key") or t["key"] == taint["key"])
+                and (t.get("operator") == "Exists" or t.get("value", "") == taint.get("value", ""))
+                for t in asked.get("tolerations") or ()
+            ), f"{id}: taint {taint}"
+        assert row.get("adminAccess", False) == bool(asked.get("adminAccess")), f"{id}: admin access"
+        assert row.get("bindingConditions", []) == device.get("bindingConditions", []), f"{id}: binding"
+        for name in (asked.get("capacity") or {}).get("requests", {}):
+            assert name in device.get("capacity", {}), f"{id}: no capacity {name}"
+
+    def _check_exclusive(self, rows: list[tuple[int, Document, Document]]) -> None:
+        taken: Counter[ID] = Counter()
+        by_claim: Counter[tuple[int, ID]] = Counter()
+        for index, row, _ in rows:
+            id = self._id(row)
+            if self.devices[id][1].get("allowMultipleAllocations"):
+                assert "shareID" in row, f"{id}: a share without an id"
+                assert id not in self.whole or row.get("adminAccess"), f"{id}: held whole"
+                continue
+            assert "shareID" not in row, f"{id}: an id without sharing"
+            by_claim[index, id] += 1
+            if not row.get("adminAccess"):
+                taken[id] += 1
+                assert id not in self.whole, f"{id}: held by another claim"
+                assert id not in self.shared, f"{id}: shared by others"
+        assert all(times == 1 for times in [*taken.values(), *by_claim.values()]), "a device twice"
+
+    def _check_counters(self, rows: list[tuple[int, Document, Document]]) -> None:
+        left = {key: dict(counters) for key, counters in self.totals.items()}
+        uses = [*self.whole, *(id for id in self.shared if id not in self.whole)]
+        shared = set(self.shared)
+        for _, row, _ in rows:
+            id = self._id(row)
+            if self.devices[id][1].get("allowMultipleAllocations"):
+                if id in shared:
+                    continue
+                shared.add(id)
+            uses.append(id)
+        touched = {self._id(row) for _, row, _ in rows}
+        for id in uses:
+            _, device = self.devices.get(id, ({}, {}))
+            for consumption in device.get("consumesCounters") or ():
+                counters = left[(id[0], id[1], consumption["counterSet"])]
+                for name, value in consumption["counters"].items():
+                    counters[name] -= amount(value["value"])
+        for id in touched:
+            for consumption in self.devices[id][1].get("consumesCounters") or ():
+                counters = left[(id[0], id[1], consumption["counterSet"])]
+                for name in consumption["counters"]:
+                    assert counters[name] >= 0, f"{id}: counter {consumption['counterSet']}/{name}"
+
+    def _check_capacity(self, rows: list[tuple[int, Document, Document]]) -> None:
+        consumed: dict[ID, dict[str, Fraction]] = {}
+        for _, row, asked in rows:
+            id = self._id(row)
+            capacity = self.devices[id][1].get("capacity") or {}
+            wanted = (asked.get("capacity") or {}).get("requests", {})
+            if not self.devices[id][1].get("allowMultipleAllocations"):
+                assert "consumedCapacity" not in row, f"{id}: consumed capacity of a whole device"
+                assert all(amount(v) <= amount(capacity[k]["value"]) for k, v in wanted.items()), (
+                    f"{id}: too small"
+                )
+                continue
+            for name, offered in capacity.items():
+                value = amount(row["consumedCapacity"][name])
+                if name in wanted:
+                    assert value >= amount(wanted[name]), f"{id}: {name} less than asked"
+                elif "requestPolicy" not in offered:
+                    assert value == amount(offered["value"]), f"{id}: {name} not whole"
+                total = consumed.setdefault(id, dict(self.shared.get(id, {})))
+                total[name] = total.get(name, Fraction(0)) + value
+                assert total[name] <= amount(offered["value"]), f"{id}: {name} overcommitted"
+
+    # --- constraints and where -----------------------------------------------------------------
+
+    def _check_constraints(self, claim: Document, picked: list[Document]) -> None:
+        for constraint in claim["spec"]["devices"].get("constraints") or ():
+            names = constraint.get("requests") or []
+            rows = [
+                r for r in picked if not names or r["request"] in names or r["request"].split("/")[0] in names
+            ]
+            name = constraint.get("matchAttribute") or constraint["distinctAttribute"]
+            sets = [self._values(self._id(row), name) for row in rows]
+            assert all(sets), f"{name}: a device without it"
+            if constraint.get("matchAttribute"):
+                assert not sets or set.intersection(*sets), f"{name}: no common value"
+            else:
+                values = Counter(value for found in sets for value in found)
+                assert all(times == 1 for times in values.values()), f"{name}: a value twice"
+
+    def _values(self, id: ID, name: str) -> set[tuple[str, object]]:
+        attributes = self.devices[id][1].get("attributes") or {}
+        domain, _, short = name.partition("/")
+        found = attributes.get(name) or (attributes.get(short) if domain == id[0] else None) or {}
+        return set(_flat(found))
+
+    def _check_selector(self, result: Document, picked: list[Document]) -> None:
+        selector = result.get("nodeSelector")
+        assert selector is None or self._selected(selector), "the node itself is not selected"
+        local = [r for r in picked if self._is_local(self._id(r))]
+        if local:
+            fields = selector and selector["nodeSelectorTerms"][0].get("matchFields")
+            assert [f["values"] for f in fields or ()] == [[self.node["metadata"]["name"]]], "not tied to it"
+
+    def _is_local(self, id: ID) -> bool:
+        spec, device = self.devices[id]
+        return bool((device if spec.get("perDeviceNodeSelection") else spec).get("nodeName"))
+
+
+def _flat(found: Document) -> Iterator[tuple[str, object]]:
+    for kind, value in found.items():
+        if isinstance(value, list):
+            yield from ((kind.rstrip("s"), one) for one in value)
+        else:
+            yield (kind, value)
