@@ -97,9 +97,11 @@ class Scenario:
         return any(step.verb == "report" for step in self._steps_of(self._lines[-1], set(), {}))
 
     @property
-    def waited_in_vain(self) -> set[str]:
-        """Pods about which the recorder expected to hear that they are unschedulable, and did not."""
-        return set(re.findall(r"NOTE TIMEOUT waiting for (\S+) unschedulable", self.row["timeline"]))
+    def without_claim(self) -> set[str]:
+        """Pods that the reference kept waiting for a claim without a word about scheduling: the recorder
+        expected to hear that they are unschedulable and did not, or their claim could not be made."""
+        silent = set(re.findall(r"NOTE TIMEOUT waiting for (\S+) unschedulable", self.row["timeline"]))
+        return silent | {line.name for line in self._lines if line.reason == "FailedResourceClaimCreation"}
 
     @property
     def overlapped(self) -> set[str]:

@@ -27,7 +27,8 @@ from drakit.client.api import (
     Resource,
 )
 from drakit.controllers.poolstatus import POOL_STATUS_REQUESTS
-from drakit.controllers.quota import DEVICES_SUFFIX, RESOURCE_QUOTAS
+from drakit.controllers.quota import RESOURCE_QUOTAS
+from drakit.model.quota import DEVICES_SUFFIX
 from drakit.scheduler import Scheduler
 from tests.conformance.scenario import Document, Scenario, Step
 from tests.controllers.cluster import ADMIN, Cluster, cluster
@@ -182,9 +183,9 @@ async def test_scenario(row: Document) -> None:
             await asyncio.wait([task])
     ours, theirs = outcome(state), outcome(row["final"])
     for pod, reference in zip(ours["pods"], theirs["pods"], strict=True):
-        if pod["name"] in scenario.waited_in_vain and not reference["scheduled"]:
+        if pod["name"] in scenario.without_claim and not reference["scheduled"]:
             pod["scheduled"] = []
     assert ours == theirs
-    told = {(name, "Warning", "FailedScheduling") for name in scenario.waited_in_vain}
+    told = {(name, "Warning", "FailedScheduling") for name in scenario.without_claim}
     overlapped = {(name, "Warning", "FailedScheduling") for name in scenario.overlapped}
     assert reasons(state) - told - overlapped == reasons(row["final"]) - told - overlapped

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from drakit.client.api import RESOURCE_CLAIMS, RESOURCE_SLICES
+from drakit.client.api import NAMESPACES, RESOURCE_CLAIMS, RESOURCE_SLICES, SECRETS
 from drakit.controllers.poolstatus import POOL_STATUS_REQUESTS
-from drakit.controllers.quota import RESOURCE_QUOTAS, devices_of
+from drakit.controllers.quota import RESOURCE_QUOTAS
+from drakit.errors import Forbidden
+from drakit.model.quota import devices_of
 from drakit.transport import Document
 from tests.controllers.cluster import NS, Cluster, claim, cluster
 
@@ -42,6 +46,32 @@ async def test_a_quota_counts_devices_and_objects() -> None:
         await c.client.patch(RESOURCE_QUOTAS, "q", {"spec": {"hard": {DEVICES: None}}}, NS)
         await c.settle()
         assert await used(c) == {"count/resourceclaims.resource.k8s.io": "1"}
+
+
+async def test_what_exceeds_a_quota_is_refused() -> None:
+    async with cluster() as c:
+        quota = {
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": "q", "namespace": NS},
+            "spec": {"hard": {DEVICES: "2", "count/secrets": "1"}},
+        }
+        await c.client.create(RESOURCE_QUOTAS, quota)
+        answers = await asyncio.gather(
+            *(c.client.create(RESOURCE_CLAIMS, claim(f"c{n}")) for n in range(5)), return_exceptions=True
+        )
+        refused = [str(answer) for answer in answers if isinstance(answer, Forbidden)]
+        assert len(refused) == 3
+        assert refused[0].endswith(
+            f'"c2" is forbidden: exceeded quota: q, requested: {DEVICES}=1, used: {DEVICES}=2, '
+            f"limited: {DEVICES}=2"
+        )
+        await c.client.delete(RESOURCE_CLAIMS, "c0", NS)
+        await c.client.create(RESOURCE_CLAIMS, claim("c9"))
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": NS}}
+        await c.client.create(SECRETS, secret)
+        with pytest.raises(Forbidden, match="count/secrets=1"):
+            await c.client.create(SECRETS, secret | {"metadata": {"name": "t", "namespace": NS}})
 
 
 @pytest.mark.parametrize(
@@ -105,6 +135,8 @@ async def ask(c: Cluster, **spec: object) -> None:
 
 async def test_pool_status() -> None:
     async with cluster(DRAResourcePoolStatus=True) as c:
+        label = {"resource.kubernetes.io/admin-access": "true"}
+        await c.client.patch(NAMESPACES, NS, {"metadata": {"labels": label}})
         taint = {"key": "k", "effect": "NoSchedule"}
         devices = [{"name": "a"}, {"name": "b"}, {"name": "t", "taints": [taint]}]
         await c.client.create(RESOURCE_SLICES, resource_slice("s1", "p1", *devices))

@@ -16,13 +16,14 @@ from msgspec import Struct, field
 from drakit.apiserver import decoding, events
 from drakit.apiserver.auth import Attributes, Authorizer, User
 from drakit.apiserver.kinds import Kind, kinds_for
+from drakit.apiserver.quota import QuotaAdmission
 from drakit.apiserver.rbac import RBAC
 from drakit.apiserver.route import Target
 from drakit.apiserver.schema import Type, type_for
 from drakit.apiserver.strategy import Context, Strategy, strategy_for
 from drakit.apiserver.view import represent, stored_document
 from drakit.apiserver.watch import Hub
-from drakit.errors import AlreadyExists, BadRequest, Conflict
+from drakit.errors import AlreadyExists, BadRequest, Conflict, FieldError, Invalid
 from drakit.profile import Profile
 from drakit.store import Entry, Stale, Store
 from drakit.transport import Document
@@ -88,6 +89,7 @@ class Registry:
         self.kinds = kinds_for(profile)
         self.rbac = RBAC(store)
         self.authorizer = Authorizer(self.rbac.allows)
+        self.quota = QuotaAdmission(store)
         self._clock = clock
         self._hubs: dict[str, Hub] = {}
         self._by_name = {kind.kind: kind for kind in reversed(self.kinds.rows) if kind.is_stored}
@@ -168,10 +170,11 @@ class Registry:
         target = call.target
         kind, validation = target.kind, call.field_validation
         if validation not in ("Strict", "Warn", "Ignore"):
-            raise BadRequest(
-                f'fieldValidation: Unsupported value: "{validation}": supported values: '
-                '"Ignore", "Strict", "Warn"'
-            )
+            choices = '"", "Ignore", "Strict", "Warn"'
+            text = f'Unsupported value: "{validation}": supported values: {choices}'
+            error = FieldError("FieldValueNotSupported", "fieldValidation", text)
+            options = {"update": "UpdateOptions", "patch": "PatchOptions"}.get(call.verb, "CreateOptions")
+            raise Invalid.of("meta.k8s.io", options, "", [error])
         own = dict(document) if isinstance(document, dict) else document
         decoded = decoding.decode(
             own, kind, target.version, self.profile, field_validation=validation, raw=raw

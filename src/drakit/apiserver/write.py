@@ -100,7 +100,8 @@ async def _create_named(registry: Registry, call: Call, document: Document) -> O
     call.warnings += strategy.warnings(document, None, context)
     if call.content_type != APPLY_PATCH:
         _track(registry, call, None, document)
-    entry = await registry.write(target, None, document, is_dry_run=call.is_dry_run)
+    with registry.quota.charge(target, document):
+        entry = await registry.write(target, None, document, is_dry_run=call.is_dry_run)
     return One(target=target, entry=entry, status=201)
 
 
@@ -162,13 +163,13 @@ def _track(registry: Registry, call: Call, old: Document | None, new: Document) 
         new["metadata"]["managedFields"] = fields
 
 
-def check_dry_run(query: Mapping[str, str]) -> None:
+def check_dry_run(query: Mapping[str, str], options: str = "CreateOptions") -> None:
+    """Raises Invalid (of the given kind of options) for a dryRun that is not All."""
     value = query.get("dryRun", "")
     if value not in ("", "All"):
-        error = FieldError(
-            "FieldValueNotSupported", "dryRun", f'Unsupported value: "{value}": supported values: "All"'
-        )
-        raise Invalid.of("meta.k8s.io", "CreateOptions", "", [error])
+        text = f'Unsupported value: ["{value}"]: supported values: "All"'
+        error = FieldError("FieldValueNotSupported", "dryRun", text)
+        raise Invalid.of("meta.k8s.io", options, "", [error])
 
 
 # --- update ---------------------------------------------------------------------------------------
@@ -179,7 +180,7 @@ Change = Callable[[Document], Document]
 
 async def update(registry: Registry, call: Call) -> One:
     """PUT: replace the object, or its status."""
-    check_dry_run(call.query)
+    check_dry_run(call.query, "UpdateOptions")
     body = _body(call)
     target = call.target
     if registry.store.head(target.kind.collection, target.key) is None:
@@ -285,7 +286,7 @@ def _keep_system_fields(entry: Entry, old: Document, new: Document) -> None:
 
 async def patch(registry: Registry, call: Call) -> One:
     """PATCH in any of the four formats."""
-    check_dry_run(call.query)
+    check_dry_run(call.query, "PatchOptions")
     if call.content_type == APPLY_PATCH:
         return await _apply(registry, call)
     target = call.target
