@@ -16,7 +16,7 @@ from drakit.pluginapi import wire
 from drakit.pluginapi.dra import DRA_V1, DRAStub, PrepareResult
 from drakit.pluginapi.dra import Claim as ClaimReference
 from drakit.pluginapi.registration import PluginInfo, RegistrationStub
-from drakit.profile import profile_for
+from drakit.profile import DEFAULT_VERSION, profile_for
 from drakit.store import Store
 
 NODE = "node-1"
@@ -121,8 +121,8 @@ def _split(text: str) -> tuple[str, str]:
 
 
 @asynccontextmanager
-async def cluster(root: Path) -> AsyncIterator[Cluster]:
-    api = API.open(Store(None), profile_for(), tokens={TOKEN: ADMIN})
+async def cluster(root: Path, version: str = DEFAULT_VERSION) -> AsyncIterator[Cluster]:
+    api = API.open(Store(None), profile_for(version), tokens={TOKEN: ADMIN})
     await api.start()
     made = Cluster(Client(api.transport(ADMIN)), root, api)
     await made.add_node()

@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import sys
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,8 +119,8 @@ async def test_cpus_are_not_given_twice_after_a_crash_at_any_step(lab: Cluster, 
         return sorted(device["state"]["cpus"] for claim in claims.values() for device in claim["devices"])
 
     share = {"driver": "dra.cpu", "consumedCapacity": {"dra.cpu/cpu": "2"}}
-    first = await lab.claim("first", "cpudevnuma000", shareID="s1", **share)
-    second = await lab.claim("second", "cpudevnuma000", shareID="s2", **share)
+    first = await lab.claim("first", "cpudevnuma000", shareID=str(uuid.UUID(int=1)), **share)
+    second = await lab.claim("second", "cpudevnuma000", shareID=str(uuid.UUID(int=2)), **share)
     async with lab.running(driver()), Kubelet.meet(lab, "dra.cpu") as kubelet:
         await kubelet.prepare(first)
         with every_step(tmp_path / "a") as steps:

@@ -146,6 +146,47 @@ async def test_a_node_that_comes_after_its_driver(lab: Cluster, caplog: pytest.L
         await task
 
 
+async def test_devices_that_the_server_refuses(lab: Cluster, caplog: pytest.LogCaptureFixture) -> None:
+    driver = LampDriver()
+    async with lab.running(driver) as plugin:
+        driver.lamps = [device("NOT A NAME")]
+        driver.changed()
+        await until(lambda: plugin.metrics.value("dra_driver_errors_total", "publish") > 0)
+        assert f"driver {NAME} cannot publish pool {NODE}: ResourceSlice" in caplog.text
+        driver.lamps = LampDriver(1).lamps
+        driver.changed()
+        await until(lambda: plugin.metrics.value("dra_driver_slice_writes_total", "update") == 1)
+        assert len((await lab.slices(NAME))[0]["spec"]["devices"]) == 1
+
+
+async def test_fields_that_an_older_server_drops(tmp_path: Path) -> None:
+    """What the server does not keep is written once, not for ever."""
+    async with cluster(tmp_path, "1.34") as lab:
+        driver = LampDriver()
+        driver.lamps = [device("lamp-0", capacity={"light": "1"}, allow_multiple_allocations=True)]
+        async with lab.running(driver) as plugin:
+            (item,) = await lab.slices(NAME)
+            assert "allowMultipleAllocations" not in item["spec"]["devices"][0]
+            await lab.client.patch(
+                RESOURCE_SLICES, item["metadata"]["name"], {"metadata": {"labels": {"a": "b"}}}
+            )
+            await until(lambda: plugin.metrics.value("dra_driver_slice_writes_total", "update") == 1)
+            await plugin.publisher.published.wait()
+            assert plugin.metrics.value("dra_driver_slice_writes_total", "create") == 1
+
+
+DRIVERS = [("cpu", {}), ("cpu", {"group-by": "numa"}), ("cpu", {"group-by": "socket"}), ("gpu", {})]
+
+
+@pytest.mark.parametrize(("name", "options"), [*DRIVERS, ("pizza", {})])
+async def test_every_driver_publishes(lab: Cluster, name: str, options: dict[str, str]) -> None:
+    driver = build(name, options, NODE)
+    async with lab.running(driver) as plugin:
+        (item,) = await lab.slices(driver.name)
+        assert len(item["spec"]["devices"]) == len(driver.devices())
+        assert plugin.metrics.value("dra_driver_slice_writes_total", "update") == 0
+
+
 async def test_pools_that_cannot_be(lab: Cluster, caplog: pytest.LogCaptureFixture) -> None:
     driver = LampDriver()
     async with lab.running(driver) as plugin:

@@ -19,7 +19,7 @@ from drakit.client.informer import Informer
 from drakit.client.queue import WorkQueue
 from drakit.driver.device import Pool
 from drakit.driver.metrics import Metrics
-from drakit.driver.slices import comparable, encode, plan, slice_specs
+from drakit.driver.slices import comparable, encode, is_same, plan, slice_specs
 from drakit.errors import AlreadyExists, APIError, Conflict, NotFound
 from drakit.model.resource import ResourceSlice, ResourceSliceSpec
 from drakit.transport import Document
@@ -55,9 +55,14 @@ class Publisher:
         """Have `pools`, and no others, on the server soon. Raises DRAError if they cannot be published."""
         specs = {pool.name: slice_specs(self._driver, self._node_name, pool) for pool in pools}
         self._metrics.set("dra_driver_published_devices", sum(len(pool.devices) for pool in pools))
-        for name in {**(self._specs or {}), **specs}:
-            self._want(name)
+        self._wanting = {*(self._specs or {}), *specs}
         self._specs = specs
+        if self._wanting:
+            self.published.clear()
+        else:
+            self.published.set()
+        for name in self._wanting:
+            self._queue.add(name)
 
     async def run(self) -> None:
         """Publish until cancelled."""
@@ -74,20 +79,18 @@ class Publisher:
 
             await self._queue.run(work, name=f"slices of {self._driver}, pool")
 
-    def _want(self, pool: str) -> None:
-        self._wanting.add(pool)
-        self.published.clear()
-        self._queue.add(pool)
-
     def _seen(self, old: Document | None, new: Document | None) -> None:
         for name in _pool_names(new or old or {}):
-            self._want(name)
+            self._queue.add(name)
 
     async def _sync(self, pool: str, existing: list[Document]) -> None:
         if self._specs is None:
             return
         accepted = [document for document in existing if self._is_accepted(document)]
         todo = plan(self._specs.get(pool, []), existing, accepted)
+        if not todo.is_empty:
+            self._wanting.add(pool)
+            self.published.clear()
         try:
             for document, spec in todo.updates:
                 await self._write("update", {**document, **_document(document["metadata"], spec)}, spec)
@@ -102,10 +105,9 @@ class Publisher:
             self._metrics.add("dra_driver_errors_total", "publish")
             _log.error("driver %s cannot publish pool %s: %s", self._driver, pool, error)
             raise
-        if todo.is_empty:
-            self._wanting.discard(pool)
-            if not self._wanting:
-                self.published.set()
+        self._wanting.discard(pool)
+        if not self._wanting:
+            self.published.set()
 
     async def _write(self, verb: str, document: Document, spec: ResourceSliceSpec) -> None:
         write = self._client.create if verb == "create" else self._client.update
@@ -113,15 +115,13 @@ class Publisher:
         self._metrics.add("dra_driver_slice_writes_total", verb)
         name = stored["metadata"]["name"]
         _log.info("%sd slice %s", verb, name, extra={"driver": self._driver, "slice": name})
-        wanted = comparable(spec)
-        if comparable(msgspec.convert(stored, ResourceSlice).spec) == wanted:
+        if is_same(spec, msgspec.convert(stored, ResourceSlice).spec):
             self._accepted.pop(name, None)
-        else:
-            if self._accepted.get(name, ({}, ""))[0] != wanted:
-                _log.warning(
-                    "the API server keeps slice %s other than it was written: an older version?", name
-                )
-            self._accepted[name] = (wanted, stored["metadata"]["resourceVersion"])
+            return
+        wanted = comparable(spec)
+        if self._accepted.get(name, ({}, ""))[0] != wanted:
+            _log.warning("the API server keeps slice %s other than it was written: an older version?", name)
+        self._accepted[name] = (wanted, stored["metadata"]["resourceVersion"])
 
     def _is_accepted(self, document: Document) -> bool:
         """Whether this is how the server keeps what is still wanted there."""

@@ -49,6 +49,7 @@ class Registrar:
         self._registry_socket = (registry_dir / f"{driver}{suffix}-reg.sock").absolute()
         self._handlers = handlers
         self._services = services
+        self._registration = registration_handlers(self)
         self._clock = clock or Clock()
         self._servers: dict[Path, wire.UnixServer] = {}
         self.serving = asyncio.Event()
@@ -64,7 +65,7 @@ class Registrar:
             await self._keep(self._plugin_socket, self._handlers)
             self.serving.set()
             if self._registry_socket.parent.is_dir():
-                await self._keep(self._registry_socket, registration_handlers(self))
+                await self._keep(self._registry_socket, self._registration)
             elif self._registry_socket not in self._servers:
                 _log.warning("waiting for the kubelet's folder %s", self._registry_socket.parent)
             await self._clock.sleep(CHECK_SECONDS)

@@ -114,7 +114,7 @@ def plan(
     changed = [
         (found[0], _with_taint_times(spec, found[1]))
         for spec, found in pairs
-        if found and comparable(spec) != comparable(found[1]) and found[0] not in accepted
+        if found and not is_same(spec, found[1]) and found[0] not in accepted
     ]
     missing = [(index, spec) for index, (spec, found) in enumerate(pairs) if found is None]
     is_same_count = all(found[1].pool.resource_slice_count == len(desired) for _, found in pairs if found)
@@ -175,6 +175,11 @@ def _name(spec: ResourceSliceSpec, index: int, taken: set[str]) -> str:
 
 
 # --- comparing ------------------------------------------------------------------------------------
+
+
+def is_same(spec: ResourceSliceSpec, other: ResourceSliceSpec) -> bool:
+    """Whether both say the same of the same devices, whatever generation they are at."""
+    return structs.replace(spec, pool=other.pool) == other or comparable(spec) == comparable(other)
 
 
 def comparable(spec: ResourceSliceSpec) -> Document:
