@@ -67,7 +67,7 @@ def _contains_cidr(args: Sequence[Any], id_: str) -> int:
 
 
 def _validate(args: Sequence[Any]) -> int:
-    longest = getattr(args[0], "max_regex_size", None)
+    longest: int | None = getattr(args[0], "max_regex_size", None)
     if longest is None:
         return 1
     return math.ceil((1.0 + size_of(args[1])) * 0.1) * math.ceil(longest * 0.25)

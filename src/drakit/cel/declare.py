@@ -140,6 +140,11 @@ _TIMESTAMP_PARTS = {
     "getHours": "hours", "getMinutes": "minutes", "getSeconds": "seconds", "getMilliseconds": "milliseconds",
 }  # fmt: skip
 
+_FORMATS = (
+    "dns1123Label", "dns1123Subdomain", "dns1035Label", "qualifiedName", "dns1123LabelPrefix",
+    "dns1123SubdomainPrefix", "dns1035LabelPrefix", "labelValue", "uri", "uuid", "byte", "date", "datetime",
+)  # fmt: skip
+
 _ALWAYS = """
 url(string) -> URL = string_to_url
 isURL(string) -> bool = is_url_string
@@ -323,6 +328,8 @@ def _generated() -> str:
     for method, part in _TIMESTAMP_PARTS.items():
         lines.append(f".{method}(timestamp) -> int = timestamp_to_{part}")
         lines.append(f".{method}(timestamp, string) -> int = timestamp_to_{part}_with_tz")
+    for name in _FORMATS:
+        lines.append(f"format.{name}() -> NamedFormat = format.{name}")
     for type_ in ("int", "uint", "double", "duration"):
         lines.append(f".sum(list({type_})) -> {type_} = list_{full_name(type_)}_sum_{full_name(type_)}")
     for type_ in COMPARABLE:

@@ -46,11 +46,17 @@ def attributes_of(device: Device, driver: str) -> DeviceMap:
             value = attribute_value(attribute)
         except ValueError as error:
             raise Fault(f"attribute {name}: {error}") from None
-        domain, slash, id_ = name.partition("/")
-        if not slash:
-            domain, id_ = driver, name
-        domains.setdefault(domain, {})[id_] = value
+        _put(domains, name, driver, value)
     return domains
+
+
+def _put(domains: DeviceMap, name: str, driver: str, value: Any) -> None:
+    """Under both spellings of one name, with and without the driver's domain, the shorter one counts."""
+    domain, slash, id_ = name.partition("/")
+    if slash:
+        domains.setdefault(domain, {}).setdefault(id_, value)
+    else:
+        domains.setdefault(driver, {})[name] = value
 
 
 def capacity_of(device: Device, driver: str) -> DeviceMap:
@@ -61,10 +67,7 @@ def capacity_of(device: Device, driver: str) -> DeviceMap:
             quantity = Quantity.of(capacity.value)
         except ValueError as error:
             raise Fault(f"capacity {name}: {error}") from None
-        domain, slash, id_ = name.partition("/")
-        if not slash:
-            domain, id_ = driver, name
-        domains.setdefault(domain, {})[id_] = quantity
+        _put(domains, name, driver, quantity)
     return domains
 
 

@@ -509,8 +509,7 @@ class Planner:
         candidates = [
             (overload.args, FUNCTIONS[overload.id])
             for overload in self._functions[function]
-            if overload.id in FUNCTIONS
-            and (overload.id in node.overloads if len(node.overloads) == 1 else True)
+            if (overload.id in node.overloads if len(node.overloads) == 1 else True)
         ]
 
         def invoke(args: list[Any], meter: Meter) -> Any:

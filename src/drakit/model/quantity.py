@@ -38,11 +38,12 @@ _BINARY_SUFFIX = {exponent: suffix for suffix, exponent in _BINARY.items()}
 class Quantity:
     """An immutable quantity. `nano` is the exact number in units of 10^-9, `format` its notation.
 
-    Its form is `unscaled` x 10^`scale`, `is_decimal` the big one. `str()` gives the text that Kubernetes gives. That text reads back as the same number wherever the
-    canonical exponent has a suffix (below 10^21 and always for the exponent notation).
+    Its form is `unscaled` x 10^`scale`, `is_decimal` the big one. `str()` gives the text that Kubernetes
+    gives. That text reads back as the same number wherever the canonical exponent has a suffix (below 10^21
+    and always for the exponent notation).
     """
 
-    __slots__ = ("is_decimal", "scale", "_text", "unscaled", "format", "nano")
+    __slots__ = ("_text", "format", "is_decimal", "nano", "scale", "unscaled")
 
     nano: int
     format: Format
@@ -122,10 +123,10 @@ class Quantity:
     @classmethod
     def of(cls, value: str | int | float | Quantity) -> Quantity:
         """The quantity of an API field, whose JSON may be a string or a number. Raises ValueError."""
-        if isinstance(value, Quantity):
-            return value
         if isinstance(value, str):
             return _parse_field(value)
+        if isinstance(value, Quantity):
+            return value
         if isinstance(value, float):
             if not math.isfinite(value):
                 raise ValueError(_MALFORMED)

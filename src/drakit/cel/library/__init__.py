@@ -6,16 +6,30 @@ from collections.abc import Callable
 from typing import Any
 
 from drakit.cel import operate
-from drakit.cel.library import convert, lists, moment, network, quantities, regex, strings
+from drakit.cel.library import (
+    convert,
+    lists,
+    moment,
+    named_format,
+    network,
+    printf,
+    quantities,
+    regex,
+    strings,
+    url,
+)  # fmt: skip
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **convert.FUNCTIONS,
     **lists.FUNCTIONS,
     **moment.FUNCTIONS,
+    **named_format.FUNCTIONS,
     **network.FUNCTIONS,
+    **printf.FUNCTIONS,
     **quantities.FUNCTIONS,
     **regex.FUNCTIONS,
     **strings.FUNCTIONS,
+    **url.FUNCTIONS,
 }
 """Strict functions: they get values and return one, or raise Fault."""
 

@@ -1,0 +1,410 @@
+"""The fast path: an expression becomes one Python function over the device as it is.
+
+What is emitted is only this module's own words, names made here, and `repr()` of literals. It covers what
+selectors are made of; for anything else there is no fast path (`generate` gives None). It knows no errors
+and no costs: where a value is missing or of an unexpected type the emitted code raises, whatever it raises,
+and the exact path decides. That is sound because expressions have no effects. It is not used where the
+greatest cost passes the limit.
+
+An attribute is read where it lies: `n` or `d/n` in the device's own dict, then the field of the kind that
+the context asks for. So a device not seen before costs no more than the attributes that are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from drakit.cel import operate
+from drakit.cel.device import attribute_value
+from drakit.cel.library import FUNCTIONS
+from drakit.cel.library.regex import compiled
+from drakit.cel.syntax import Call, Fold, Ident, ListNode, Literal, Node, Select
+from drakit.cel.value import Fault
+from drakit.model.quantity import Quantity
+from drakit.model.resource import Device
+from drakit.model.semver import Version
+
+Fast = Callable[[Device, str], Any]
+
+_MAX_DEPTH = 24
+_MAX_TEXT = 20_000
+_Path = tuple[str, ...]
+_Names = dict[str, "str | _Path"]
+"""What a variable is: a name of the emitted code, or a place in the device."""
+
+_ORDER = {"_<_": "<", "_<=_": "<=", "_>_": ">", "_>=_": ">="}
+_GENERIC = {
+    "_<_": operate.less, "_<=_": operate.less_equal, "_>_": operate.greater, "_>=_": operate.greater_equal,
+    "_+_": operate.add, "_-_": operate.subtract, "_*_": operate.multiply, "_/_": operate.divide,
+    "_%_": operate.modulo, "-_": operate.negate,
+}  # fmt: skip
+_FIELD: dict[type, str] = {str: "string", int: "int_", bool: "bool_"}
+_STRING_METHODS = frozenset(
+    ("lowerAscii", "upperAscii", "trim", "substring", "charAt", "indexOf", "lastIndexOf")
+)
+_COMPARISONS = {"isGreaterThan": ">", "isLessThan": "<"}
+
+
+class _Unsupported(Exception):
+    """The expression has no fast path."""
+
+
+class _Bail(Exception):
+    """The exact path must decide."""
+
+
+def _bail() -> NoReturn:
+    raise _Bail
+
+
+def generate(root: Node, exact: Fast) -> Fast | None:
+    """The function for a checked tree that is a bool; `exact` is called where it cannot answer."""
+    generator = _Generator()
+    try:
+        body = generator.boolean(root, {}, 0)
+    except (_Unsupported, Fault):
+        return None
+    if len(body) > _MAX_TEXT:
+        return None
+    lines = ["def fast(device, driver):", "  try:", "    A = device.attributes", "    C = device.capacity"]
+    lines += [f"    {name} = driver == {domain!r}" for domain, name in generator.domains.items()]
+    lines += [f"    return {body}", "  except Exception:", "    return exact(device, driver)"]
+    namespace: dict[str, Any] = {**_NAMESPACE, **generator.constants, "exact": exact}
+    exec(compile("\n".join(lines), "<selector>", "exec"), namespace)
+    fast: Fast = namespace["fast"]
+    return fast
+
+
+_NAMESPACE: dict[str, Any] = {
+    "_bail": _bail, "_value": attribute_value, "_eq": operate.equal, "_in": operate.is_in,
+    "_size": operate.size, "_iterate": operate.iterate, "_index": operate.select,
+    "_quantity": Quantity.of, "_semver": Version.parse, "_includes": FUNCTIONS["dra_includes_dyn_dyn"],
+}  # fmt: skip
+
+
+class _Generator:
+    def __init__(self) -> None:
+        self.constants: dict[str, Any] = {}
+        self.domains: dict[str, str] = {}
+        self._temporaries = 0
+
+    # --- names ------------------------------------------------------------------------------------
+
+    def _constant(self, value: Any) -> str:
+        name = f"k{len(self.constants)}"
+        self.constants[name] = value
+        return name
+
+    def _temporary(self) -> str:
+        self._temporaries += 1
+        return f"t{self._temporaries}"
+
+    def _literal(self, value: Any) -> str:
+        if value is None or value.__class__ in (str, int, bool):
+            return repr(value)
+        return self._constant(value)
+
+    # --- places in the device ---------------------------------------------------------------------
+
+    def _path(self, node: Node, names: _Names) -> _Path | None:
+        if isinstance(node, Ident):
+            found = names.get(node.name)
+            if found is None:
+                return () if node.name == "device" else None
+            return found if isinstance(found, tuple) else None
+        if isinstance(node, Select) and not node.is_test:
+            base, key = self._path(node.operand, names), node.field
+        elif isinstance(node, Call) and node.function == "_[_]" and isinstance(node.args[1], Literal):
+            base, key = self._path(node.args[0], names), node.args[1].value
+        else:
+            return None
+        return (*base, key) if base is not None and isinstance(key, str) and len(base) < 3 else None
+
+    def _entry(self, path: _Path, default: bool = False) -> str:
+        """The DeviceAttribute or DeviceCapacity at a path; with `default` None where there is none."""
+        part, domain, name = path
+        place = {"attributes": "A", "capacity": "C"}[part]
+        qualified = f"{place}.get({f'{domain}/{name}'!r})" if default else f"{place}[{f'{domain}/{name}'!r}]"
+        return f"(({place}.get({name!r}) or {qualified}) if {self._is_driver(domain)} else {qualified})"
+
+    def _is_driver(self, domain: str) -> str:
+        return self.domains.setdefault(domain, f"d{len(self.domains)}")
+
+    def _has(self, path: _Path) -> str:
+        """Whether a path leads to something."""
+        if len(path) < 3:
+            return "True"
+        part, domain, name = path
+        place = {"attributes": "A", "capacity": "C"}[part]
+        qualified = f"{f'{domain}/{name}'!r} in {place}"
+        return f"(({name!r} in {place} or {qualified}) if {self._is_driver(domain)} else {qualified})"
+
+    def _attribute(self, node: Node, names: _Names) -> str | None:
+        """The entry of an attribute that the node reads whole."""
+        path = self._path(node, names)
+        if path is None or len(path) != 3 or path[0] != "attributes":
+            return None
+        return self._entry(path)
+
+    def _read(self, path: _Path) -> str:
+        if path == ("driver",):
+            return "driver"
+        if path == ("allowMultipleAllocations",):
+            return "(device.allow_multiple_allocations is True)"
+        if len(path) == 3 and path[0] == "attributes":
+            return f"_value({self._entry(path)})"
+        if len(path) == 3 and path[0] == "capacity":
+            return f"_quantity({self._entry(path)}.value)"
+        raise _Unsupported
+
+    # --- expressions by what is wanted ------------------------------------------------------------
+
+    def boolean(self, node: Node, names: _Names, depth: int) -> str:
+        """A Python expression that is True or False, or raises."""
+        entry = self._attribute(node, names)
+        if entry is not None:
+            name = self._temporary()
+            return f"({name} if ({name} := {entry}.bool_) is not None else _bail())"
+        text = self.value(node, names, depth)
+        if node.type.kind == "bool":
+            return text
+        name = self._temporary()
+        return f"({name} if ({name} := {text}).__class__ is bool else _bail())"
+
+    def _string(self, node: Node, names: _Names, depth: int) -> str:
+        name = self._temporary()
+        entry = self._attribute(node, names)
+        if entry is not None:
+            return f"({name} if ({name} := {entry}.string) is not None else _bail())"
+        text = self.value(node, names, depth)
+        if node.type.kind == "string":
+            return text
+        return f"({name} if ({name} := {text}).__class__ is str else _bail())"
+
+    def _sort_key(self, node: Node, names: _Names, depth: int, is_quantity: bool) -> str:
+        """What orders a quantity or a version."""
+        constant = self._folded(node)
+        if constant is not None:
+            key = constant.nano if is_quantity else constant.key
+            return repr(key) if is_quantity else self._constant(key)
+        entry = self._attribute(node, names)
+        if entry is not None and not is_quantity:
+            return f"_semver({entry}.version).key"
+        wanted = "kubernetes.Quantity" if is_quantity else "kubernetes.Semver"
+        if node.type.name != wanted:
+            raise _Unsupported
+        return f"{self.value(node, names, depth)}.{'nano' if is_quantity else 'key'}"
+
+    def _folded(self, node: Node) -> Any:
+        """The quantity or version of a constructor call with literals, or None."""
+        if not isinstance(node, Call) or node.function not in ("quantity", "semver"):
+            return None
+        if len(node.overloads) != 1 or not all(isinstance(arg, Literal) for arg in node.args):
+            return None
+        return FUNCTIONS[node.overloads[0]](*[arg.value for arg in node.args if isinstance(arg, Literal)])
+
+    def value(self, node: Node, names: _Names, depth: int) -> str:
+        """A Python expression with the CEL value of the node, or one that raises."""
+        depth += 1
+        if depth > _MAX_DEPTH:
+            raise _Unsupported
+        path = self._path(node, names)
+        if path is not None:
+            return self._read(path)
+        if isinstance(node, Literal):
+            return self._literal(node.value)
+        if isinstance(node, Ident):
+            found = names.get(node.name)
+            if not isinstance(found, str):
+                raise _Unsupported
+            return found
+        if isinstance(node, Select):
+            return self._test(node, names)
+        if isinstance(node, ListNode):
+            if node.optional:
+                raise _Unsupported
+            return f"[{', '.join(self.value(item, names, depth) for item in node.items)}]"
+        if isinstance(node, Fold):
+            return self._fold(node, names, depth)
+        if isinstance(node, Call):
+            return self._call(node, names, depth)
+        raise _Unsupported
+
+    def _test(self, node: Select, names: _Names) -> str:
+        base = self._path(node.operand, names)
+        if not node.is_test or base is None or len(base) > 2:
+            raise _Unsupported
+        return self._has((*base, node.field))
+
+    # --- calls ------------------------------------------------------------------------------------
+
+    def _call(self, node: Call, names: _Names, depth: int) -> str:
+        function, args = node.function, node.args
+        if function in ("_&&_", "_||_"):
+            word = "and" if function == "_&&_" else "or"
+            return f"({self.boolean(args[0], names, depth)} {word} {self.boolean(args[1], names, depth)})"
+        if function == "!_":
+            return f"(not {self.boolean(args[0], names, depth)})"
+        if function == "_?_:_":
+            condition, first, second = args
+            return (
+                f"({self.value(first, names, depth)} if {self.boolean(condition, names, depth)} "
+                f"else {self.value(second, names, depth)})"
+            )
+        if function in ("_==_", "_!=_"):
+            text = self._equality(args[0], args[1], names, depth)
+            return text if function == "_==_" else f"(not {text})"
+        if function in _ORDER:
+            return self._comparison(node, names, depth)
+        if function == "@in":
+            return self._membership(node, names, depth)
+        if function in _GENERIC:
+            operands = ", ".join(self.value(arg, names, depth) for arg in args)
+            return f"{self._constant(_GENERIC[function])}({operands})"
+        constant = self._folded(node)
+        if constant is not None:
+            return self._constant(constant)
+        if node.target is not None:
+            return self._method(node, node.target, names, depth)
+        if function == "size":
+            return f"_size({self.value(args[0], names, depth)})"
+        if function == "_[_]":
+            return f"_index({self.value(args[0], names, depth)}, {self.value(args[1], names, depth)})"
+        raise _Unsupported
+
+    def _equality(self, left: Node, right: Node, names: _Names, depth: int) -> str:
+        if isinstance(left, Literal) and not isinstance(right, Literal):
+            left, right = right, left
+        if isinstance(right, Literal) and right.value.__class__ in _FIELD:
+            literal = repr(right.value)
+            entry = self._attribute(left, names)
+            if entry is not None:
+                name, field = self._temporary(), self._temporary()
+                wanted = _FIELD[right.value.__class__]
+                return (
+                    f"({field} == {literal} if ({field} := ({name} := {entry}).{wanted}) is not None "
+                    f"else _eq(_value({name}), {literal}))"
+                )
+        texts = self.value(left, names, depth), self.value(right, names, depth)
+        if left.type == right.type and left.type.kind in ("string", "int", "bool"):
+            return f"({texts[0]} == {texts[1]})"
+        return f"_eq({texts[0]}, {texts[1]})"
+
+    def _comparison(self, node: Call, names: _Names, depth: int) -> str:
+        left, right = node.args
+        operator = _ORDER[node.function]
+        is_zero = isinstance(right, Literal) and right.value.__class__ is int and right.value == 0
+        if is_zero and isinstance(left, Call) and left.function == "compareTo" and left.target is not None:
+            return self._compared(left, left.target, operator, names, depth)
+        if isinstance(right, Literal) and right.value.__class__ in (int, str):
+            entry = self._attribute(left, names)
+            if entry is not None:
+                name = self._temporary()
+                field = _FIELD[right.value.__class__]
+                test = f"{name} {operator} {right.value!r}"
+                return f"({test} if ({name} := {entry}.{field}) is not None else _bail())"
+        texts = self.value(left, names, depth), self.value(right, names, depth)
+        if left.type == right.type and left.type.kind in ("string", "int"):
+            return f"({texts[0]} {operator} {texts[1]})"
+        return f"{self._constant(_GENERIC[node.function])}({texts[0]}, {texts[1]})"
+
+    def _compared(self, node: Call, target: Node, operator: str, names: _Names, depth: int) -> str:
+        """`target.compareTo(arg) <operator> 0`, and the like."""
+        if len(node.overloads) != 1:
+            raise _Unsupported
+        is_quantity = node.overloads[0].startswith("quantity_")
+        left = self._sort_key(target, names, depth, is_quantity)
+        return f"({left} {operator} {self._sort_key(node.args[0], names, depth, is_quantity)})"
+
+    def _membership(self, node: Call, names: _Names, depth: int) -> str:
+        item, container = node.args
+        path = self._path(container, names)
+        if path is not None and len(path) == 2 and isinstance(item, Literal) and isinstance(item.value, str):
+            return self._has((*path, item.value))
+        if isinstance(container, ListNode) and container.items:
+            literals = [part.value for part in container.items if isinstance(part, Literal)]
+            if len(literals) == len(container.items) and all(value.__class__ is str for value in literals):
+                return f"({self.value(item, names, depth)} in {self._constant(frozenset(literals))})"
+        return f"_in({self.value(item, names, depth)}, {self.value(container, names, depth)})"
+
+    def _method(self, node: Call, target: Node, names: _Names, depth: int) -> str:
+        function, args = node.function, node.args
+        if function in ("orValue", "hasValue"):
+            return self._optional(node, target, names, depth)
+        if function in _COMPARISONS:
+            return self._compared(node, target, _COMPARISONS[function], names, depth)
+        if function == "includes":
+            return f"_includes({self.value(target, names, depth)}, {self.value(args[0], names, depth)})"
+        if function == "size" and not args:
+            return f"_size({self.value(target, names, depth)})"
+        if function in ("startsWith", "endsWith"):
+            text, part = self._string(target, names, depth), self._string(args[0], names, depth)
+            return f"{text}.{function.lower()}({part})"
+        if function == "contains":
+            return f"({self._string(args[0], names, depth)} in {self._string(target, names, depth)})"
+        if function == "matches" and isinstance(args[0], Literal) and isinstance(args[0].value, str):
+            search = self._constant(compiled(args[0].value).search)
+            return f"({search}({self._string(target, names, depth)}) is not None)"
+        if function in _STRING_METHODS and len(node.overloads) == 1:
+            return self._string_method(node, target, names, depth)
+        raise _Unsupported
+
+    def _string_method(self, node: Call, target: Node, names: _Names, depth: int) -> str:
+        id_ = node.overloads[0]
+        if not id_.startswith("string_"):
+            raise _Unsupported
+        texts = [self._string(target, names, depth)]
+        for arg in node.args:
+            if arg.type.kind == "string":
+                texts.append(self._string(arg, names, depth))
+            elif arg.type.kind == "int" and not isinstance(arg, Ident):
+                texts.append(self.value(arg, names, depth))
+            else:
+                raise _Unsupported
+        return f"{self._constant(FUNCTIONS[id_])}({', '.join(texts)})"
+
+    def _optional(self, node: Call, target: Node, names: _Names, depth: int) -> str:
+        """`a.?b.orValue(c)` and `a.?b.hasValue()` for an attribute or capacity."""
+        if not isinstance(target, Call) or target.function not in ("_?._", "_[?_]"):
+            raise _Unsupported
+        base, key = self._path(target.args[0], names), target.args[1]
+        if base is None or len(base) != 2 or not isinstance(key, Literal) or not isinstance(key.value, str):
+            raise _Unsupported
+        path = (*base, key.value)
+        if node.function == "hasValue":
+            return self._has(path)
+        name = self._temporary()
+        found = f"_value({name})" if base[0] == "attributes" else f"_quantity({name}.value)"
+        entry = self._entry(path, default=True)
+        other = self.value(node.args[0], names, depth)
+        return f"({found} if ({name} := {entry}) is not None else {other})"
+
+    # --- comprehensions ---------------------------------------------------------------------------
+
+    def _fold(self, node: Fold, names: _Names, depth: int) -> str:
+        if node.macro == "bind":
+            return self._bind(node, names, depth)
+        if node.variable2 is not None or node.predicate is None:
+            raise _Unsupported
+        if node.macro not in ("exists", "all", "exists_one"):
+            raise _Unsupported
+        range_path = self._path(node.range, names)
+        if range_path is not None and len(range_path) < 3:
+            raise _Unsupported
+        items, item = self._temporary(), self._temporary()
+        start = f"{items} := _iterate({self.value(node.range, names, depth)})"
+        test = self.boolean(node.predicate, {**names, node.variable: item}, depth)
+        # Every element is tested, as a list: an error anywhere leaves the answer to the exact path.
+        tests = f"[{test} for {item} in {items}]"
+        if node.macro == "exists_one":
+            return f"(({start}), {tests}.count(True) == 1)[1]"
+        return f"(({start}), {'any' if node.macro == 'exists' else 'all'}({tests}))[1]"
+
+    def _bind(self, node: Fold, names: _Names, depth: int) -> str:
+        path = self._path(node.init, names)
+        if path is not None:
+            return self.value(node.result, {**names, node.accu: path}, depth)
+        name = self._temporary()
+        start = f"{name} := {self.value(node.init, names, depth)}"
+        return f"(({start}), {self.value(node.result, {**names, node.accu: name}, depth)})[1]"
