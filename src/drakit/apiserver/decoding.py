@@ -62,14 +62,15 @@ def decode(
     field_validation: str = "Warn",
     raw: bytes | None = None,
     type_: Type | None = None,
+    hints: list[str] | None = None,
 ) -> Decoded:
     """The object that `document` means, checked, defaulted and in the storage version of `kind`.
 
     `document` is the decoded body (or the outcome of a patch) in `version`; it belongs to this function
     afterwards. `raw` is the JSON text it came from, where repeated fields are to be found. `type_` is
-    given for custom resources.
-    `field_validation` is Strict, Warn or Ignore. Raises BadRequest for
-    another kind, for a value of a wrong type and, if strict, for unknown or repeated fields.
+    given for custom resources. `field_validation` is Strict, Warn or Ignore. How to write what was
+    written wrongly is added to `hints`, also when the object is refused. Raises BadRequest for another
+    kind, for a value of a wrong type and, if strict, for unknown or repeated fields.
     """
     if not isinstance(document, dict):
         raise BadRequest(
@@ -89,6 +90,8 @@ def decode(
         stray = checker.stray
         if raw is not None and field_validation != "Ignore" and len(_KEY.findall(raw)) != checker.keys:
             stray = list(_repeated(raw)) + stray
+        if hints is not None:
+            hints += _advice(stray, kind.group)
         if stray and field_validation == "Strict":
             raise BadRequest(f"{refused}strict decoding error: {', '.join(stray)}")
         if field_validation == "Warn":
@@ -98,6 +101,24 @@ def decode(
         metadata.pop("namespace", None)
     set_defaults(document, kind.group, version)
     return Decoded(convert(document, kind.storage_version), warnings)
+
+
+_MISPLACED = re.compile(r'unknown field "(\S+requests\[\d+\])\.(\w+)"')
+_UNDER_EXACTLY = frozenset(
+    {"deviceClassName", "selectors", "allocationMode", "count", "adminAccess", "tolerations", "capacity"}
+)
+
+
+def _advice(stray: list[str], group: str) -> list[str]:
+    """For fields of an exact request that stand beside `exactly`, as they did in v1beta1."""
+    if group != "resource.k8s.io":
+        return []
+    found = [_MISPLACED.match(text) for text in stray]
+    return [
+        f"{match[1]}: move {match[2]} under exactly ({match[1]}.exactly.{match[2]})"
+        for match in found
+        if match is not None and match[2] in _UNDER_EXACTLY
+    ]
 
 
 def encode(document: Document, kind: Kind, version: str) -> Document:
@@ -134,7 +155,7 @@ def _internal(kind: Kind) -> str:
 def deprecation(kind: Kind, version: str, profile: Profile) -> str | None:
     """The text of the `Warning` header for using a version of resource.k8s.io that is on its way out."""
     since = _DEPRECATED.get((kind.group, version))
-    if since is None or kind.kind == "ResourcePoolStatusRequest":
+    if since is None or (kind.kind, version) in _YOUNGER:
         return None
     deprecated, removed = since
     if not profile.at_least(deprecated) or "v1" not in profile.served:
@@ -142,6 +163,8 @@ def deprecation(kind: Kind, version: str, profile: Profile) -> str | None:
     return f"{kind.group}/{version} {kind.kind} is deprecated in v{deprecated}+, unavailable in v{removed}+"
 
 
+_YOUNGER = {("ResourcePoolStatusRequest", "v1alpha3"), ("DeviceTaintRule", "v1beta2")}
+"""Kinds that came to a version later than the others and are not deprecated with it."""
 _DEPRECATED = {
     ("resource.k8s.io", "v1beta1"): ("1.35", "1.38"),
     ("resource.k8s.io", "v1beta2"): ("1.36", "1.39"),

@@ -19,6 +19,7 @@ from drakit.model.resource import ADMIN_NAMESPACE_LABEL
 from drakit.model.validation import claim, claim_status, resource, slice
 from drakit.model.validation.device import Compile, Compiled
 from drakit.model.validation.field import Errors, forbidden, listed, mapped, same
+from drakit.model.validation.names import long_name
 from drakit.profile import Gate, Profile
 from drakit.transport import Document
 
@@ -233,6 +234,7 @@ _GROUP = "resource.k8s.io"
 
 RESOURCE_RULES: dict[tuple[str, str], Rules] = {
     (_GROUP, "DeviceClass"): Rules(
+        name=long_name,
         is_namespaced=False,
         counts_generation=True,
         prepare=lambda document, context: drop_disabled("DeviceClass", document, None, context.profile),

@@ -25,7 +25,8 @@ from drakit.transport import Document
 _AGE = (
     "CreationTimestamp is a timestamp representing the server time when this object was created. It is not "
     "guaranteed to be set in happens-before order across separate operations. Clients may not set this "
-    "value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists."
+    "value. It is represented in RFC3339 form and is in UTC.\n\n"
+    "Populated by the system. Read-only. Null for lists."
 )
 _PLAIN: tuple[Column, ...] = (
     Column("Name", "@metadata.name", format="name"),

@@ -102,6 +102,12 @@ def dns_subdomain(value: str) -> list[str]:
     return wrong if _SUBDOMAIN_RE.fullmatch(value) else [*wrong, _SUBDOMAIN_TEXT]
 
 
+def long_name(value: str) -> list[str]:
+    """A subdomain as declarative validation words it, which counts bytes: names of DeviceClasses."""
+    wrong = ["must be no more than 253 bytes"] if len(value.encode()) > 253 else []
+    return wrong if _SUBDOMAIN_RE.fullmatch(value) else [*wrong, _SUBDOMAIN_TEXT]
+
+
 def dns_1035_label(value: str) -> list[str]:
     """RFC 1035 label: services."""
     wrong = [too_long(63)] if len(value) > 63 else []
