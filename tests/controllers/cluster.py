@@ -10,6 +10,7 @@ from typing import Any
 
 from drakit.apiserver.app import API, User
 from drakit.client.api import EVENTS, NAMESPACES, PODS, Client, Resource
+from drakit.client.dialect import Dialect
 from drakit.controllers import Controllers
 from drakit.errors import NotFound
 from drakit.profile import Profile, profile_for
@@ -28,12 +29,12 @@ class Cluster:
         self.api = api
         self.clock = clock
         self.profile = profile
-        self.client = Client(api.transport(ADMIN), field_manager="test")
+        self.client = Client(Dialect(api.transport(ADMIN)), field_manager="test")
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, **options: Any) -> Controllers:
         """Start a set of controllers."""
-        client = Client(self.api.transport(ADMIN), field_manager="controllers")
+        client = Client(Dialect(self.api.transport(ADMIN)), field_manager="controllers")
         controllers = Controllers(client, self.profile, clock=self.clock, **options)
         self._tasks.append(asyncio.create_task(controllers.run()))
         return controllers

@@ -46,6 +46,22 @@ async def test_a_claim_from_a_template() -> None:
         assert await generated(c, "p") == meta["name"]
 
 
+@pytest.mark.parametrize("version", ["1.32", "1.33", "1.34", "1.35", "1.36"])
+async def test_every_kubernetes_version(version: str) -> None:
+    async with cluster(version) as c:
+        await c.client.create(RESOURCE_CLAIM_TEMPLATES, template())
+        made = await c.client.create(PODS, pod("p", from_template()))
+        await c.settle()
+        name = await generated(c, "p")
+        found = await c.get(RESOURCE_CLAIMS, name) or {}
+        assert found["spec"]["devices"]["requests"][0]["exactly"]["deviceClassName"] == "c"
+        await allocate(c, name, made)
+        await c.bind("p", "n0")
+        await c.set_pod("p", phase="Succeeded")
+        await c.settle()
+        assert await c.list(RESOURCE_CLAIMS) == []
+
+
 async def test_one_claim_only_for_each_entry() -> None:
     async with cluster() as c:
         await c.client.create(RESOURCE_CLAIM_TEMPLATES, template())

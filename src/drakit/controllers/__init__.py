@@ -75,3 +75,5 @@ class Controllers:
                 self.ready.set()
         finally:
             self.ready.clear()
+            for recorder in context.recorders:
+                await recorder.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from drakit.client.api import Client, Resource
 from drakit.client.clock import Clock
@@ -28,20 +28,24 @@ class Controller(Protocol):
 
 
 class Context(Struct, frozen=True, kw_only=True):
-    """`root_ca` is the PEM that pods need to trust the API server, "" where nobody knows it."""
+    """`root_ca` is the PEM that pods need to trust the API server, "" where nobody knows it. `recorders` are
+    those given out, to be closed in the end."""
 
     client: Client
     informers: Informers
     profile: Profile
     clock: Clock
     root_ca: str = ""
+    recorders: list[EventRecorder] = field(default_factory=list)
 
     def informer(self, resource: Resource) -> Informer:
         """The shared informer of `resource` in all namespaces."""
         return self.informers.informer(resource)
 
     def recorder(self, component: str) -> EventRecorder:
-        return EventRecorder(self.client, component, clock=self.clock)
+        made = EventRecorder(self.client, component, clock=self.clock)
+        self.recorders.append(made)
+        return made
 
     def queue(self) -> WorkQueue[str]:
         return WorkQueue(clock=self.clock)
