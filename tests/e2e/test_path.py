@@ -57,7 +57,10 @@ def test_a_pizza_is_ordered_and_served(cluster: Cluster) -> None:
     claim = cluster.get("resourceclaim", "my-pizza-order")
     assert claim["status"]["reservedFor"][0]["name"] == "pizza-table"
     device = claim["status"]["allocation"]["devices"]["results"][0]["device"]
-    assert device in wait_for(lambda: cluster.kubectl("logs", "pizza-table"), "the log")
+    log = wait_for(lambda: cluster.kubectl("logs", "pizza-table"), "the log").splitlines()
+    prefix = device.replace("-", "_").upper()
+    assert f"{prefix}_CHEESE=mozzarella" in log
+    assert not any(line.startswith("PIZZA") and not line.startswith(prefix) for line in log)
 
 
 def test_each_pod_of_a_template_gets_a_gpu_of_its_own(cluster: Cluster) -> None:

@@ -32,7 +32,7 @@ def command(data_dir: Path | None, delete: bool) -> None:
     if running is not None:
         os.kill(running.pid, signal.SIGTERM)
         deadline = time.monotonic() + _SECONDS
-        while place.running() is not None:
+        while place.is_held():
             if time.monotonic() > deadline:
                 raise UsageError(
                     f"pid {running.pid} is still stopping after {_SECONDS:.0f} s; see {place.log}"

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from drakit.apiserver.app import API, User
@@ -24,17 +25,25 @@ from drakit.cluster.options import DriverOption, Options
 from drakit.cluster.place import Place, Running, write_atomic
 from drakit.cluster.supervise import supervise
 from drakit.controllers import Controllers
+from drakit.driver import Plugin
+from drakit.drivers import build
+from drakit.errors import UsageError
 from drakit.node.agent import Agent
+from drakit.node.choose import choose_runtime
 from drakit.node.fake import FakeNodes
+from drakit.node.image import ImageStore
 from drakit.node.paths import NodePaths
-from drakit.node.runtime import Runtime
-from drakit.podio import PodIO
+from drakit.node.runtime import Runtime, RuntimeFailed
 from drakit.profile import profile_for
 from drakit.scheduler import Scheduler
-from drakit.store import Store
+from drakit.store import Durability, Store
 
-_MASTERS = "system:masters"
+_MASTERS = ("system:masters",)
 _READY_SECONDS = 30.0
+_STOP_SECONDS = 1.0
+"""What containers get to end by themselves when the whole cluster stops."""
+
+_log = logging.getLogger(__name__)
 
 
 class Embedded:
@@ -51,6 +60,10 @@ class Embedded:
             self._temporary = tempfile.mkdtemp(prefix="drakit-")
         self.place = Place(options.data_dir or Path(self._temporary or ""))
         self._agents: dict[str, Agent] = {}
+        self._paths: dict[str, NodePaths] = {}
+        self._runtimes: list[Runtime] = []
+        self._runtime_name = "none"
+        self._root_ca = b""
         self._tasks: list[asyncio.Task[None]] = []
         self._api: API | None = None
         self._server: Server | None = None
@@ -70,8 +83,7 @@ class Embedded:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
-        for agent in self._agents.values():
-            await agent.stop_containers()
+        await asyncio.gather(*map(_stop_containers, self._runtimes))
         if self._server:
             await self._server.stop()
         if self._api:
@@ -81,37 +93,15 @@ class Embedded:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     async def _start(self) -> Running:
-        self._api = self._open_api()
-        await self._api.start()
-        token = self.place.token()
-        files = certificates(self.place.pki)
-        self._server = await serve(
-            self._api, "127.0.0.1", self.options.port, certfile=files.certificate, keyfile=files.key
-        )
-        server = f"https://127.0.0.1:{self._server.port}"
-        write_atomic(self.place.kubeconfig, kubeconfig(server, files.ca.read_bytes(), token))
+        self._api = await self._open_api()
+        server = await self._serve(self._api)
         self._report(f"API server   {server}  (Kubernetes {self.profile.version})")
-
-        runtime = self._runtime()
-        controllers = Controllers(self._client("system:kube-controller-manager"), self.profile)
-        self._spawn("controllers", controllers.run)
-        scheduler = Scheduler(self._client("system:kube-scheduler"), self.profile)
-        self._spawn("scheduler", scheduler.run)
-        for name in self.node_names:
-            self._start_node(name, runtime)
-        if self.options.fake_nodes:
-            fake = FakeNodes(self._client("system:node:fake"), self.options.fake_nodes)
-            self._spawn("fake nodes", fake.run)
+        ready = [*self._start_control_plane(), *await self._start_nodes()]
+        await self._wait_for(ready)
+        self._report(f"nodes        {self._nodes_text()}")
+        await self._wait_for(self._start_drivers())
         for driver in self.options.drivers:
-            self._start_driver(driver)
-        await asyncio.wait_for(
-            asyncio.gather(
-                controllers.ready.wait(),
-                scheduler.ready.wait(),
-                *(agent.ready.wait() for agent in self._agents.values()),
-            ),
-            _READY_SECONDS,
-        )
+            self._report(f"driver       {driver.name}")
         self.running = Running(
             pid=os.getpid(),
             server=server,
@@ -119,8 +109,128 @@ class Embedded:
             version=self.profile.version,
             nodes=self.node_names,
             drivers=[driver.name for driver in self.options.drivers],
-            runtime=runtime.name,
+            runtime=self._runtime_name,
             started=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
         self.place.announce(self.running)
         return self.running
+
+    async def _open_api(self) -> API:
+        durability: Durability = "full" if self.options.is_durable else "normal"
+        store = Store(None if self._temporary else self.place.state, durability=durability)
+        admin = User("kubernetes-admin", _MASTERS)
+        tokens = {self.place.token(): admin}
+        api = API.open(store, self.profile, tokens=tokens, pod_io=self._agents.get)
+        await api.start()
+        return api
+
+    async def _serve(self, api: API) -> str:
+        files = certificates(self.place.pki)
+        port = self.options.port or self.place.last_port()
+        try:
+            self._server = await serve(api, "127.0.0.1", port, certfile=files.certificate, keyfile=files.key)
+        except OSError as error:
+            if self.options.port:
+                raise UsageError(f"cannot listen on 127.0.0.1:{port}: {error.strerror}") from None
+            self._server = await serve(api, "127.0.0.1", 0, certfile=files.certificate, keyfile=files.key)
+        self.place.remember_port(self._server.port)
+        self._root_ca = files.ca.read_bytes()
+        server = f"https://127.0.0.1:{self._server.port}"
+        write_atomic(self.place.kubeconfig, kubeconfig(server, self._root_ca, self.place.token()))
+        return server
+
+    def _start_control_plane(self) -> list[asyncio.Event]:
+        controllers = Controllers(
+            self._client("kube-controller-manager", "system:kube-controller-manager"),
+            self.profile,
+            root_ca=self._root_ca.decode(),
+        )
+        scheduler = Scheduler(self._client("kube-scheduler", "system:kube-scheduler"), self.profile)
+        self._spawn("controllers", controllers.run)
+        self._spawn("scheduler", scheduler.run)
+        return [controllers.ready, scheduler.ready]
+
+    async def _start_nodes(self) -> list[asyncio.Event]:
+        ready = []
+        images = ImageStore(self.place.images)
+        for name in self.node_names:
+            paths = NodePaths(self.place.nodes / name)
+            runtime = await choose_runtime(self.options.runtime, paths, images=images)
+            self._runtimes.append(runtime)
+            self._runtime_name = runtime.info.name
+            client = self._client("kubelet", f"system:node:{name}")
+            agent = Agent(client, name, runtime, paths, profile=self.profile)
+            self._agents[name] = agent
+            self._paths[name] = paths
+            self._spawn(f"node {name}", agent.run)
+            ready.append(agent.ready)
+        if self.options.fake_nodes:
+            fake = FakeNodes(self._client("kubelet", "system:node:fake"), self.options.fake_nodes)
+            self._spawn("fake nodes", fake.run)
+            ready.append(fake.ready)
+        return ready
+
+    def _start_drivers(self) -> list[asyncio.Event]:
+        """Every driver on every node, told apart from its neighbours on this one machine."""
+        published = []
+        for driver in self.options.drivers:
+            for index, name in enumerate(self.node_names):
+                options = self._share(driver, index)
+                client = self._client(driver.name, f"system:node:{name}")
+                paths = self._paths[name]
+                plugin = Plugin(
+                    build(driver.name, options, name),
+                    client,
+                    name,
+                    paths.plugins,
+                    paths.plugins_registry,
+                    paths.cdi,
+                )
+                self._spawn(f"driver {driver.name} on {name}", plugin.run)
+                published.append(plugin.publisher.published)
+        return published
+
+    def _share(self, driver: DriverOption, index: int) -> dict[str, str]:
+        """The options of a driver on node `index`: the nodes share the CPUs of the one machine."""
+        count = len(self.node_names)
+        if driver.name != "cpu" or "cpus" in driver.options or count == 1:
+            return driver.options
+        mine = sorted(os.sched_getaffinity(0))[index::count]
+        return driver.options | {"cpus": ",".join(map(str, mine))}
+
+    def _client(self, manager: str, user: str) -> Client:
+        assert self._api is not None
+        return Client(self._api.transport(User(user, _MASTERS)), field_manager=manager)
+
+    def _spawn(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        self._tasks.append(asyncio.create_task(supervise(name, run), name=name))
+
+    def _nodes_text(self) -> str:
+        text = ", ".join(self.node_names) or "none"
+        if self.options.fake_nodes:
+            text += f" and {self.options.fake_nodes} fake ones"
+        return f"{text}  (containers: {self._runtime_name})" if self.node_names else text
+
+    async def _wait_for(self, events: Sequence[asyncio.Event]) -> None:
+        waiting = [event.wait() for event in events]
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                await asyncio.gather(*waiting)
+        except TimeoutError:
+            raise UsageError(
+                f"the cluster is not ready after {_READY_SECONDS:.0f} s; {self.place.log} says why"
+            ) from None
+
+
+async def _stop_containers(runtime: Runtime) -> None:
+    """Stop and remove every container and sandbox of a node that goes away with its cluster."""
+
+    async def stop(container_id: str) -> None:
+        await runtime.stop(container_id, _STOP_SECONDS)
+        await runtime.remove(container_id)
+
+    try:
+        await asyncio.gather(*(stop(container.id) for container in await runtime.containers()))
+        await asyncio.gather(*(runtime.remove_sandbox(sandbox.uid) for sandbox in await runtime.sandboxes()))
+    except RuntimeFailed as error:
+        _log.error("a container could not be stopped: %s", error)

@@ -102,7 +102,7 @@ class Place:
             running = msgspec.json.decode(self._running.read_bytes(), type=Running)
         except (OSError, msgspec.MsgspecError):
             return None
-        return running if self._is_held() else None
+        return running if self.is_held() else None
 
     def forget(self) -> None:
         """Remove what exists only while a cluster runs."""
@@ -137,7 +137,8 @@ class Place:
         write_atomic(path, token.encode())
         return token
 
-    def _is_held(self) -> bool:
+    def is_held(self) -> bool:
+        """Whether some process, this one or another, holds the folder."""
         if self._lock is not None:
             return True
         try:

@@ -1,0 +1,182 @@
+"""A snapshot brought to life: the allocator's state, the nodes, and the claims a pod wants.
+
+A claim that waits is looked at as the scheduler would: what is allocated is taken, and the claims of the
+pod are allocated together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from drakit.allocator import State
+from drakit.errors import UsageError
+from drakit.model.meta import Node
+from drakit.model.resource import (
+    DeviceClass,
+    DeviceTaintRule,
+    ResourceClaim,
+    ResourceClaimTemplate,
+    ResourceSlice,
+)
+from drakit.planner.snapshot import Snapshot
+from drakit.profile import profile_for
+from drakit.scheduler.dynamic import Restriction
+from drakit.scheduler.node import NodeInfo
+from drakit.scheduler.pod import PodInfo, read_pod
+from drakit.transport import Document
+
+T = TypeVar("T")
+
+
+class Situation:
+    """What is published, taken and wanted. Raises UsageError for objects that cannot be read."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.profile = profile_for(snapshot.version, snapshot.feature_gates)
+        self.state = State(self.profile)
+        for device_class in _read(snapshot.device_classes, DeviceClass, "DeviceClass"):
+            self.state.apply_class(device_class)
+        for rule in _read(snapshot.device_taint_rules, DeviceTaintRule, "DeviceTaintRule"):
+            self.state.apply_taint_rule(rule)
+        self.slices = _read(snapshot.resource_slices, ResourceSlice, "ResourceSlice")
+        for published in self.slices:
+            self.state.apply_slice(published)
+        self.claims = {
+            c.metadata.key: c for c in _read(snapshot.resource_claims, ResourceClaim, "ResourceClaim")
+        }
+        for claim in self.claims.values():
+            if claim.status.allocation:
+                self.state.take(claim.metadata.uid, claim.status.allocation, claim.metadata.key)
+        templates = _read(snapshot.resource_claim_templates, ResourceClaimTemplate, "ResourceClaimTemplate")
+        self.templates = {template.metadata.key: template for template in templates}
+        self.pods = {
+            f"{p['metadata'].get('namespace', 'default')}/{p['metadata']['name']}": p for p in snapshot.pods
+        }
+        self.nodes = {node["metadata"]["name"]: _node(node) for node in snapshot.nodes}
+        for pod in self.pods.values():
+            self._place(pod)
+
+    def _place(self, document: Document) -> None:
+        node = self.nodes.get((document.get("spec") or {}).get("nodeName", ""))
+        if node and (document.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
+            node.add(read_pod(document))
+
+
+class Wanted(Struct, frozen=True):
+    """Who asks, and for what: `claims` are to be allocated together, on one of `nodes`.
+
+    `missing` says, in words, what does not exist yet. `excluded` counts the other nodes by the reason
+    why the pod cannot run there.
+    """
+
+    subject: str
+    claims: list[ResourceClaim]
+    nodes: list[Node]
+    excluded: dict[str, int]
+    missing: list[str]
+    settled: str = ""
+    """Not empty when there is nothing to explain: it is allocated, bound, or over."""
+
+
+def wanted_by_pod(situation: Situation, key: str) -> Wanted:
+    """What the pod `namespace/name` waits for."""
+    document = situation.pods.get(key)
+    if document is None:
+        raise UsageError(f"there is no pod {key}")
+    spec, status = document.get("spec") or {}, document.get("status") or {}
+    claims, missing = _claims_of(situation, document)
+    settled = ""
+    if spec.get("nodeName"):
+        settled = f"pod {key} is on node {spec['nodeName']} ({status.get('phase', 'Pending')})"
+    pod = read_pod({**document, "metadata": {"uid": key, **document["metadata"]}})
+    nodes, excluded = _nodes_for(situation, pod, claims)
+    waiting = [claim for claim in claims if claim.status.allocation is None]
+    if not claims and not missing:
+        settled = settled or f"pod {key} asks for no devices"
+    return Wanted(f"pod {key}", waiting, nodes, excluded, missing, settled)
+
+
+def wanted_by_claim(situation: Situation, key: str) -> Wanted:
+    """What the claim `namespace/name` would need, with any node allowed."""
+    claim = situation.claims.get(key)
+    if claim is None:
+        raise UsageError(f"there is no resourceclaim {key}")
+    settled = ""
+    if claim.status.allocation:
+        users = ", ".join(user.name for user in claim.status.reserved_for) or "nobody"
+        settled = f"claim {key} is allocated and reserved for {users}"
+    nodes = [node.node for node in situation.nodes.values()]
+    return Wanted(f"claim {key}", [claim], nodes, {}, [], settled)
+
+
+def _claims_of(situation: Situation, pod: Document) -> tuple[list[ResourceClaim], list[str]]:
+    """The claims of `pod`: those that exist, those its templates would make, and what is missing."""
+    namespace = pod["metadata"].get("namespace", "default")
+    statuses = (pod.get("status") or {}).get("resourceClaimStatuses") or ()
+    names = {row["name"]: row.get("resourceClaimName") for row in statuses}
+    claims: dict[str, ResourceClaim] = {}
+    missing: list[str] = []
+    for row in (pod.get("spec") or {}).get("resourceClaims") or ():
+        template_name = row.get("resourceClaimTemplateName")
+        name = row.get("resourceClaimName") or names.get(row["name"])
+        claim = situation.claims.get(f"{namespace}/{name}") if name else None
+        if claim is None and template_name:
+            template = situation.templates.get(f"{namespace}/{template_name}")
+            if template is None:
+                missing.append(f"resourceclaimtemplate {namespace}/{template_name} does not exist")
+                continue
+            meta = msgspec.structs.replace(
+                template.metadata,
+                name=f"{pod['metadata']['name']}-{row['name']}",
+                uid=f"{namespace}/{row['name']}",
+            )
+            claim = ResourceClaim(metadata=meta, spec=template.spec.spec)
+        if claim is None:
+            if name or not template_name:
+                missing.append(f"resourceclaim {namespace}/{name} does not exist")
+            continue
+        claims[claim.metadata.uid or claim.metadata.key] = claim
+    return list(claims.values()), missing
+
+
+def _nodes_for(
+    situation: Situation, pod: PodInfo, claims: Sequence[ResourceClaim]
+) -> tuple[list[Node], dict[str, int]]:
+    restrictions = [
+        Restriction(msgspec.to_builtins(claim), is_stuck=False) for claim in claims if claim.status.allocation
+    ]
+    nodes: list[Node] = []
+    excluded: dict[str, int] = {}
+    for node in situation.nodes.values():
+        reasons = [rejection.text for rejection in node.reject(pod)]
+        reasons += [
+            f"claim {r.claim['metadata']['name']} is allocated on another node"
+            for r in restrictions
+            if not r.allows(node)
+        ]
+        for reason in reasons[:1]:
+            excluded[reason] = excluded.get(reason, 0) + 1
+        if not reasons:
+            nodes.append(node.node)
+    return nodes, excluded
+
+
+def _node(document: Document) -> NodeInfo:
+    info = NodeInfo(document["metadata"]["name"])
+    info.update(document)
+    return info
+
+
+def _read(documents: Iterable[Document], type: type[T], kind: str) -> list[T]:
+    found: list[T] = []
+    for document in documents:
+        try:
+            found.append(msgspec.convert(document, type))
+        except msgspec.ValidationError as error:
+            name = (document.get("metadata") or {}).get("name", "?")
+            raise UsageError(f"{kind} {name}: {error}") from None
+    return found
