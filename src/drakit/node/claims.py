@@ -40,15 +40,23 @@ class PrepareFailed(DRAError):
 
 
 class Claims:
-    """The claims of this node's pods. `skips_operations` is whether allocations may opt out of the calls."""
+    """The claims of this node's pods. `skips_operations` is whether allocations may opt out of the calls,
+    `call_seconds` how long a driver may take for one."""
 
     def __init__(
-        self, client: Client, plugins: Plugins, checkpoint: Checkpoint, *, skips_operations: bool = False
+        self,
+        client: Client,
+        plugins: Plugins,
+        checkpoint: Checkpoint,
+        *,
+        skips_operations: bool = False,
+        call_seconds: float = CALL_SECONDS,
     ) -> None:
         self._client = client
         self._plugins = plugins
         self._checkpoint = checkpoint
         self._skips_operations = skips_operations
+        self._call_seconds = call_seconds
         self._locks: dict[str, asyncio.Lock] = {}
         self._users: dict[str, int] = {}
 
@@ -204,7 +212,7 @@ class Claims:
             return [f"DRA driver {driver} is not registered"]
         asked = [Claim(record.namespace, record.uid, record.name) for record in records]
         try:
-            answers = await stub.prepare(asked, CALL_SECONDS)
+            answers = await stub.prepare(asked, self._call_seconds)
         except RecoverableError as error:
             return [f"DRA driver {driver}: {error}"]
         problems: list[str] = []
@@ -250,7 +258,7 @@ class Claims:
         else:
             asked = [Claim(record.namespace, record.uid, record.name) for record in records]
             try:
-                errors = await stub.unprepare(asked, CALL_SECONDS)
+                errors = await stub.unprepare(asked, self._call_seconds)
             except RecoverableError as error:
                 everywhere = f"DRA driver {driver}: {error}"
         is_well = True

@@ -111,9 +111,12 @@ class PodWorker:
                 delay = await self._sync_safely()
                 if self._is_done:
                     return
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(delay):
-                        await self._wake.wait()
+                timer = None if delay is None else self._clock.call_later(delay, self._wake.set)
+                try:
+                    await self._wake.wait()
+                finally:
+                    if timer is not None:
+                        timer.cancel()
         finally:
             self.runner.close()
 
