@@ -66,7 +66,8 @@ def options_of(call: Call) -> Options:
         raise BadRequest(f"the DeleteOptions cannot be read: {error}") from None
     policy = options.propagation_policy
     if policy is not None and policy not in ("Background", "Foreground", "Orphan"):
-        text = f'Unsupported value: "{policy}": supported values: "Background", "Foreground", "Orphan"'
+        choices = '"Foreground", "Background", "Orphan", "nil"'
+        text = f'Unsupported value: "{policy}": supported values: {choices}'
         raise _invalid("FieldValueNotSupported", text)
     if policy is not None and options.orphan_dependents is not None:
         text = f'Invalid value: "{policy}": orphanDependents and deletionPropagation cannot be both set'
@@ -75,7 +76,7 @@ def options_of(call: Call) -> Options:
         options.grace_period_seconds = 1
     if call.is_dry_run:
         options.dry_run = ["All"]
-    check_dry_run({"dryRun": (options.dry_run or [""])[0]})
+    check_dry_run({"dryRun": (options.dry_run or [""])[0]}, "DeleteOptions")
     return options
 
 
