@@ -134,6 +134,11 @@ def test_a_share_of_the_machine(tmp_path: Path) -> None:
     ]
 
 
+def test_no_share_of_the_machine(tmp_path: Path) -> None:
+    for group_by in ("none", "numa"):
+        assert driver(machine(tmp_path), cpus="", group_by=group_by).devices() == []
+
+
 def test_offline_hybrid_arm_and_a_kernel_without_numa(tmp_path: Path) -> None:
     root = machine(tmp_path, cores=4, online="0-2")
     (root / "sys/devices/system/node/node0/cpulist").unlink()

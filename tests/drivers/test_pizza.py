@@ -40,7 +40,7 @@ async def test_order(tmp_path: Path) -> None:
     }
     (pizza,) = await driver.prepare(Claim.of(document, "dra.pizza"))
     assert pizza.edits.env[:2] == ["PIZZA_2=funghi", "PIZZA_2_DOUGH=thin"]
-    assert "PIZZA_2_EXTRACHEESEAVAILABLE=false" in pizza.edits.env
+    assert "PIZZA_2_EXTRA_CHEESE_AVAILABLE=false" in pizza.edits.env
     (mount,) = pizza.edits.mounts
     assert (mount.container_path, mount.options) == ("/etc/pizza/pizza-2", ["ro", "bind"])
     card = Path(mount.host_path)

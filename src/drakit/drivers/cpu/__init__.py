@@ -139,16 +139,16 @@ def _numa(cpu: CPU) -> dict[str, AttributeValue]:
 
 
 def build(options: dict[str, str], node_name: str) -> Driver:
-    """Options: `cpus` (all; `0,2-3` leaves the others to somebody else), `group-by` (none, numa, socket),
-    `root` (/, where sys and proc are)."""
+    """Options: `cpus` (all; `0,2-3` leaves the others to somebody else, no text is none), `group-by` (none,
+    numa, socket), `root` (/, where sys and proc are)."""
     reader = Options("cpu", options)
-    wanted = reader.text("cpus", "")
+    wanted = reader.text("cpus", "all")
     group_by = reader.choice("group-by", "none", ("none", "numa", "socket"))
     root = Path(reader.text("root", "/"))
     reader.done()
     try:
-        cpus = cpuset.parse(wanted)
+        cpus = None if wanted == "all" else cpuset.parse(wanted)
     except ValueError as error:
         raise reader.error("cpus", str(error)) from None
     allowed = os.sched_getaffinity(0) if root == Path("/") else None
-    return CPUDriver(node_name, topology.read(root, cpus or None, allowed), group_by)
+    return CPUDriver(node_name, topology.read(root, cpus, allowed), group_by)

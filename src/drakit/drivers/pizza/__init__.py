@@ -6,6 +6,7 @@ its environment and, as a menu card, in a file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -74,7 +75,7 @@ class PizzaDriver(Driver):
         variable = f"PIZZA_{pizza.name.removeprefix('pizza-')}"
         return pizza.prepared(
             env={variable: kind}
-            | {f"{variable}_{key.upper()}": _word(value) for key, value in order.items()},
+            | {f"{variable}_{_upper(key)}": _word(value) for key, value in order.items()},
             mounts=[
                 Mount(
                     host_path=str(card),
@@ -95,6 +96,11 @@ def properties(pizza: Pizza) -> dict[str, str | bool | int]:
         "extraCheeseAvailable": pizza.extra_cheese_available,
         "availableSlices": pizza.available_slices,
     }
+
+
+def _upper(key: str) -> str:
+    """`availableSlices` as AVAILABLE_SLICES."""
+    return re.sub(r"(?=[A-Z])", "_", key).upper()
 
 
 def _word(value: str | bool | int) -> str:
