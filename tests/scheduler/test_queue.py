@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from drakit.scheduler.pod import PodInfo, read_pod
-from drakit.scheduler.queue import PARKED_AT_MOST, TELL_AFTER, Entry, SchedulingQueue
+from drakit.scheduler.queue import PARKED_AT_MOST, TELL_AFTER, TELL_AFTER_BUSY, Entry, SchedulingQueue
 from drakit.scheduler.reason import Wake
 from tests.scheduler.make import Hands, pod, stored
 
@@ -129,6 +129,19 @@ def test_a_pod_whose_claims_come_at_once_is_never_told_that_it_waits() -> None:
     bench.queue.add(waiting)
     bench.clock.turn(TELL_AFTER)
     assert bench.queue.untold() == []
+
+
+def test_a_pod_whose_claims_are_being_made_is_told_later() -> None:
+    bench = Bench()
+    bench.queue.gate(info("made", templates=["t"]), "waiting for t", is_busy=True)
+    bench.clock.turn(TELL_AFTER)
+    bench.queue.gate(info("missing", claims=["c"]), "waiting for c")
+    assert bench.queue.next_due() == bench.clock.now() + TELL_AFTER
+    bench.clock.turn(TELL_AFTER)
+    assert [entry.pod.name for entry in bench.queue.untold()] == ["missing"]
+    assert bench.queue.next_due() == bench.clock.now() + TELL_AFTER_BUSY - 2 * TELL_AFTER
+    bench.clock.turn(TELL_AFTER_BUSY)
+    assert [entry.pod.name for entry in bench.queue.untold()] == ["made"]
 
 
 def test_an_entry_that_was_added_again_is_handed_out_once() -> None:

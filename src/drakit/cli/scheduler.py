@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 import click
@@ -10,9 +11,12 @@ import click
 from drakit.cli.connect import cluster_options, kubeconfig_path
 from drakit.client import kubeconfig as kubeconfigs
 from drakit.client.api import Client
+from drakit.client.dialect import Dialect
 from drakit.client.http import HTTPTransport
-from drakit.profile import DEFAULT_VERSION, profile_for
+from drakit.errors import UsageError
+from drakit.profile import VERSIONS, profile_for
 from drakit.scheduler import Scheduler
+from drakit.transport import Request
 
 
 @click.command()
@@ -23,16 +27,10 @@ from drakit.scheduler import Scheduler
     show_default=True,
     help="Place the pods with this schedulerName. Only one scheduler may have it.",
 )
-@click.option(
-    "--kubernetes-version",
-    "version",
-    default=DEFAULT_VERSION,
-    show_default=True,
-    help="Version of the cluster: decides which DRA features are on.",
-)
+@click.option("--kubernetes-version", "version", help="Which DRA features are on. Default: ask the cluster.")
 @click.option("--gate", "gates", multiple=True, metavar="NAME=true|false", help="Switch a feature gate.")
 def command(
-    kubeconfig: str | None, context: str | None, name: str, version: str, gates: tuple[str, ...]
+    kubeconfig: str | None, context: str | None, name: str, version: str | None, gates: tuple[str, ...]
 ) -> None:
     """Place pods that name this scheduler, with devices for their claims.
 
@@ -40,24 +38,35 @@ def command(
     for it with `spec.schedulerName`.
     """
     wanted = dict(_gate(text) for text in gates)
-    profile = profile_for(version, wanted)
     config = kubeconfigs.load(kubeconfig_path(kubeconfig), context)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
 
     async def run() -> None:
-        client = Client(HTTPTransport(config), field_manager=name)
-        scheduler = Scheduler(client, profile, name)
-        announcing = asyncio.create_task(_announce(scheduler, name))
+        client = Client(Dialect(HTTPTransport(config)), field_manager=name)
+        announcing: asyncio.Task[None] | None = None
         try:
+            profile = profile_for(version or await _server_version(client), wanted)
+            scheduler = Scheduler(client, profile, name)
+            announcing = asyncio.create_task(_announce(scheduler, name))
             await scheduler.run()
         finally:
-            announcing.cancel()
+            if announcing is not None:
+                announcing.cancel()
             await client.close()
 
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(run())
-    except KeyboardInterrupt:
-        click.echo("stopped")
+
+
+async def _server_version(client: Client) -> str:
+    """The cluster's version; the newest known where the cluster is newer."""
+    answer = (await client.request(Request(method="GET", path="/version"))).document
+    text = f"{answer.get('major', '')}.{str(answer.get('minor', '')).rstrip('+')}"
+    major, _, minor = text.partition(".")
+    if not (major.isdigit() and minor.isdigit()):
+        raise UsageError(f"the cluster gives no version ({text}): name one with --kubernetes-version")
+    newest = tuple(int(part) for part in VERSIONS[-1].split("."))
+    return VERSIONS[-1] if (int(major), int(minor)) > newest else text
 
 
 async def _announce(scheduler: Scheduler, name: str) -> None:

@@ -6,9 +6,10 @@ cluster other than through its API.
 
 Looked at: resource requests (cpu, memory, ephemeral storage, hugepages, extended resources, number of
 pods), node selector, required and preferred node affinity, taints and tolerations, cordoned nodes, host
-ports, and everything about claims. Left out: affinity between pods, topology spread, volumes,
-pod groups, and preemption: a pod never makes another one leave. Of several schedulers with one name on
-one cluster only one may run: there is no leader election.
+ports, and everything about claims. Left out: affinity between pods and topology spread (a pod that
+requires them is placed without and told so by an event), volumes, pod groups, and preemption: a pod never
+makes another one leave. Of several schedulers with one name on one cluster only one may run: there is no
+leader election.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
+from msgspec import Struct
 
 from drakit.allocator import Allocator, State
 from drakit.errors import AllocationError, FailedOnNode
@@ -45,6 +46,14 @@ _NOT_HERE = Rejection("resourceclaim not available on the node", Wake.CLAIM | Wa
 _NO_DEVICES = Rejection("cannot allocate all claims", _FITS_NOT)
 _SPECS_REMEMBERED = 256
 _NONE: frozenset[str] = frozenset()
+
+
+class Awaited(Struct, frozen=True):
+    """What a pod waits for before it can be scheduled. `is_busy`: the controllers should be at it, which
+    takes its time when many pods come at once."""
+
+    text: str
+    is_busy: bool = False
 
 
 class Memory:
@@ -199,8 +208,8 @@ class DynamicResources:
 
     # --- the pod's claims -------------------------------------------------------------------------
 
-    def resolve(self, pod: PodInfo) -> list[Document] | str:
-        """The claims of `pod`, each once; or, in words, what it still waits for."""
+    def resolve(self, pod: PodInfo) -> list[Document] | Awaited:
+        """The claims of `pod`, each once; or what it still waits for."""
         found: dict[str, Document] = {}
         for pod_claim in pod.spec.get("resourceClaims") or ():
             name, is_generated = claim_name(pod, pod_claim)
@@ -208,18 +217,21 @@ class DynamicResources:
                 if is_generated:
                     continue
                 template = pod_claim.get("resourceClaimTemplateName")
-                return (
+                return Awaited(
                     f"waiting for the claim of pod claim {pod_claim.get('name')} "
-                    f"to be made from template {pod.namespace}/{template}"
+                    f"to be made from template {pod.namespace}/{template}",
+                    is_busy=True,
                 )
-            document = self.claims.get(f"{pod.namespace}/{name}")
+            full = f"{pod.namespace}/{name}"
+            document = self.claims.get(full)
             if document is None:
-                return f"waiting for resourceclaim {pod.namespace}/{name}: it does not exist"
+                text = f"waiting for resourceclaim {full}: it does not exist"
+                return Awaited(text, is_busy=is_generated)
             meta = document["metadata"]
             if meta.get("deletionTimestamp"):
-                return f"resourceclaim {pod.namespace}/{name} is being deleted"
+                return Awaited(f"resourceclaim {full} is being deleted")
             if is_generated and not _is_for(pod, meta):
-                return f"resourceclaim {pod.namespace}/{name} was not created for pod {pod.key}"
+                return Awaited(f"resourceclaim {full} was not created for pod {pod.key}")
             found[meta["uid"]] = document
         return list(found.values())
 
@@ -230,8 +242,8 @@ class DynamicResources:
         if not extended and not pod.spec.get("resourceClaims"):
             return None
         claims = self.resolve(pod)
-        if isinstance(claims, str):
-            return Failure(claims, Wake.CLAIM)
+        if isinstance(claims, Awaited):
+            return Failure(claims.text, Wake.CLAIM)
         plan = Plan(pod, claims)
         for claim in claims:
             failure = self._look_at(plan, claim)

@@ -22,7 +22,7 @@ from drakit.model.resource import (
     ResourceSlice,
 )
 from drakit.scheduler.claim import Claims
-from drakit.scheduler.dynamic import DynamicResources, claim_name
+from drakit.scheduler.dynamic import Awaited, DynamicResources, claim_name
 from drakit.scheduler.inventory import Inventory
 from drakit.scheduler.metrics import Metrics
 from drakit.scheduler.pod import PodInfo, is_deleting, is_same_to_scheduling, is_terminal, read_pod
@@ -117,8 +117,8 @@ class Feed:
         self._use(pod.uid, keys)
         if pod.spec.get("resourceClaims"):
             awaited = self._dynamic.resolve(pod)
-            if isinstance(awaited, str):
-                self._queue.gate(pod, awaited)
+            if isinstance(awaited, Awaited):
+                self._queue.gate(pod, awaited.text, is_busy=awaited.is_busy)
                 return
         self._queue.add(pod)
 

@@ -105,6 +105,21 @@ def _sidecars(spec: Document) -> list[Document]:
     return [c for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
 
 
+def ignored_rules(spec: Document) -> list[str]:
+    """The rules in a pod's spec that must hold but that this scheduler does not look at."""
+    affinity = spec.get("affinity") or {}
+    hard = "requiredDuringSchedulingIgnoredDuringExecution"
+    found = [
+        f"affinity.{part}"
+        for part in ("podAffinity", "podAntiAffinity")
+        if (affinity.get(part) or {}).get(hard)
+    ]
+    spread = spec.get("topologySpreadConstraints") or ()
+    if any((row.get("whenUnsatisfiable") or "DoNotSchedule") == "DoNotSchedule" for row in spread):
+        found.append("topologySpreadConstraints")
+    return found
+
+
 def is_terminal(document: Document) -> bool:
     """Whether the pod has ended and uses nothing of its node any more."""
     return (document.get("status") or {}).get("phase") in ("Succeeded", "Failed")

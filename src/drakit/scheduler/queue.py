@@ -23,8 +23,8 @@ from drakit.scheduler.reason import Wake
 
 FIRST_BACKOFF, LAST_BACKOFF = 1.0, 10.0
 PARKED_AT_MOST = 300.0
-TELL_AFTER = 1.0
-"""How long a pod may wait for its claims before it is told so: claims from templates take a moment."""
+TELL_AFTER, TELL_AFTER_BUSY = 1.0, 10.0
+"""How long a pod may wait for its claims before it is told so; longer while they are being made."""
 
 
 class Place(Enum):
@@ -44,6 +44,7 @@ class Entry:
         "due",
         "gate",
         "has_failed_badly",
+        "is_busy",
         "order",
         "place",
         "pod",
@@ -62,6 +63,7 @@ class Entry:
         self.due = 0.0
         self.wakes = Wake(0)
         self.gate = ""
+        self.is_busy = False
         self.has_failed_badly = False
 
 
@@ -76,7 +78,7 @@ class SchedulingQueue:
         self._active: list[tuple[int, int, int, Entry]] = []
         self._backoff: list[tuple[float, int, int, Entry]] = []
         self._parked: dict[str, Entry] = {}
-        self._untold: dict[str, Entry] = {}
+        self._untold: dict[bool, dict[str, Entry]] = {False: {}, True: {}}
         self._order = 0
         self._tick = 0
 
@@ -101,11 +103,12 @@ class SchedulingQueue:
         self._move(entry, Place.ACTIVE)
         return entry
 
-    def gate(self, pod: PodInfo, reason: str) -> Entry:
-        """Keep `pod` out until `add`: `reason` says what it waits for."""
+    def gate(self, pod: PodInfo, reason: str, *, is_busy: bool = False) -> Entry:
+        """Keep `pod` out until `add`: `reason` says what it waits for, `is_busy` that somebody makes it."""
         entry = self._known(pod)
         if entry.place is not Place.GATED or entry.gate != reason:
             entry.gate = reason
+            entry.is_busy = is_busy
             self._move(entry, Place.GATED)
         return entry
 
@@ -171,21 +174,23 @@ class SchedulingQueue:
 
     def untold(self) -> list[Entry]:
         """Gated pods that have waited long enough to be told why; each is given once for each reason."""
-        latest = self._clock.now() - TELL_AFTER
         found = []
-        for entry in self._untold.values():
-            if entry.since > latest:
-                break
-            found.append(entry)
+        for is_busy, patience in ((False, TELL_AFTER), (True, TELL_AFTER_BUSY)):
+            latest = self._clock.now() - patience
+            for entry in self._untold[is_busy].values():
+                if entry.since > latest:
+                    break
+                found.append(entry)
         for entry in found:
-            del self._untold[entry.pod.uid]
+            del self._untold[entry.is_busy][entry.pod.uid]
         return found
 
     def next_due(self) -> float | None:
         """When `pop` or `untold` may have something without any event; None for never."""
         times = [item[0] for item in self._backoff[:1]]
-        if self._untold:
-            times.append(next(iter(self._untold.values())).since + TELL_AFTER)
+        for is_busy, patience in ((False, TELL_AFTER), (True, TELL_AFTER_BUSY)):
+            if waiting := self._untold[is_busy]:
+                times.append(next(iter(waiting.values())).since + patience)
         if self._parked:
             times.append(next(iter(self._parked.values())).since + PARKED_AT_MOST)
         return min(times, default=None)
@@ -207,7 +212,8 @@ class SchedulingQueue:
     def _move(self, entry: Entry, place: Place) -> None:
         uid = entry.pod.uid
         self._parked.pop(uid, None)
-        self._untold.pop(uid, None)
+        self._untold[False].pop(uid, None)
+        self._untold[True].pop(uid, None)
         self._tick += 1
         entry.tick, entry.place, entry.since = self._tick, place, self._clock.now()
         if place is Place.ACTIVE:
@@ -217,7 +223,7 @@ class SchedulingQueue:
         elif place is Place.PARKED:
             self._parked[uid] = entry
         elif place is Place.GATED:
-            self._untold[uid] = entry
+            self._untold[entry.is_busy][uid] = entry
         if place is not Place.OUT:
             self._changed()
 

@@ -40,7 +40,7 @@ from drakit.scheduler.extended import ExtendedResources
 from drakit.scheduler.feed import Feed
 from drakit.scheduler.inventory import Inventory
 from drakit.scheduler.metrics import Metrics
-from drakit.scheduler.pod import PodInfo
+from drakit.scheduler.pod import PodInfo, ignored_rules
 from drakit.scheduler.queue import Entry, SchedulingQueue
 from drakit.scheduler.reason import Failure, frame
 from drakit.transport import STRATEGIC_PATCH, Document
@@ -253,6 +253,11 @@ class _Run:
             self._metrics.events += 1
             text = f"Successfully assigned {pod.key} to {decision.node}"
             self._recorder.event(pod.document, "Normal", "Scheduled", text, action="Binding")
+            if ignored := ignored_rules(pod.spec):
+                text = f"not looked at by this scheduler: spec.{', spec.'.join(ignored)}"
+                self._recorder.event(
+                    pod.document, "Warning", "IgnoredSchedulingRules", text, action="Binding"
+                )
         finally:
             if not is_slow:
                 self._slots.release()
