@@ -16,10 +16,10 @@ from drakit.errors import BadRequest
 def merge(live: Any, applied: Any, type_: Type | None) -> Any:
     """`live` with what `applied` says. Lists with keys and sets are merged item by item, the applied
     items in their own order; atomic parts are replaced. Raises BadRequest for two items of one key."""
-    if isinstance(applied, dict) and isinstance(live, dict) and not (type_ is not None and type_.is_atomic):
-        merged = dict(live)
+    if isinstance(applied, dict) and not (type_ is not None and type_.is_atomic):
+        merged = dict(live) if isinstance(live, dict) else {}
         for key, value in applied.items():
-            merged[key] = merge(live.get(key), value, field_type(type_, key))
+            merged[key] = merge(merged.get(key), value, field_type(type_, key))
         return merged
     if isinstance(applied, list) and type_ is not None and type_.shape == "list" and not type_.is_atomic:
         return _merge_list(live if isinstance(live, list) else [], applied, type_)
