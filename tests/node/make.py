@@ -84,7 +84,8 @@ class FakeSession:
 class FakeRuntime:
     """Keeps containers in memory, for as many agents as are started with it, one after the other.
 
-    `exit_codes` are those with which a container of that name ends at once (a list: one an attempt); `errors` what `create` raises.
+    `exit_codes` are those with which a container of that name ends at once (a list: one an attempt);
+    `errors` what `create` raises.
     """
 
     def __init__(self, clock: Clock) -> None:

@@ -56,7 +56,7 @@ class Claims:
         self._plugins = plugins
         self._checkpoint = checkpoint
         self._skips_operations = skips_operations
-        self._call_seconds = call_seconds
+        self.call_seconds = call_seconds
         self._locks: dict[str, asyncio.Lock] = {}
         self._users: dict[str, int] = {}
 
@@ -212,7 +212,7 @@ class Claims:
             return [f"DRA driver {driver} is not registered"]
         asked = [Claim(record.namespace, record.uid, record.name) for record in records]
         try:
-            answers = await stub.prepare(asked, self._call_seconds)
+            answers = await stub.prepare(asked, self.call_seconds)
         except RecoverableError as error:
             return [f"DRA driver {driver}: {error}"]
         problems: list[str] = []
@@ -258,7 +258,7 @@ class Claims:
         else:
             asked = [Claim(record.namespace, record.uid, record.name) for record in records]
             try:
-                errors = await stub.unprepare(asked, self._call_seconds)
+                errors = await stub.unprepare(asked, self.call_seconds)
             except RecoverableError as error:
                 everywhere = f"DRA driver {driver}: {error}"
         is_well = True

@@ -25,8 +25,9 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from msgspec import structs
 
@@ -237,6 +238,12 @@ class ProcessRuntime:
             raise NotRunning(f"container {container.name} is not running")
         config = json.loads((self._records.folder(container_id) / "config.json").read_bytes())
         argv = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', config["cwd"], *command]
+        with _on_cpus_of(container.pid):
+            return self._session(container, config, argv, stdin=stdin, tty=tty)
+
+    def _session(
+        self, container: Container, config: dict[str, Any], argv: list[str], *, stdin: bool, tty: bool
+    ) -> Session:
         if not self._bwrap:
             return open_session(argv, stdin=stdin, tty=tty, env=config["env"])
         # Job control needs a session that began inside of the pid namespace.
@@ -340,3 +347,15 @@ def _hooks(hooks: Sequence[Hook]) -> dict[str, list[dict[str, object]]]:
                 {"path": hook.path, "args": hook.args, "env": hook.env, "timeout": hook.timeout}
             )
     return found
+
+
+@contextlib.contextmanager
+def _on_cpus_of(pid: int) -> Iterator[None]:
+    """What this thread starts meanwhile runs on the CPUs that process `pid` is pinned to."""
+    mine = os.sched_getaffinity(0)
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(0, os.sched_getaffinity(pid))
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, mine)
