@@ -30,9 +30,9 @@ class Flaky:
         self.lists = 0
 
     async def send(self, request: Request) -> Response:
-        self.lists += 1
         if not self.is_calm and self._rng.random() < 0.2:
             raise ServiceUnavailable("not now")
+        self.lists += 1
         return await self._transport.send(request)
 
     async def watch(self, request: Request) -> AsyncIterator[Document]:
@@ -107,7 +107,7 @@ async def test_the_copy_ends_up_right(seed: int, history: int) -> None:
     }
     indexed = informer.by_index("parity", "0") + informer.by_index("parity", "1")
     assert {key_of(d) for d in indexed} == set(listed)
-    assert (flaky.lists > 10) == (history == 3), "lost history means listing again"
+    assert (flaky.lists > 1) == (history == 3), "lost history means listing again"
     following.cancel()
     await asyncio.wait([following])
     await api.close()
