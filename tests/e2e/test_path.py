@@ -209,4 +209,4 @@ spec:
         "create", "-f", "-", stdin=claim.replace("      deviceClassName: pizza-vegetarian\n", ""), check=False
     )
     assert "spec.devices.requests[0].exactly.deviceClassName: Required value" in told
-    assert 'device.attributes["kitchen.pizza.example"].cheese == "mozzarella"' in told
+    assert 'device.attributes["kitchen.pizza.example"].cheese' in told
