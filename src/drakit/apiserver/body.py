@@ -20,7 +20,7 @@ from drakit.transport import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PAT
 MAX_BODY = 3 << 20
 """Bytes of a request body (upstream's limit for resource requests)."""
 MAX_DEPTH = 200
-_YAML_NODES = 200_000
+_YAML_VALUES = 500_000
 _ACCEPTED = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
 
 JSON_TYPE = "application/json"
@@ -30,14 +30,6 @@ PROTOBUF_TYPE = "application/vnd.kubernetes.protobuf"
 
 class _Loader(yaml.CSafeLoader):
     """The safe loader with the scalars of sigs.k8s.io/yaml."""
-
-    nodes = 0
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        self.nodes += 1
-        if self.nodes > _YAML_NODES:
-            raise BadRequest("error converting YAML to JSON: too many values")
-        return super().construct_object(node, deep=deep)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         mapping = super().construct_mapping(node, deep=deep)
@@ -65,6 +57,20 @@ _Loader.add_constructor(
 )
 
 
+def _size(value: Any, known: dict[int, int]) -> int:
+    """How many values there are once aliases are written out. Raises ValueError for one inside itself."""
+    if not isinstance(value, dict | list):
+        return 1
+    found = known.get(id(value))
+    if found is None:
+        known[id(value)] = 0
+        items = value.values() if isinstance(value, dict) else value
+        found = known[id(value)] = 1 + sum(_size(item, known) for item in items)
+    if found == 0:
+        raise ValueError("anchor contains itself")
+    return found
+
+
 def from_json(body: bytes) -> Any:
     """The value of JSON text. Raises BadRequest for anything else."""
     try:
@@ -87,6 +93,8 @@ def from_yaml(body: bytes) -> Any:
             value = loader.get_data() if loader.check_node() else None
         finally:
             loader.dispose()
+        if _size(value, {}) > _YAML_VALUES:
+            raise ValueError("document contains excessive aliasing")
         return msgspec.json.decode(msgspec.json.encode(value))
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, UnicodeError, OverflowError) as error:
         text = " ".join(str(error).split())

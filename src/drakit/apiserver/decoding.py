@@ -81,6 +81,7 @@ def decode(
     )
     api_version = kind.api_version(version)
     _check_kind(document, kind, version, refused)
+    added = ("kind" not in document) + ("apiVersion" not in document)
     document["kind"], document["apiVersion"] = kind.kind, api_version
     found = type_ or type_for(api_version, kind.kind, profile.version)
     warnings: list[str] = []
@@ -88,7 +89,8 @@ def decode(
         checker = Checker(refused)
         document = checker.check(document, found)
         stray = checker.stray
-        if raw is not None and field_validation != "Ignore" and len(_KEY.findall(raw)) != checker.keys:
+        keys = checker.keys - added
+        if raw is not None and field_validation != "Ignore" and len(_KEY.findall(raw)) != keys:
             stray = list(_repeated(raw)) + stray
         if hints is not None:
             hints += _advice(stray, kind.group)
