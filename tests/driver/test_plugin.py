@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import logging
+import os
 import shutil
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -385,6 +387,65 @@ async def test_a_hanging_claim_does_not_hold_up_the_others(lab: Cluster) -> None
             await kubelet.prepare(hanging, timeout=0.2)
         assert (await kubelet.prepare(good))["good"].error == ""
         assert await kubelet.unprepare(hanging) == {"hang": ""}
+
+
+class Sticky(LampDriver):
+    """Does not let go at first."""
+
+    is_stuck = True
+
+    async def unprepare(self, claim: PreparedClaim) -> None:
+        if self.is_stuck:
+            raise RecoverableError("still warm")
+        await super().unprepare(claim)
+
+
+async def test_unprepare_that_fails_is_tried_again(lab: Cluster) -> None:
+    driver = Sticky()
+    async with lab.running(driver), Kubelet.meet(lab, NAME) as kubelet:
+        claim = await lab.claim("c", "lamp-0")
+        first = await kubelet.prepare(claim)
+        assert await kubelet.unprepare(claim) == {"c": "still warm"}
+        assert list(driver.prepared) == [claim.uid]
+        assert resolved(lab, first["c"].devices[0].cdi_device_ids) == ["LAMP=lamp-0"]
+        driver.is_stuck = False
+        assert await kubelet.unprepare(claim) == {"c": ""}
+        assert list(driver.prepared) == []
+
+
+async def test_calls_wait_for_another_instance(lab: Cluster) -> None:
+    async with lab.running(LampDriver()), Kubelet.meet(lab, NAME) as kubelet:
+        claim = await lab.claim("c", "lamp-0")
+        with open(lab.plugins / NAME / "lock") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            with pytest.raises(RecoverableError, match="no answer in time"):
+                await kubelet.prepare(claim, timeout=0.1)
+        assert (await kubelet.prepare(claim))["c"].error == ""
+
+
+async def test_a_checkpoint_that_cannot_be_written_fails_the_claim(lab: Cluster) -> None:
+    driver = LampDriver()
+    async with lab.running(driver), Kubelet.meet(lab, NAME) as kubelet:
+        claim = await lab.claim("c", "lamp-0")
+        obstacle = lab.plugins / NAME / ".checkpoint.json.new"
+        obstacle.mkdir()
+        assert "cannot write" in (await kubelet.prepare(claim))["c"].error
+        assert driver.calls == []
+        obstacle.rmdir()
+        assert (await kubelet.prepare(claim))["c"].error == ""
+
+
+async def test_many_cycles_leave_nothing(lab: Cluster) -> None:
+    async with lab.running(LampDriver()), Kubelet.meet(lab, NAME) as kubelet:
+        claim = await lab.claim("c", "lamp-0")
+        await kubelet.prepare(claim)
+        await kubelet.unprepare(claim)
+        before = len(os.listdir("/proc/self/fd")), sorted(os.listdir(lab.plugins / NAME))
+        for _ in range(300):
+            await kubelet.prepare(claim)
+            await kubelet.unprepare(claim)
+        assert (len(os.listdir("/proc/self/fd")), sorted(os.listdir(lab.plugins / NAME))) == before
+        assert list(lab.cdi.iterdir()) == []
 
 
 async def test_config_reaches_the_driver_and_bad_config_fails_the_claim(lab: Cluster) -> None:

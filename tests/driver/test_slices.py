@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from drakit.driver import DeviceTaint, Pool, capacity, device, version
 from drakit.driver.slices import Plan, comparable, encode, plan, slice_specs
@@ -171,6 +173,38 @@ def test_a_crash_at_every_write_is_mended() -> None:
             server.carry_out(Plan(updates, creates, deletes), [item.name for item in after])
             server.publish(after)
             assert server.visible() == [item.name for item in after]
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(0, 300), st.booleans(), st.sampled_from(["", "delete", "change", "raise"])),
+        max_size=6,
+    ),
+    data=st.data(),
+)
+@settings(max_examples=40, deadline=None)
+def test_any_life(steps: list[tuple[int, bool, str]], data: st.DataObject) -> None:
+    """Whatever is published and whatever others do in between, the pool is right after each step."""
+    server = Server()
+    for count, is_tainted, harm in steps:
+        if harm and server.slices:
+            name = data.draw(st.sampled_from(sorted(server.slices)))
+            if harm == "delete":
+                del server.slices[name]
+            elif harm == "change":
+                server.slices[name]["spec"]["devices"] = [{"name": "intruder"}]
+            else:
+                server.slices[name]["spec"]["pool"]["generation"] += 7
+        wanted = lamps(count, taints=[TAINT] if is_tainted else [])
+        todo = plan(specs(wanted), server.documents())
+        for document, spec in todo.updates:
+            server.slices[document["metadata"]["name"]]["spec"] = encode(spec)
+        for name, spec in todo.creates:
+            server.slices[name] = {"metadata": {"name": name}, "spec": encode(spec)}
+        for document in todo.deletes:
+            del server.slices[document["metadata"]["name"]]
+        assert sorted(server.visible() or []) == sorted(device.name for device in wanted)
+        assert plan(specs(wanted), server.documents()).is_empty
 
 
 def test_slices_of_older_generations_go() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from drakit.model import cdi
 from drakit.model.cdi import CDIError, ContainerEdits, Device, DeviceNode, Hook, Mount, NetDevice
@@ -128,6 +131,50 @@ def test_refused(case: str) -> None:
 def test_nonsense_is_refused(data: bytes, source: str) -> None:
     with pytest.raises(CDIError, match=source):
         cdi.decode(data, source)
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode), st.sampled_from(["x.json", "x.yaml"]))
+def test_any_bytes_are_read_or_refused(data: bytes, source: str) -> None:
+    with suppress(CDIError):
+        cdi.decode(data, source)
+
+
+_SMALL = st.text("ab0.-/=", max_size=4)
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            "cdiVersion": st.sampled_from(cdi.VERSIONS),
+            "kind": st.just(KIND) | _SMALL,
+            "devices": st.lists(
+                st.fixed_dictionaries(
+                    {
+                        "name": _SMALL,
+                        "containerEdits": st.fixed_dictionaries(
+                            {},
+                            optional={
+                                "env": st.lists(_SMALL, max_size=2),
+                                "additionalGids": st.lists(st.integers(-1, 3), max_size=2),
+                                "mounts": st.lists(
+                                    st.fixed_dictionaries({"hostPath": _SMALL, "containerPath": _SMALL}),
+                                    max_size=2,
+                                ),
+                            },
+                        ),
+                    }
+                ),
+                max_size=2,
+            ),
+        }
+    )
+)
+def test_what_is_read_can_be_written_again(document: dict[str, Any]) -> None:
+    with suppress(CDIError):
+        spec = decode(document)
+        again = cdi.build(spec.kind, spec.devices, spec.container_edits)
+        assert cdi.VERSIONS.index(again.cdi_version) >= cdi.VERSIONS.index("0.5.0")
+        assert cdi.decode(cdi.encode(again), "again.json") == again
 
 
 def test_yaml() -> None:

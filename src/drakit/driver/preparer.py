@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import inspect
 import logging
 import os
 import re
@@ -20,7 +21,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from msgspec import structs
 
@@ -176,7 +177,7 @@ class Preparer:
 
     async def _call(self, function: Callable[[Any], Any], argument: object) -> Any:
         """What the driver's `function` returns, be it plain (in a thread) or async."""
-        if asyncio.iscoroutinefunction(function):
+        if inspect.iscoroutinefunction(function):
             return await function(argument)
         thread = asyncio.ensure_future(asyncio.to_thread(function, argument))
         try:
@@ -184,7 +185,7 @@ class Preparer:
         except asyncio.CancelledError:
             await asyncio.wait([thread])
             raise
-        return await cast(Awaitable[Any], answer) if asyncio.iscoroutine(answer) else answer
+        return await answer if inspect.isawaitable(answer) else answer
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
