@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from drakit.allocator.judge import failure_text
 from drakit.allocator.pool import Problem as PoolProblem
+from drakit.allocator.report import Report
 from drakit.allocator.request import Asked, Demand
 from drakit.allocator.result import build
 from drakit.allocator.search import GaveUp, Mine, MustFail, Outcome, solve
@@ -34,6 +35,7 @@ class Allocator:
 
     The claims share their devices: no two are given the same one. `share_id` makes the id of one share of
     a device that several claims may use; it must never repeat. What is in `state` is read at each call.
+    A `trace` is told, on each call and whatever comes of it, what became of every device.
     """
 
     def __init__(
@@ -62,6 +64,8 @@ class Allocator:
         view = self._state.view(node)
         if not self._plan.is_plain:
             self._check(view)
+        if self._trace is not None:
+            Report(self._plan, self._claims, self._state, view, self._trace).tell()
         outcome = self._outcome(view)
         if outcome.picks is not None:
             return self._results(view, outcome)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _MANY = 1 << 30
 
 
-class _Option(NamedTuple):
+class Option(NamedTuple):
     """One way to serve a group: `need` devices of `mask` for the demand."""
 
     need: int
@@ -35,12 +35,12 @@ class _Option(NamedTuple):
     demand: int
 
 
-class _Group(NamedTuple):
+class Group(NamedTuple):
     """A request: `need` and `mask` are the least and the widest of its options."""
 
     need: int
     mask: int
-    options: tuple[_Option, ...]
+    options: tuple[Option, ...]
 
 
 class _Place(NamedTuple):
@@ -71,28 +71,28 @@ class Bounds:
         self, request: int, count: int, state: Partial, demand: int, slots: int | None, todo: int
     ) -> bool:
         """False when nothing can come of the choice, see `search._Choice` for its parts."""
-        groups: list[_Group] = []
+        groups: list[Group] = []
         plain = ~(state.used | self._problem.taken)
         if slots is not None:
             if todo & self._problem.demands[demand].mines:
                 return True
-            option = _Option(slots, self._usable(demand, todo, state), demand)
+            option = Option(slots, self.usable(demand, todo, state), demand)
             if option.mask.bit_count() < slots:
                 return False
-            groups.append(_Group(slots, option.mask, (option,)))
+            groups.append(Group(slots, option.mask, (option,)))
             count += slots
             request += 1
         later = self._later(request, count, state, plain, groups)
         return later and self._flows(groups, state) and self._constraints_hold(groups, state)
 
-    def _later(self, request: int, count: int, state: Partial, plain: int, groups: list[_Group]) -> bool:
+    def _later(self, request: int, count: int, state: Partial, plain: int, groups: list[Group]) -> bool:
         """Add the requests from `request` on; False when one of them cannot be served on its own."""
         problem = self._problem
         claim = problem.claim_of[request - 1] if request else -1
         for index in range(request, len(problem.requests)):
             if problem.claim_of[index] != claim:
                 claim, count = problem.claim_of[index], 0
-            options: list[_Option] = []
+            options: list[Option] = []
             for number in problem.requests[index]:
                 demand = problem.demands[number]
                 if (
@@ -103,21 +103,21 @@ class Bounds:
                     return True
                 if count + demand.count > MAX_RESULTS:
                     continue
-                mask = self._usable(
+                mask = self.usable(
                     number, demand.candidates if demand.is_admin else demand.candidates & plain, state
                 )
                 is_empty = demand.is_all and not demand.count
                 if not is_empty and mask.bit_count() >= demand.count:
-                    options.append(_Option(demand.count, mask, number))
+                    options.append(Option(demand.count, mask, number))
             if not options:
                 return False
-            group = _group(options)
+            group = group_of(options)
             count += group.need
             if not any(problem.demands[o.demand].is_admin for o in options) and group.need > 0:
                 groups.append(group)
         return True
 
-    def _usable(self, index: int, mask: int, state: Partial) -> int:
+    def usable(self, index: int, mask: int, state: Partial) -> int:
         """The devices of `mask` that counters, capacity and constraints leave to the demand."""
         problem = self._problem
         demand = problem.demands[index]
@@ -140,16 +140,18 @@ class Bounds:
 
     # --- flow ----------------------------------------------------------------------------------
 
-    def _flows(self, groups: Sequence[_Group], state: Partial) -> bool:
+    def _flows(self, groups: Sequence[Group], state: Partial) -> bool:
         """Whether the groups find enough places together."""
-        if not groups:
-            return True
+        return not groups or self.served(groups, state) >= sum([group.need for group in groups])
+
+    def served(self, groups: Sequence[Group], state: Partial) -> int:
+        """An upper bound of how many devices the groups can be given together."""
         merged: dict[tuple[int, tuple[int, ...]], list[int]] = {}
         for group in groups:
             entry = merged.setdefault((group.mask, tuple(o.demand for o in group.options)), [0, 0])
             entry[0] += group.need
             entry[1] += 1
-        return _suffices([need for need, _ in merged.values()], self._places(merged, state))
+        return _served([need for need, _ in merged.values()], self._places(merged, state))
 
     def _places(self, merged: dict[tuple[int, tuple[int, ...]], list[int]], state: Partial) -> list[_Place]:
         problem = self._problem
@@ -201,9 +203,9 @@ class Bounds:
 
     # --- constraints ---------------------------------------------------------------------------
 
-    def _constraints_hold(self, groups: Sequence[_Group], state: Partial) -> bool:
+    def _constraints_hold(self, groups: Sequence[Group], state: Partial) -> bool:
         problem = self._problem
-        concerned: dict[int, list[_Group]] = {}
+        concerned: dict[int, list[Group]] = {}
         for group in groups:
             for constraint in {c for o in group.options for c, _ in problem.demands[o.demand].values}:
                 concerned.setdefault(constraint, []).append(group)
@@ -215,7 +217,7 @@ class Bounds:
             return self._has_match(matches, groups, state)
         return all(self._has_match([constraint], concerned[constraint], state) for constraint in matches)
 
-    def _has_distinct(self, constraint: int, groups: Sequence[_Group]) -> bool:
+    def _has_distinct(self, constraint: int, groups: Sequence[Group]) -> bool:
         """Whether there are enough values for every device to have its own."""
         always = [g for g in groups if all((o.demand, constraint) in self._where for o in g.options)]
         values: dict[int, list[int]] = {}
@@ -226,7 +228,7 @@ class Bounds:
                         values.setdefault(value, [0] * len(always))[index] = 1
         return _suffices([g.need for g in always], [_Place(1, tuple(row)) for row in values.values()])
 
-    def _has_match(self, constraints: Sequence[int], groups: Sequence[_Group], state: Partial) -> bool:
+    def _has_match(self, constraints: Sequence[int], groups: Sequence[Group], state: Partial) -> bool:
         """Whether some value of each of `constraints` has devices enough for the groups."""
         if not constraints:
             return self._flows(groups, state)
@@ -248,10 +250,10 @@ class Bounds:
             for g in groups
         ) and self._has_match(constraints[1:], groups, state)
 
-    def _restrict(self, groups: Sequence[_Group], constraint: int, value: int) -> list[_Group] | None:
-        restricted: list[_Group] = []
+    def _restrict(self, groups: Sequence[Group], constraint: int, value: int) -> list[Group] | None:
+        restricted: list[Group] = []
         for group in groups:
-            options: list[_Option] = []
+            options: list[Option] = []
             for option in group.options:
                 devices = self._where.get((option.demand, constraint))
                 mask = option.mask if devices is None else option.mask & devices.get(value, 0)
@@ -259,15 +261,15 @@ class Bounds:
                     options.append(option._replace(mask=mask))
             if not options:
                 return None
-            restricted.append(_group(options))
+            restricted.append(group_of(options))
         return restricted
 
 
-def _group(options: Sequence[_Option]) -> _Group:
+def group_of(options: Sequence[Option]) -> Group:
     mask = 0
     for option in options:
         mask |= option.mask
-    return _Group(min(o.need for o in options), mask, tuple(options))
+    return Group(min(o.need for o in options), mask, tuple(options))
 
 
 def _times(room: Sequence[int], need: Sequence[int]) -> int:
@@ -277,23 +279,27 @@ def _times(room: Sequence[int], need: Sequence[int]) -> int:
 
 
 def _suffices(needs: Sequence[int], places: Sequence[_Place]) -> bool:
-    """Whether a flow of `needs` fits through `places`: greedy first, then along augmenting paths."""
+    return _served(needs, places) >= sum(needs)
+
+
+def _served(needs: Sequence[int], places: Sequence[_Place]) -> int:
+    """How much of `needs` fits through `places`: greedy first, then along augmenting paths."""
     if len(needs) == 1:
-        return sum(min(place.total, place.per_group[0]) for place in places) >= needs[0]
+        return min(needs[0], sum([min(place.total, place.per_group[0]) for place in places]))
     free = [place.total for place in places]
     flow = [[0] * len(places) for _ in needs]
+    served = 0
     for group, need in enumerate(needs):
+        served += need
         for index, place in enumerate(places):
             amount = min(need, free[index], place.per_group[group])
             flow[group][index] += amount
             free[index] -= amount
             need -= amount
-        while need:
-            pushed = _augment(group, places, flow, free)
-            if not pushed:
-                return False
+        while need and _augment(group, places, flow, free):
             need -= 1
-    return True
+        served -= need
+    return served
 
 
 def _augment(start: int, places: Sequence[_Place], flow: list[list[int]], free: list[int]) -> bool:

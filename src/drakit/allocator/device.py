@@ -37,6 +37,7 @@ class Published:
         "device",
         "driver",
         "fingerprint",
+        "is_odd",
         "is_shareable",
         "name",
         "pool",
@@ -53,6 +54,8 @@ class Published:
         self.pool = slice.spec.pool.name
         self.name = device.name
         self.is_shareable = is_shareable
+        self.is_odd = _is_odd(device)
+        """Whether an attribute cannot be read: then every expression fails on the device."""
         self._needs: Needs | None = None
         self.set_taints(taints)
 
@@ -73,7 +76,7 @@ class Published:
                 device.capacity,
                 bool(device.binding_conditions),
                 device.allow_multiple_allocations,
-                device.attributes if _is_odd(device) else None,
+                device.attributes if self.is_odd else None,
             )
         )
 
@@ -98,7 +101,6 @@ class Published:
 
 
 def _is_odd(device: Device) -> bool:
-    """Whether some value cannot be read: then every expression fails on the device, whatever it reads."""
     for attribute in device.attributes.values():
         values = attribute_values(attribute, True)
         if not values and attribute.strings is None and attribute.ints is None:

@@ -13,12 +13,13 @@ from msgspec import Struct
 
 from drakit import cel
 from drakit.allocator.capacity import NotEligible, consumption
-from drakit.allocator.device import Published
+from drakit.allocator.device import Published, Value
 from drakit.allocator.request import Demand, Expression
 from drakit.allocator.tolerations import untolerated
 from drakit.allocator.trace import Check, Refusal
 from drakit.errors import AllocationError, CELError
 from drakit.model.quantity import Quantity
+from drakit.model.semver import Version
 from drakit.profile import Gate, Profile
 
 _HINT = (
@@ -33,6 +34,8 @@ class Failure(Struct, frozen=True):
     expression: Expression | None
     is_compile: bool
     message: str
+    derived: str = ""
+    """The derived attribute that fails, in place of `expression`."""
 
 
 class Verdict(Struct, frozen=True):
@@ -43,6 +46,8 @@ class Verdict(Struct, frozen=True):
     failure: Failure | None = None
     taint: Refusal | None = None
     consumes: Mapping[str, Quantity] = {}
+    derived: Mapping[str, tuple[Value, ...]] = {}
+    """The demand's own attributes of the device, for constraints only."""
 
 
 def judge(demand: Demand, published: Published, is_here: bool, profile: Profile) -> Verdict:
@@ -57,6 +62,9 @@ def judge(demand: Demand, published: Published, is_here: bool, profile: Profile)
             return Verdict(refusal=outcome)
     if not is_here:
         return Verdict(refusal=Refusal(Check.NODE))
+    derived = _derive(demand, published, profile) if demand.derived else {}
+    if isinstance(derived, Failure):
+        return Verdict(failure=derived)
     consumes: Mapping[str, Quantity] = {}
     if profile.is_on(Gate.CONSUMABLE_CAPACITY):
         try:
@@ -87,6 +95,7 @@ def judge(demand: Demand, published: Published, is_here: bool, profile: Profile)
     return Verdict(
         taint=None if taint is None else Refusal(Check.TAINT, taint=taint),
         consumes=consumes if published.is_shareable else {},
+        derived=derived,
     )
 
 
@@ -98,6 +107,11 @@ def _select(
     except CELError as error:
         return Failure(expression, True, error.message)
     try:
+        if published.is_odd:
+            # An expression fails on such a device even if it does not read what is odd about it.
+            oddity = selector.explain(published.device, published.driver).error
+            if oddity is not None:
+                raise oddity
         if selector.matches(published.device, published.driver):
             return None
     except CELError as error:
@@ -110,8 +124,51 @@ def _select(
     )
 
 
+def _derive(
+    demand: Demand, published: Published, profile: Profile
+) -> Mapping[str, tuple[Value, ...]] | Failure:
+    found: dict[str, tuple[Value, ...]] = {}
+    for attribute in demand.derived:
+        try:
+            evaluator = cel.compile_value(attribute.expression, profile.version, profile=profile)
+        except CELError as error:
+            return Failure(None, True, error.message, attribute.name)
+        try:
+            value = evaluator.value(published.device, published.driver)
+        except CELError as error:
+            return Failure(None, False, error.message, attribute.name)
+        values = _as_values(value, profile.is_on(Gate.LIST_ATTRIBUTES))
+        if values is None:
+            return Failure(None, False, "the value is no attribute value", attribute.name)
+        found[attribute.name] = values
+    return found
+
+
+def _as_values(value: object, are_lists_known: bool) -> tuple[Value, ...] | None:
+    """A result of CEL as an attribute's values; None for what an attribute cannot hold."""
+    if isinstance(value, bool):
+        return (("bool", value),)
+    if isinstance(value, int):
+        return (("int", int(value)),)
+    if isinstance(value, str):
+        return (("string", value),)
+    if isinstance(value, Version):
+        return (("version", str(value)),)
+    if isinstance(value, list) and are_lists_known:
+        rows = [_as_values(one, False) for one in value]
+        kinds = {row[0][0] for row in rows if row}
+        if all(rows) and len(kinds) <= 1:
+            return tuple(dict.fromkeys(row[0] for row in rows if row))
+    return None
+
+
 def failure_text(failure: Failure, claim: str, demand: Demand, device: str) -> str:
     """The error as Kubernetes words it."""
+    if failure.derived:
+        where = f"claim {claim}, request {demand.name}: derived attribute {failure.derived}"
+        if failure.is_compile:
+            return f"{where}: CEL compile error: {failure.message}"
+        return f"{where} on device {device}: CEL runtime error: {failure.message}"
     if failure.expression is None:
         return f"claim {claim}, request {demand.name}: device {device}: {failure.message}"
     owner = f"class {demand.asked.device_class_name}" if failure.expression.is_class else f"claim {claim}"

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from drakit import cel
-from drakit.allocator.device import Published, attribute_values
+from drakit.allocator.device import Published, Value, attribute_values
 from drakit.allocator.judge import Verdict, judge
 from drakit.allocator.pool import PoolView
 from drakit.allocator.problem import Demanded, Need, Problem
@@ -81,8 +81,9 @@ class Plan:
         self._pools: dict[Hashable, tuple[int, ...]] = {}
         self._lists = profile.is_on(Gate.LIST_ATTRIBUTES)
         self._kinds: dict[Hashable, int] = {}
+        self._judged: dict[Hashable, tuple[Verdict, ...]] = {}
         self._verdicts: list[tuple[Verdict, ...]] = []
-        self._values: list[tuple[tuple[Hashable, ...], ...]] = []
+        self._values: list[tuple[tuple[Value, ...], ...]] = []
         self._signatures: dict[Hashable, int] = {}
         self.outcomes: dict[tuple[int, InUse], Outcome] = {}
         """By signature and use: what came of the search."""
@@ -120,10 +121,11 @@ class Plan:
         """What all expressions together read; None when that cannot be told."""
         paths: set[tuple[str, str, str]] = set()
         for demand in self.demands:
-            for expression in demand.expressions:
+            selectors = [(cel.compile, e.text) for e in demand.expressions]
+            derived = [(cel.compile_value, d.expression) for d in demand.derived]
+            for compiler, text in (*selectors, *derived):
                 try:
-                    selector = cel.compile(expression.text, self.profile.version, profile=self.profile)
-                    reads = selector.reads
+                    reads = compiler(text, self.profile.version, profile=self.profile).reads
                 except CELError:
                     continue
                 if reads is None:
@@ -136,20 +138,40 @@ class Plan:
     def kind(self, published: Published, is_here: bool) -> int:
         """A number that is equal for devices the plan cannot tell apart."""
         values = tuple([self._constrained(published, name) for name in self._attributes])
-        key = (published.driver, self._read(published), values, is_here, published.fingerprint)
+        alike = (published.driver, self._read(published), is_here, published.fingerprint)
+        key = (alike, values)
         kind = self._kinds.get(key)
         if kind is None:
+            verdicts = self._judged.get(alike)
+            if verdicts is None:
+                verdicts = self._judged[alike] = self._judge(published, is_here)
             kind = self._kinds[key] = len(self._verdicts)
-            self._verdicts.append(tuple(judge(d, published, is_here, self.profile) for d in self.demands))
+            self._verdicts.append(verdicts)
             self._values.append(values)
         return kind
 
-    def _constrained(self, published: Published, name: str) -> tuple[Hashable, ...]:
+    def _judge(self, published: Published, is_here: bool) -> tuple[Verdict, ...]:
+        """The verdicts of all demands; demands that ask for the same share theirs."""
+        distinct = {d.wants: d for d in reversed(self.demands)}
+        verdicts = {wants: judge(d, published, is_here, self.profile) for wants, d in distinct.items()}
+        return tuple([verdicts[d.wants] for d in self.demands])
+
+    def _constrained(self, published: Published, name: str) -> tuple[Value, ...]:
         attribute = published.attribute(name)
         return () if attribute is None else attribute_values(attribute, self._lists)
 
     def verdict(self, demand: Demand, published: Published, is_here: bool) -> Verdict:
         return self._verdicts[self.kind(published, is_here)][demand.index]
+
+    def values_of(
+        self, constraint: int, demand: Demand, published: Published, is_here: bool
+    ) -> tuple[Value, ...]:
+        """The device's values of the constraint's attribute, with their types."""
+        attribute = self.constraints[constraint].attribute
+        for derived in demand.derived:
+            if derived.name == attribute:
+                return self.verdict(demand, published, is_here).derived.get(attribute, ())
+        return self._constrained(published, attribute)
 
     def signature(self, view: NodeView) -> int:
         """A number that is equal for nodes that look alike to this plan."""
@@ -186,7 +208,7 @@ class Plan:
         barred = self._barred(view, in_use, needs)
         shareable = {i: n for n, i in enumerate(i for i, p in enumerate(view.devices) if p.is_shareable)}
         rooms = _rooms(view, in_use, shareable)
-        values = [self._numbered(c, kinds) for c in self.constraints]
+        values = [self._numbered(index, kinds) for index in range(len(self.constraints))]
         return Problem(
             size=len(kinds),
             taken=in_use.taken,
@@ -210,7 +232,7 @@ class Plan:
         barred: int,
         shareable: Mapping[int, int],
         rooms: Rooms,
-        values: list[tuple[int, ...]],
+        values: list[dict[int, tuple[int, ...]]],
     ) -> Demanded:
         selectable, tolerable, mines = 0, 0, 0
         consumes: dict[int, tuple[int, ...]] = {}
@@ -231,7 +253,8 @@ class Plan:
         tolerable &= ~barred
         candidates = tolerable
         for constraint in demand.constraints:
-            candidates &= sum(1 << i for i, value in enumerate(values[constraint]) if value)
+            row = values[constraint][demand.index]
+            candidates &= sum(1 << i for i, value in enumerate(row) if value)
         positions = tuple(i for i in range(len(kinds)) if selectable >> i & 1) if demand.is_all else ()
         return Demanded(
             claim=demand.claim,
@@ -242,18 +265,28 @@ class Plan:
             mines=mines,
             all_positions=positions,
             tolerable=tolerable,
-            values=tuple((c, values[c]) for c in demand.constraints),
+            values=tuple((c, values[c][demand.index]) for c in demand.constraints),
             consumes=consumes,
         )
 
-    def _numbered(self, constraint: PlanConstraint, kinds: Sequence[int]) -> tuple[int, ...]:
-        """Each device's values of the constraint's attribute as bits."""
-        column = self._attributes.index(constraint.attribute)
+    def _numbered(self, index: int, kinds: Sequence[int]) -> dict[int, tuple[int, ...]]:
+        """For each demand that the constraint concerns, each device's values of its attribute as bits."""
+        attribute = self.constraints[index].attribute
+        column = self._attributes.index(attribute)
         numbers: dict[Hashable, int] = {}
-        return tuple(
-            sum(1 << numbers.setdefault(value, len(numbers)) for value in self._values[kind][column])
-            for kind in kinds
-        )
+
+        def bits(values: Sequence[Value]) -> int:
+            return sum(1 << numbers.setdefault(value, len(numbers)) for value in values)
+
+        published = tuple([bits(self._values[kind][column]) for kind in kinds])
+        rows: dict[int, tuple[int, ...]] = {}
+        for demand in self.demands:
+            if index in demand.constraints:
+                rows[demand.index] = published
+                if any(derived.name == attribute for derived in demand.derived):
+                    verdicts = [self._verdicts[kind][demand.index] for kind in kinds]
+                    rows[demand.index] = tuple([bits(v.derived.get(attribute, ())) for v in verdicts])
+        return rows
 
     def _needs(self, view: NodeView) -> dict[int, tuple[Need, ...]]:
         if not view.sets:

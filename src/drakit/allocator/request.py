@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from drakit.model.resource import (
     DerivedAttribute,
     DeviceClass,
@@ -57,6 +59,16 @@ class Demand:
         self.expressions: list[Expression] = []
         self.constraints: list[int] = []
         """Indexes into the plan's constraints that apply to it."""
+        self.wants = msgspec.msgpack.encode(
+            (
+                asked.device_class_name,
+                asked.selectors,
+                asked.tolerations,
+                asked.capacity,
+                asked.derived_attributes,
+            )
+        )
+        """Equal for demands that judge every device alike."""
         self.error = ""
 
 

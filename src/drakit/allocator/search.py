@@ -49,6 +49,11 @@ class Partial(NamedTuple):
     """Of each counter set: the compatibility groups possible; None while nothing is allocated from it."""
 
 
+def start(problem: Problem) -> Partial:
+    """The state before anything is picked."""
+    return Partial(0, 0, problem.left, problem.shares, problem.marks, problem.groups)
+
+
 class Pick(NamedTuple):
     demand: int
     position: int
@@ -134,7 +139,7 @@ class Search:
         problem = self._problem
         if not problem.requests:
             return []
-        root = Partial(0, 0, problem.left, problem.shares, problem.marks, problem.groups)
+        root = start(problem)
         picks = self._walk(root)
         if picks is None and not problem.is_hopeless():
             self._bounds = Bounds(problem)

@@ -25,14 +25,18 @@ if TYPE_CHECKING:
 
 
 class _Cell:
-    """`kinds` are the devices of each kind as a mask, `labels` of each constraint the cell's values in the
+    """`kinds` are the devices of each kind as a mask, `labels` of each row of values the cell's values in the
     order of appearance, `sets` its counter sets in that order, `shape` what is equal for cells alike."""
+
+    __slots__ = ("kinds", "known", "labels", "mask", "sets", "shape")
 
     def __init__(self, kinds: list[int], labels: list[list[int]], sets: list[int], shape: int) -> None:
         self.kinds = kinds
+        self.mask = sum(kinds)
         self.labels = labels
         self.sets = sets
         self.shape = shape
+        self.known: dict[Hashable, int] = {}
 
 
 class Fingerprints:
@@ -41,11 +45,15 @@ class Fingerprints:
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
         self._has_admin = any(d.is_admin for d in problem.demands)
-        self._values = _values_of(problem)
+        self._rows = _rows_of(problem)
         looks = [self._look(position) for position in range(problem.size)]
         numbers: dict[Hashable, int] = {}
         self._kinds = [numbers.setdefault(look, len(numbers)) for look in looks]
         self._shapes: dict[Hashable, int] = {}
+        self._moods: dict[Hashable, int] = {}
+        self._active: dict[int, list[int]] = {}
+        for index, (constraint, _) in enumerate(self._rows):
+            self._active.setdefault(problem.constraint_claims[constraint], []).append(index)
         self._cells = [self._cell(positions) for positions in self._connected()]
 
     def kind(self, position: int, state: Partial) -> Hashable:
@@ -60,25 +68,33 @@ class Fingerprints:
 
         `choice` says what is to be chosen next, `claim` for which claim, `todo` the devices still open.
         """
-        free = ~state.used
-        left, groups, shares, marks = state.left, state.groups, state.shares, state.marks
-        active = [c for c, owner in enumerate(self._problem.constraint_claims) if owner == claim]
-        counts: Counter[Hashable] = Counter()
-        for cell in self._cells:
-            counts[
-                (
-                    cell.shape,
-                    tuple([((kind & todo).bit_count(), (kind & free).bit_count()) for kind in cell.kinds]),
-                    tuple([(left[index], groups[index]) for index in cell.sets]),
-                    tuple([tuple([marks[c] & label != 0 for label in cell.labels[c]]) for c in active]),
-                )
-            ] += 1
+        shares, marks = state.shares, state.marks
+        active = self._active.get(claim, [])
+        moods = [self._mood(cell, state, todo, active) for cell in self._cells]
         rooms = Counter(
             (self._kinds[p], todo >> p & 1, shares[s]) for p, s in self._problem.shareable.items()
         )
-        started = tuple([marks[c] != self._problem.marks[c] for c in active])
+        constraints = [self._rows[index][0] for index in active]
+        started = tuple([marks[c] != self._problem.marks[c] for c in constraints])
         own = state.own if self._has_admin else 0
-        return (choice, own, started, frozenset(counts.items()), frozenset(rooms.items()))
+        moods.sort()
+        return (choice, own, started, tuple(moods), frozenset(rooms.items()))
+
+    def _mood(self, cell: _Cell, state: Partial, todo: int, active: list[int]) -> int:
+        """A number for what the cell is like in the state; equal for cells that could be exchanged."""
+        marks = state.marks
+        used, todo = state.used & cell.mask, todo & cell.mask
+        drawn = tuple([(state.left[index], state.groups[index]) for index in cell.sets])
+        seen = tuple(
+            [tuple([marks[self._rows[row][0]] & label != 0 for label in cell.labels[row]]) for row in active]
+        )
+        key = (used, todo, drawn, seen)
+        mood = cell.known.get(key)
+        if mood is None:
+            counts = tuple([((kind & todo).bit_count(), (kind & ~used).bit_count()) for kind in cell.kinds])
+            mood = self._moods.setdefault((cell.shape, counts, drawn, seen), len(self._moods))
+            cell.known[key] = mood
+        return mood
 
     def _look(self, position: int) -> Hashable:
         problem = self._problem
@@ -86,9 +102,15 @@ class Fingerprints:
         return (
             bool(problem.taken & bit),
             tuple([_role(demand, position) for demand in problem.demands]),
-            tuple([values[position] for values in self._values]),
+            tuple([values[position] for _, values in self._rows]),
             problem.needs.get(position),
             position in problem.shareable,
+        )
+
+    def _matters(self, position: int) -> bool:
+        bit = 1 << position
+        return any(
+            (d.candidates | d.mines) & bit or position in d.all_positions for d in self._problem.demands
         )
 
     def _connected(self) -> list[list[int]]:
@@ -112,18 +134,20 @@ class Fingerprints:
         for position in range(problem.size):
             for index, _, _ in problem.needs.get(position, ()):
                 tie(("set", index), position)
-            for constraint, values in enumerate(self._values):
+            for constraint, values in self._rows:
                 for value in _bits(values[position]):
                     tie((constraint, value), position)
         cells: dict[int, list[int]] = {}
         for position in range(problem.size):
+            if not self._matters(position):
+                continue
             cells.setdefault(find(position) if position in tied else -1, []).append(position)
         return list(cells.values())
 
     def _cell(self, positions: list[int]) -> _Cell:
         problem = self._problem
         masks: dict[int, int] = {}
-        labels: list[dict[int, int]] = [{} for _ in self._values]
+        labels: list[dict[int, int]] = [{} for _ in self._rows]
         sets: dict[int, int] = {}
         shape: list[Hashable] = []
         for position in positions:
@@ -136,7 +160,7 @@ class Fingerprints:
                         tuple(
                             [
                                 tuple([known.setdefault(v, len(known)) for v in _bits(values[position])])
-                                for known, values in zip(labels, self._values, strict=True)
+                                for known, (_, values) in zip(labels, self._rows, strict=True)
                             ]
                         ),
                         tuple(
@@ -172,13 +196,9 @@ def _role(demand: Demanded, position: int) -> Hashable:
     )
 
 
-def _values_of(problem: Problem) -> list[tuple[int, ...]]:
-    """Each device's values, one row for each pair of a constraint and a set of values it looks at."""
-    rows: dict[int, tuple[int, ...]] = {}
-    for demand in problem.demands:
-        for constraint, values in demand.values:
-            rows.setdefault(constraint, values)
-    return [rows.get(c, (0,) * problem.size) for c in range(len(problem.is_match))]
+def _rows_of(problem: Problem) -> list[tuple[int, tuple[int, ...]]]:
+    """Constraints with each device's values; one twice where demands see different values of a device."""
+    return list(dict.fromkeys(row for demand in problem.demands for row in demand.values))
 
 
 def _bits(mask: int) -> list[int]:

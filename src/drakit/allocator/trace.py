@@ -18,7 +18,8 @@ from drakit.model.resource import DeviceTaint
 
 
 class Check(StrEnum):
-    """The checks in the order in which they turn a device away; POOL and LIMIT concern no single device."""
+    """The checks in the order in which they turn a device away. POOL concerns a whole pool, those from LIMIT
+    on concern requests."""
 
     POOL = "pool"
     """Its pool is incomplete, obsolete or invalid."""
@@ -42,6 +43,10 @@ class Check(StrEnum):
     """It lacks the attribute of a constraint, or has the wrong value beside what was picked."""
     LIMIT = "limit"
     """The request would give the claim more than 32 devices."""
+    COUNT = "count"
+    """Fewer devices passed than are wanted."""
+    COMPETITION = "competition"
+    """Each request could be served alone, all together they cannot."""
 
 
 class Candidate(Struct, frozen=True):
@@ -79,11 +84,13 @@ class Refusal(Struct, frozen=True):
 
 
 class FellShort(Struct, frozen=True, kw_only=True):
-    """The devices that passed every check of their own are too few together.
+    """The devices that passed every check of their own are not enough, or not together.
 
-    `wanted` devices, at most `possible` of them at once. For CONSTRAINT, `best` names the values that come
-    closest with how many devices each has; for COUNTER and CAPACITY, what all requests need together does
-    not fit; for IN_USE, several requests compete for the same devices.
+    `wanted` devices, at most `possible` of them at once. COUNT: too few passed. COUNTER: the counters do not
+    allow so many. CONSTRAINT: no value of the attribute `name` has enough; `best` has the values that come
+    closest with how many devices each has. COMPETITION: the requests of all claims take each other's
+    devices (`possible` equal to `wanted` means that no combination works out). LIMIT: the claim asks for
+    more than it may have.
     """
 
     check: Check

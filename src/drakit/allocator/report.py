@@ -1,0 +1,258 @@
+"""Telling a trace what became of every device, before the search combines them.
+
+The verdicts, the rule book (`Problem.take`) and the bounds are the ones the search uses; here they are asked
+one device and one request at a time, on the state before anything is picked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from drakit.allocator.bounds import Bounds, Group, Option, group_of
+from drakit.allocator.plan import Plan
+from drakit.allocator.problem import Problem
+from drakit.allocator.request import Demand
+from drakit.allocator.search import start
+from drakit.allocator.state import State
+from drakit.allocator.trace import Candidate, Check, FellShort, Refusal, Trace
+from drakit.allocator.view import NodeView
+from drakit.model.quantity import Quantity
+from drakit.model.resource import MAX_RESULTS, ResourceClaim
+
+_BEST = 5
+"""Values of an attribute that are named."""
+
+
+class Report:
+    """One plan on one node."""
+
+    def __init__(
+        self, plan: Plan, claims: Sequence[ResourceClaim], state: State, view: NodeView, trace: Trace
+    ) -> None:
+        self._plan = plan
+        self._claims = claims
+        self._state = state
+        self._view = view
+        self._trace = trace
+        self._problem: Problem = plan.problem(view, state.in_use(view))
+        self._root = start(self._problem)
+        self._bounds = Bounds(self._problem)
+        self._passed: dict[int, int] = {}
+
+    def tell(self) -> None:
+        """Every device, then every request that falls short, then all of them together."""
+        for demand in self._plan.demands:
+            self._devices(demand)
+        groups: list[Group] = []
+        is_short = False
+        for row in self._plan.claims:
+            for asked in row:
+                options = [option for d in asked.alternatives if (option := self._alone(d)) is not None]
+                is_short = is_short or not options
+                if options:
+                    groups.append(group_of(options))
+        is_short = self._constraints() or is_short
+        if groups and not is_short:
+            self._together(groups)
+
+    def _candidate(self, demand: Demand) -> Candidate:
+        return Candidate(self._view.node_name, self._claims[demand.claim].metadata.key, demand.full_name)
+
+    # --- one device ----------------------------------------------------------------------------
+
+    def _devices(self, demand: Demand) -> None:
+        candidate = self._candidate(demand)
+        passed = 0
+        for pool in self._view.pools:
+            if pool.problem is not None:
+                refusal = Refusal(Check.POOL, reason=f"{pool.problem.value}: {pool.reason}")
+                self._trace.turned_away(candidate, (*pool.pool.id, ""), refusal)
+        for position, published in enumerate(self._view.devices):
+            found = self._refusal(demand, position)
+            if found is None:
+                passed |= 1 << position
+                self._trace.passed(candidate, published.id)
+            else:
+                self._trace.turned_away(candidate, published.id, found)
+        self._passed[demand.index] = passed
+
+    def _refusal(self, demand: Demand, position: int) -> Refusal | None:
+        """The first check the device does not pass."""
+        published, demanded = self._view.devices[position], self._problem.demands[demand.index]
+        if self._problem.taken >> position & 1 and not demand.is_admin:
+            return Refusal(Check.IN_USE, holders=self._state.holders(*published.id))
+        verdict = self._plan.verdict(demand, published, self._view.here[position])
+        if verdict.failure is not None:
+            expression = verdict.failure.expression
+            if expression is None:
+                return Refusal(Check.CAPACITY, reason=verdict.failure.message)
+            return Refusal(
+                Check.SELECTOR,
+                reason=verdict.failure.message,
+                is_class=expression.is_class,
+                selector=expression.index,
+                expression=expression.text,
+            )
+        if verdict.refusal is not None:
+            return verdict.refusal
+        short = self._capacity(demand, position) or self._counter(position)
+        if short is not None:
+            return short
+        if verdict.taint is not None:
+            return verdict.taint
+        for constraint, values in demanded.values:
+            if not values[position]:
+                known = self._plan.constraints[constraint]
+                return Refusal(Check.CONSTRAINT, name=known.attribute, constraint=known.index)
+        if demanded.candidates >> position & 1 or demanded.is_all:
+            return None
+        return Refusal(Check.COUNTER, name="its pool has promised more than it has")
+
+    def _capacity(self, demand: Demand, position: int) -> Refusal | None:
+        share = self._problem.shareable.get(position)
+        needed = self._problem.demands[demand.index].consumes.get(position)
+        if share is None or needed is None:
+            return None
+        names = sorted(self._view.devices[position].device.capacity)
+        for name, have, need in zip(names, self._problem.shares[share][1], needed, strict=True):
+            if have < need:
+                published = self._view.devices[position]
+                return Refusal(
+                    Check.CAPACITY,
+                    name=name,
+                    needed=_text(need),
+                    left=_text(have),
+                    holders=self._state.holders(*published.id),
+                )
+        return None
+
+    def _counter(self, position: int) -> Refusal | None:
+        share = self._problem.shareable.get(position)
+        if share is not None and self._problem.shares[share][0]:
+            return None
+        for index, amounts, groups in self._problem.needs.get(position, ()):
+            counter_set = self._view.sets[index]
+            left = self._problem.left[index]
+            for counter, amount in amounts:
+                if amount > left[counter]:
+                    name = f"{counter_set.name}/{counter_set.names[counter]}"
+                    return Refusal(
+                        Check.COUNTER, name=name, needed=_text(amount), left=_text(max(0, left[counter]))
+                    )
+            common = self._problem.groups[index]
+            if common is not None and not (groups & common or (not groups and not common)):
+                return Refusal(Check.GROUP, name=counter_set.name)
+        return None
+
+    # --- requests ------------------------------------------------------------------------------
+
+    def _alone(self, demand: Demand) -> Option | None:
+        """The demand as an option of its request; None, and told, when it cannot be served even alone."""
+        demanded = self._problem.demands[demand.index]
+        mask = self._bounds.usable(demand.index, self._passed[demand.index], self._root)
+        wanted, possible = max(1, demanded.count), mask.bit_count()
+        check = Check.COUNT
+        if demanded.count > MAX_RESULTS:
+            check, possible = Check.LIMIT, MAX_RESULTS
+        elif possible >= demanded.count and not demand.is_admin:
+            possible = self._bounds.served(
+                [group_of([Option(demanded.count, mask, demand.index)])], self._root
+            )
+            check = Check.CAPACITY if mask & self._shareable() else Check.COUNTER
+        if demanded.is_all and possible < demanded.count:
+            check = Check.COUNT
+        if possible < wanted:
+            self._trace.fell_short(
+                self._candidate(demand), FellShort(check=check, wanted=wanted, possible=possible)
+            )
+            return None
+        return Option(demanded.count, mask, demand.index)
+
+    def _shareable(self) -> int:
+        return sum(1 << position for position in self._problem.shareable)
+
+    def _constraints(self) -> bool:
+        """Tell of constraints for which no value has enough devices; whether there are any."""
+        is_short = False
+        for number, constraint in enumerate(self._plan.constraints):
+            rows: list[tuple[Demand, int]] = []
+            for asked in self._plan.claims[constraint.claim]:
+                if all(number in demand.constraints for demand in asked.alternatives):
+                    best = min(asked.alternatives, key=lambda d: self._problem.demands[d.index].count)
+                    rows.append((best, self._problem.demands[best.index].count))
+            wanted = sum(count for _, count in rows)
+            counts = self._by_value(number, rows)
+            best_values = counts.most_common(_BEST)
+            if constraint.is_match:
+                possible = best_values[0][1] if best_values else 0
+            else:
+                possible = min(wanted, len(counts))
+            if possible < wanted:
+                is_short = True
+                self._trace.fell_short(
+                    self._candidate(rows[0][0]),
+                    FellShort(
+                        check=Check.CONSTRAINT,
+                        wanted=wanted,
+                        possible=possible,
+                        name=constraint.attribute,
+                        constraint=constraint.index,
+                        best=tuple(best_values),
+                    ),
+                )
+        return is_short
+
+    def _by_value(self, number: int, rows: Sequence[tuple[Demand, int]]) -> Counter[str]:
+        """Value of the constraint's attribute -> how many of the wanted devices it can provide."""
+        counts: Counter[str] = Counter()
+        by_row: list[Counter[str]] = []
+        for demand, _ in rows:
+            row: Counter[str] = Counter()
+            for position, published in enumerate(self._view.devices):
+                if self._passed[demand.index] >> position & 1:
+                    for _, value in self._plan.values_of(
+                        number, demand, published, self._view.here[position]
+                    ):
+                        row[str(value)] += 1
+            by_row.append(row)
+        for value in {value for row in by_row for value in row}:
+            counts[value] = sum(min(count, row[value]) for (_, count), row in zip(rows, by_row, strict=True))
+            devices = self._devices_with(number, [demand for demand, _ in rows], value)
+            counts[value] = min(counts[value], devices)
+        return counts
+
+    def _devices_with(self, number: int, demands: Sequence[Demand], value: str) -> int:
+        """Places for devices with the value: a shareable device counts once for each request."""
+        found = 0
+        for position, published in enumerate(self._view.devices):
+            users = [
+                d
+                for d in demands
+                if self._passed[d.index] >> position & 1
+                and any(
+                    str(v) == value
+                    for _, v in self._plan.values_of(number, d, published, self._view.here[position])
+                )
+            ]
+            found += len(users) if published.is_shareable else bool(users)
+        return found
+
+    def _together(self, groups: Sequence[Group]) -> None:
+        """Tell when the requests that can be served one by one cannot be served together."""
+        competing = [
+            g for g in groups if not any(self._problem.demands[o.demand].is_admin for o in g.options)
+        ]
+        if not competing:
+            return
+        wanted = sum(group.need for group in competing)
+        possible = self._bounds.served(competing, self._root)
+        first = self._plan.demands[competing[0].options[0].demand]
+        if possible < wanted:
+            shortage = FellShort(check=Check.COMPETITION, wanted=wanted, possible=possible)
+            self._trace.fell_short(self._candidate(first), shortage)
+
+
+def _text(nano: int) -> str:
+    whole, rest = divmod(nano, 10**9)
+    return str(Quantity(nano, -9)) if rest else str(Quantity(whole))
