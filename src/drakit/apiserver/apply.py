@@ -273,7 +273,10 @@ def _check(applied: Document, api_version: str) -> None:
     if given != api_version:
         text = "Incorrect version specified in apply patch. Specified patch version"
         raise BadRequest(f"{text}: {given}, expected: {api_version}")
-    if (applied.get("metadata") or {}).get("managedFields") is not None:
+    metadata = applied.get("metadata")
+    if metadata is not None and not isinstance(metadata, dict):
+        raise BadRequest("the configuration's metadata is no object")
+    if metadata and metadata.get("managedFields") is not None:
         raise BadRequest("metadata.managedFields must be nil")
 
 

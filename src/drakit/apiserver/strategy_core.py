@@ -66,7 +66,7 @@ def _change_service(new: Document, old: Document, subresource: str, context: Con
 def _prepare_definition(definition: Document, context: Context) -> None:
     versions = listed(mapped(definition.get("spec")).get("versions"))
     stored = [str(version.get("name")) for version in versions if version.get("storage")]
-    definition["status"] = {"storedVersions": stored}
+    definition["status"] = {"storedVersions": stored} if stored else {}
 
 
 def _change_definition(new: Document, old: Document, subresource: str, context: Context) -> None:

@@ -39,8 +39,6 @@ def _prepare(pod: Document, context: Context) -> None:
                 "status": "False",
                 "reason": "SchedulingGated",
                 "message": "Scheduling is blocked due to non-empty scheduling gates",
-                "lastProbeTime": None,
-                "lastTransitionTime": None,
             }
         ]
 

@@ -26,10 +26,14 @@ def _prepare_job(job: Document, context: Context) -> None:
     meta["labels"] = {**mapped(meta.get("labels")), **own}
     if not spec.get("selector"):
         spec["selector"] = {"matchLabels": {_UID: uid}}
+    if not metadata.get("labels"):
+        metadata["labels"] = dict(meta["labels"])
 
 
 def _change_job(new: Document, old: Document, subresource: str, context: Context) -> None:
     """A client that sends the job back as it wrote it leaves the generated parts out."""
+    if subresource:
+        return
     spec, before = new["spec"], old["spec"]
     if not spec.get("selector"):
         spec["selector"] = before.get("selector")
