@@ -13,6 +13,7 @@ import click
 from drakit.cli.connect import cluster_options, kubeconfig_path
 from drakit.client import kubeconfig
 from drakit.client.api import Client
+from drakit.client.dialect import Dialect
 from drakit.client.http import HTTPTransport
 from drakit.driver import Driver, Plugin
 from drakit.driver.exposition import serve_metrics
@@ -95,7 +96,7 @@ async def _run(
     metrics_address: str | None,
 ) -> None:
     """Run until SIGINT or SIGTERM, then stop in peace."""
-    transport = HTTPTransport(kubeconfig.load(path, context))
+    transport = Dialect(HTTPTransport(kubeconfig.load(path, context)))
     client = Client(transport, field_manager=driver.name)
     plugin = Plugin(driver, client, driver.node_name, *folders, pod_uid=pod_uid)
     loop = asyncio.get_running_loop()

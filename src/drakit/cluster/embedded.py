@@ -20,6 +20,7 @@ from drakit.apiserver.app import API, User
 from drakit.apiserver.http import Server, serve
 from drakit.apiserver.tls import certificates
 from drakit.client.api import Client
+from drakit.client.dialect import Dialect
 from drakit.cluster.kubeconfig import kubeconfig
 from drakit.cluster.options import DriverOption, Options
 from drakit.cluster.place import Place, Running, write_atomic
@@ -200,7 +201,8 @@ class Embedded:
 
     def _client(self, manager: str, user: str) -> Client:
         assert self._api is not None
-        return Client(self._api.transport(User(user, _MASTERS)), field_manager=manager)
+        transport = Dialect(self._api.transport(User(user, _MASTERS)))
+        return Client(transport, field_manager=manager)
 
     def _spawn(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         self._tasks.append(asyncio.create_task(supervise(name, run), name=name))
