@@ -389,6 +389,7 @@ async def running_node(
     finally:
         await node.stop()
         await api.close()
+        node.paths.remove_sockets()
 
 
 def make_pod(name: str, *claims: str, bound: bool = True, **spec: Any) -> Document:

@@ -148,6 +148,7 @@ class Agent:
             await self._runtime.remove_sandbox(sandbox.uid)
         for path in self.paths.pods.iterdir():
             unmount_volumes(path)
+        self.paths.remove_sockets()
 
     async def _stop(self, container: Container) -> None:
         try:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
-import tempfile
 from pathlib import Path
 
 from drakit.errors import UsageError
@@ -18,8 +18,8 @@ from drakit.errors import UsageError
 SOCKET_PATH_LIMIT = 100
 """Bytes a socket path may have; the kernel's limit is 107."""
 
-_ROOM_FOR_NAME = 45
-"""Bytes kept for `/plugins_registry/<driver>-reg.sock` behind the folder the sockets live in."""
+_ROOM_FOR_NAME = 72
+"""Bytes of the longest socket's own name: `<driver of 63 bytes>-reg.sock`, `<driver>/dra.sock`."""
 
 
 class NodePaths:
@@ -31,9 +31,9 @@ class NodePaths:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).absolute()
-        sockets = self._socket_root()
-        self.plugins_registry = sockets / "plugins_registry"
-        self.plugins = sockets / "plugins"
+        self._sockets, registry, plugins = self._socket_folders()
+        self.plugins_registry = self._sockets / registry
+        self.plugins = self._sockets / plugins
         self.cdi = self.root / "cdi"
         self.pods = self.root / "pods"
         self.logs = self.root / "logs"
@@ -43,19 +43,28 @@ class NodePaths:
 
     def create(self) -> None:
         """Make every folder, private to this user. Raises UsageError naming the one that cannot be."""
-        folders = (self.root, self.plugins_registry.parent, self.plugins_registry, self.plugins)
-        for folder in (*folders, self.cdi, self.pods, self.logs, self.images, self.runtime):
+        self._make(self.root, self._sockets)
+        owner = os.lstat(self._sockets)
+        if owner.st_uid != os.geteuid() or stat.S_ISLNK(owner.st_mode):
+            raise UsageError(f"{self._sockets} belongs to another user: remove it")
+        self._make(
+            self.plugins_registry, self.plugins, self.cdi, self.pods, self.logs, self.images, self.runtime
+        )
+
+    def _make(self, *folders: Path) -> None:
+        for folder in folders:
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             except OSError as error:
                 raise UsageError(f"cannot make the node's folder {folder}: {error.strerror}") from None
-        owner = os.lstat(self.plugins_registry.parent)
-        if owner.st_uid != os.geteuid() or stat.S_ISLNK(owner.st_mode):
-            raise UsageError(f"{self.plugins_registry.parent} belongs to another user: remove it")
 
-    def _socket_root(self) -> Path:
-        if len(os.fsencode(self.root)) + _ROOM_FOR_NAME <= SOCKET_PATH_LIMIT:
-            return self.root
-        digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:10]
-        base = Path("/tmp") if len(tempfile.gettempdir()) > 20 else Path(tempfile.gettempdir())
-        return base / f"drakit-{os.geteuid()}-{digest}"
+    def remove_sockets(self) -> None:
+        """Delete the private socket folder, where there is one outside of the root."""
+        if self._sockets != self.root:
+            shutil.rmtree(self._sockets, ignore_errors=True)
+
+    def _socket_folders(self) -> tuple[Path, str, str]:
+        if len(os.fsencode(self.root / "plugins_registry")) + 1 + _ROOM_FOR_NAME <= SOCKET_PATH_LIMIT:
+            return self.root, "plugins_registry", "plugins"
+        digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:8]
+        return Path(f"/tmp/drakit-{os.geteuid()}-{digest}"), "r", "p"
