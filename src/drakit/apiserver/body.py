@@ -85,7 +85,7 @@ def from_json(body: bytes) -> Any:
 def from_yaml(body: bytes) -> Any:
     """The value of the first YAML document. Raises BadRequest for what is no YAML."""
     if body[:1] == b"{":
-        with contextlib.suppress(msgspec.DecodeError, RecursionError):
+        with contextlib.suppress(msgspec.DecodeError, UnicodeError, RecursionError):
             return msgspec.json.decode(body)
     try:
         loader = _Loader(body)
