@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import logging
@@ -10,7 +11,6 @@ import os
 import shutil
 import threading
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,7 @@ async def test_a_node_that_comes_after_its_driver(lab: Cluster, caplog: pytest.L
     await asyncio.wait_for(plugin.publisher.published.wait(), 20)
     assert len(await lab.slices(NAME)) == 1
     task.cancel()
-    with suppress(asyncio.CancelledError):
+    with contextlib.suppress(asyncio.CancelledError):
         await task
 
 
@@ -223,6 +223,18 @@ async def test_folders_that_are_cleared_get_their_sockets_again(
         async with Kubelet.meet(lab, NAME) as kubelet:
             claim = await lab.claim("c", "lamp-0")
             assert (await kubelet.prepare(claim))["c"].error == ""
+
+
+async def test_a_driver_waits_for_the_kubelets_folder(
+    lab: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("drakit.driver.registration.CHECK_SECONDS", 0.001)
+    lab.registry.rmdir()
+    async with lab.running(LampDriver()):
+        await asyncio.sleep(0.02)
+        lab.registry.mkdir()
+        await until(lambda: (lab.registry / f"{NAME}-reg.sock").exists())
+    assert caplog.text.count("waiting for the kubelet's folder") == 1
 
 
 async def test_two_instances_overlap(lab: Cluster) -> None:
@@ -521,3 +533,15 @@ async def test_health(lab: Cluster, service: str) -> None:
         assert [item.health for item in await anext(reports)] == ["Unhealthy"]
         await reports.aclose()
         await channel.close()
+    driver.changed()
+
+
+async def test_an_open_health_stream_does_not_hold_up_the_end(lab: Cluster) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        async with asyncio.timeout(5), lab.running(Doctor(), grace=60):
+            channel = wire.connect(lab.plugins / NAME / "dra.sock")
+            stack.push_async_callback(channel.close)
+            reports = HealthStub(channel).watch()
+            await anext(reports)
+        with pytest.raises(StopAsyncIteration):
+            await anext(reports)

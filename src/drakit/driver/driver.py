@@ -63,6 +63,6 @@ class Driver(abc.ABC):
         if self._changed is not None:
             self._changed()
 
-    def on_changed(self, listener: Callable[[], object]) -> None:
+    def on_changed(self, listener: Callable[[], object] | None) -> None:
         """Have `listener` called by `changed`; for the SDK."""
         self._changed = listener

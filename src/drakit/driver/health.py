@@ -23,6 +23,7 @@ class HealthReporter:
         self._driver = driver
         self._clock = clock or Clock()
         self._listeners: set[asyncio.Event] = set()
+        self._is_closed = False
 
     @property
     def is_supported(self) -> bool:
@@ -34,12 +35,17 @@ class HealthReporter:
         for listener in self._listeners:
             listener.set()
 
+    def close(self) -> None:
+        """End every stream, so that nobody waits for them."""
+        self._is_closed = True
+        self.wake()
+
     async def watch_health(self) -> AsyncIterator[Sequence[DeviceHealth]]:
-        """A report now, after every `wake`, and every ten seconds."""
+        """A report now, after every `wake`, and every ten seconds, until `close`."""
         woken = asyncio.Event()
         self._listeners.add(woken)
         try:
-            while True:
+            while not self._is_closed:
                 woken.clear()
                 yield self._report()
                 timer = self._clock.call_later(REPEAT_SECONDS, woken.set)

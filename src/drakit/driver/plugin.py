@@ -91,6 +91,8 @@ class Plugin:
             raise _first(ours) from None
         finally:
             self.ready.clear()
+            self._driver.on_changed(None)
+            self._health.close()
             await self.registrar.stop(self._grace)
 
     def _publish(self) -> None:

@@ -61,13 +61,16 @@ class Registrar:
 
     async def run(self) -> None:
         """Serve until cancelled. Raises UsageError if a socket cannot be made."""
+        is_told = False
         while True:
             await self._keep(self._plugin_socket, self._handlers)
             self.serving.set()
             if self._registry_socket.parent.is_dir():
                 await self._keep(self._registry_socket, self._registration)
-            elif self._registry_socket not in self._servers:
+                is_told = False
+            elif not is_told:
                 _log.warning("waiting for the kubelet's folder %s", self._registry_socket.parent)
+                is_told = True
             await self._clock.sleep(CHECK_SECONDS)
 
     async def stop(self, grace: float) -> None:
