@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
@@ -186,6 +187,34 @@ def json_name(value: Any) -> str:
     return "number"
 
 
+class _Place(tuple[Any, Any, str]):
+    """Where the walk is: the place above, the step from there, the Go struct whose field the step is ("" for
+    the item of a list or a map). Texts are made of it only when there is something to say."""
+
+    __slots__ = ()
+
+    def path(self) -> str:
+        """`spec.devices[0].name`."""
+        above, step, _ = self
+        before = above.path() if above is not None else ""
+        if isinstance(step, int):
+            return f"{before}[{step}]"
+        return f"{before}.{step}" if before else str(step)
+
+    def go_path(self) -> str:
+        """`Device.spec.devices.name`: the innermost struct, then fields alone."""
+        fields: list[str] = []
+        struct = ""
+        place: _Place | None = self
+        while place is not None:
+            above, step, owner = place
+            if owner:
+                struct = struct or owner
+                fields.append(str(step))
+            place = above
+        return ".".join([struct, *reversed(fields)])
+
+
 class Checker:
     """One walk over a document along its type.
 
@@ -200,38 +229,39 @@ class Checker:
         self.keys = 0
 
     def check(self, document: Document, type_: Type) -> Document:
-        result: Document = self._object(document, type_, "", "", 0)
+        result: Document = self._object(document, type_, None, 0)
         return result
 
-    def _wrong(self, value: Any, type_: Type, go_path: str, literal: str = "") -> BadRequest:
+    def _wrong(self, value: Any, type_: Type, place: _Place | None, literal: str = "") -> BadRequest:
         what = json_name(value) + (f" {literal}" if literal else "")
-        where = f"Go struct field {go_path}" if go_path else "Go value"
+        where = f"Go struct field {place.go_path()}" if place is not None else "Go value"
         return BadRequest(f"{self.refused}json: cannot unmarshal {what} into {where} of type {type_.go_name}")
 
-    def _object(self, value: Any, type_: Type, path: str, go_path: str, depth: int) -> Any:
+    def _object(self, value: dict[str, Any], type_: Type, place: _Place | None, depth: int) -> Any:
         if depth > _MAX_DEPTH:
-            raise BadRequest(f"{self.refused}the object is nested too deeply at {path}")
-        if not type_.fields:
+            raise BadRequest(f"{self.refused}the object is nested too deeply")
+        fields = type_.fields
+        if not fields:
             return self._free(value)
         self.keys += len(value)
-        fields, result = type_.fields, {}
-        dotted = f"{path}." if path else ""
-        trail = go_path.partition(".")[2]
-        below = f"{type_.name}.{trail}." if trail else f"{type_.name}."
+        result = {}
         for key, item in value.items():
             field = fields.get(key)
             if field is None:
                 if type_.is_preserving or type_.is_embedded:
                     result[key] = self._free(item)
                 else:
-                    self.stray.append(f'unknown field "{dotted}{key}"')
+                    self.stray.append(f'unknown field "{_Place((place, key, type_.name)).path()}"')
                     self._free(item)
                 continue
-            checked = self._value(item, field, f"{dotted}{key}", f"{below}{key}", depth + 1)
-            if checked is None or (
-                checked in ("", [], {})
+            if item is None:
+                continue
+            checked = self._value(item, field, _Place((place, key, type_.name)), depth + 1)
+            if (
+                not checked
+                and (checked == "" or checked == [] or checked == {})
                 and key not in type_.required
-                and (field.shape != "object" and field.shape != "any")
+                and field.shape not in ("object", "any")
                 and type_.name != "DeviceAttribute"
                 and (type_.name, key) not in _KEPT_EMPTY
             ):
@@ -239,38 +269,34 @@ class Checker:
             result[key] = checked
         return result
 
-    def _value(self, value: Any, type_: Type, path: str, go_path: str, depth: int) -> Any:
-        if value is None:
-            return None
+    def _value(self, value: Any, type_: Type, place: _Place, depth: int) -> Any:
         shape = type_.shape
         if shape == "scalar":
-            return self._scalar(value, type_, go_path)
-        if shape == "object":
-            if not isinstance(value, dict):
-                raise self._wrong(value, type_, go_path)
-            return self._object(value, type_, path, go_path, depth)
+            if type_.scalar == "string" and isinstance(value, str):
+                return value
+            return self._scalar(value, type_, place)
+        if shape == "any":
+            return self._free(value)
         if shape == "list":
             if not isinstance(value, list):
-                raise self._wrong(value, type_, go_path)
+                raise self._wrong(value, type_, place)
             items = type_.items
             zero: Any = {} if items.shape == "object" else ""
             return [
-                zero if item is None else self._value(item, items, f"{path}[{index}]", go_path, depth + 1)
+                zero if item is None else self._value(item, items, _Place((place, index, "")), depth + 1)
                 for index, item in enumerate(value)
             ]
-        if shape == "map":
-            if not isinstance(value, dict):
-                raise self._wrong(value, type_, go_path)
-            self.keys += len(value)
-            items = type_.items
-            checked = {
-                key: self._value(item, items, f"{path}.{key}", go_path, depth + 1)
-                for key, item in value.items()
-            }
-            return {
-                k: ("" if items.shape == "scalar" else {}) if v is None else v for k, v in checked.items()
-            }
-        return self._free(value)
+        if not isinstance(value, dict):
+            raise self._wrong(value, type_, place)
+        if shape == "object":
+            return self._object(value, type_, place, depth)
+        self.keys += len(value)
+        items = type_.items
+        zero = {} if items.shape == "object" else ""
+        return {
+            key: zero if item is None else self._value(item, items, _Place((place, key, "")), depth + 1)
+            for key, item in value.items()
+        }
 
     def _free(self, value: Any) -> Any:
         """Count the keys of a value no type describes."""
@@ -284,57 +310,62 @@ class Checker:
                 stack.extend(item)
         return value
 
-    def _scalar(self, value: Any, type_: Type, go_path: str) -> Any:
+    def _scalar(self, value: Any, type_: Type, place: _Place) -> Any:
         scalar = type_.scalar
         if scalar == "string" or scalar == "bytes":
             if not isinstance(value, str):
-                raise self._wrong(value, type_, go_path)
+                raise self._wrong(value, type_, place)
             return value
         if scalar == "bool":
             if not isinstance(value, bool):
-                raise self._wrong(value, type_, go_path)
-            return value
-        if isinstance(value, bool):
-            raise self._wrong(value, type_, go_path)
-        if scalar in _RANGE:
-            return self._integer(value, type_, go_path)
-        if scalar == "double":
-            if not isinstance(value, int | float):
-                raise self._wrong(value, type_, go_path)
+                raise self._wrong(value, type_, place)
             return value
         if scalar == "quantity":
             return self._quantity(value)
+        if isinstance(value, bool):
+            raise self._wrong(value, type_, place)
+        if scalar in _RANGE:
+            return self._integer(value, type_, place)
+        if scalar == "double":
+            if not isinstance(value, int | float):
+                raise self._wrong(value, type_, place)
+            return value
         if scalar == "intstr":
             if not isinstance(value, int | str):
-                raise self._wrong(value, type_, go_path)
+                raise self._wrong(value, type_, place)
             return value
-        return self._time(value, type_, go_path)
+        return self._time(value, type_, place)
 
-    def _integer(self, value: Any, type_: Type, go_path: str) -> int:
+    def _integer(self, value: Any, type_: Type, place: _Place) -> int:
         limit = _RANGE[type_.scalar]
         if not isinstance(value, int | float):
-            raise self._wrong(value, type_, go_path)
+            raise self._wrong(value, type_, place)
         if isinstance(value, float) or not -limit <= value < limit:
-            raise self._wrong(value, type_, go_path, json.dumps(value))
+            raise self._wrong(value, type_, place, json.dumps(value))
         return value
 
     def _quantity(self, value: Any) -> str:
-        if not isinstance(value, int | float | str):
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
             value = ""
         try:
-            return str(Quantity.of(value))
+            return _canonical(value)
         except ValueError as error:
             raise BadRequest(f"{self.refused}{error}") from None
 
-    def _time(self, value: Any, type_: Type, go_path: str) -> str | None:
+    def _time(self, value: Any, type_: Type, place: _Place) -> str:
         if not isinstance(value, str):
-            raise self._wrong(value, type_, go_path)
+            raise self._wrong(value, type_, place)
         layout = "2006-01-02T15:04:05Z07:00" if type_.scalar == "time" else "2006-01-02T15:04:05.000000Z07:00"
         if not _DATE.match(value):
             raise BadRequest(
                 f'{self.refused}parsing time "{value}" as "{layout}": cannot parse "{value}" as "2006"'
             )
         return value
+
+
+@lru_cache(maxsize=4096)
+def _canonical(value: str | int | float) -> str:
+    return str(Quantity.of(value))
 
 
 class _Pairs(dict[str, Any]):

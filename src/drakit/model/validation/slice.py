@@ -184,8 +184,10 @@ def _device(item: Document, old: Document | None, path: str, is_per_device: bool
         text = f"the total number of attribute values must not exceed {MAX_VALUES}"
         errors.append(invalid(path, values, text))
 
+    forbids_slashes = profile.at_least("1.37")
+
     def check_name(name: str, place: str) -> Errors:
-        return device.qualified_name(name, place, forbids_slashes=profile.at_least("1.37"))
+        return device.qualified_name(name, place, forbids_slashes=forbids_slashes)
 
     errors += entries(attributes, None, device.KEY_LENGTH, check_name, _attribute, f"{path}.attributes")
     if old is None or not same(old.get("capacity"), capacities):
@@ -241,7 +243,8 @@ def _device_nodes(item: Document, path: str, is_per_device: bool) -> Errors:
 
 
 def _count_values(attribute: Document) -> int:
-    return sum(len(listed(attribute.get(name))) for name in _LISTS) or 1
+    lists = [attribute[name] for name in _LISTS if name in attribute]
+    return sum(map(len, lists)) or 1
 
 
 def _attribute(attribute: Document, path: str) -> Errors:
