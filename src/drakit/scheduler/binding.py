@@ -34,8 +34,8 @@ from drakit.errors import (
 from drakit.model.resource import EXTENDED_CLAIM_ANNOTATION, FINALIZER
 from drakit.profile import Gate, Profile
 from drakit.scheduler.claim import Claims
-from drakit.scheduler.dynamic import Plan, Variant, is_reserved_for, special_uid
 from drakit.scheduler.metrics import Metrics
+from drakit.scheduler.plan import Plan, Variant, is_reserved_for, special_uid
 from drakit.scheduler.pod import PodInfo
 from drakit.scheduler.readiness import deadline, has_conditions, readiness
 from drakit.transport import STRATEGIC_PATCH, Document

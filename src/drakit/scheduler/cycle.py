@@ -11,10 +11,11 @@ from time import perf_counter
 
 from drakit.errors import AllocationError
 from drakit.scheduler.binding import Decision
-from drakit.scheduler.dynamic import DynamicResources, Plan
+from drakit.scheduler.dynamic import DynamicResources
 from drakit.scheduler.inventory import Inventory, enough
 from drakit.scheduler.metrics import Metrics
 from drakit.scheduler.node import NodeInfo
+from drakit.scheduler.plan import Plan
 from drakit.scheduler.pod import PodInfo
 from drakit.scheduler.reason import Failure, Rejection, Wake, describe, frame
 

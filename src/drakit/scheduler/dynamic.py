@@ -13,28 +13,27 @@ Source: pkg/scheduler/framework/plugins/dynamicresources.
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
-import msgspec
-from msgspec import Struct
-
-from drakit.allocator import Allocator, State
+from drakit.allocator import State
 from drakit.errors import AllocationError, FailedOnNode
-from drakit.model.meta import NodeSelector, ObjectMeta
-from drakit.model.resource import (
-    EXTENDED_CLAIM_ANNOTATION,
-    MAX_RESERVED_FOR,
-    AllocationResult,
-    ResourceClaim,
-    ResourceClaimSpec,
-)
-from drakit.model.selector import NodeMatcher, read_node_selector
-from drakit.scheduler.claim import Claims, nodes_of
+from drakit.model.resource import MAX_RESERVED_FOR
+from drakit.scheduler.claim import Claims
 from drakit.scheduler.explain import explain
 from drakit.scheduler.extended import ExtendedResources
 from drakit.scheduler.node import NodeInfo
+from drakit.scheduler.plan import (
+    Awaited,
+    Memory,
+    Plan,
+    Restriction,
+    Variant,
+    claim_name,
+    is_made_for,
+    is_reserved_for,
+    special_claim,
+)
 from drakit.scheduler.pod import PodInfo
 from drakit.scheduler.readiness import is_timed_out, readiness
 from drakit.scheduler.reason import Failure, Rejection, Wake
@@ -46,111 +45,6 @@ _NOT_HERE = Rejection("resourceclaim not available on the node", Wake.CLAIM | Wa
 _NO_DEVICES = Rejection("cannot allocate all claims", _FITS_NOT)
 _SPECS_REMEMBERED = 256
 _NONE: frozenset[str] = frozenset()
-
-
-class Awaited(Struct, frozen=True):
-    """What a pod waits for before it can be scheduled. `is_busy`: the controllers should be at it, which
-    takes its time when many pods come at once."""
-
-    text: str
-    is_busy: bool = False
-
-
-class Memory:
-    """What is known of claims with certain specs: the nodes they do not fit on, and why.
-
-    Pods with like claims share it and its allocator. The allocator's claims are called `{0}`, `{1}`, ...:
-    whoever shows its words puts the real names in. `reasons` hold for the state `revision`.
-    """
-
-    __slots__ = ("allocator", "claims", "misfits", "reasons", "revision")
-
-    def __init__(self, specs: Sequence[ResourceClaimSpec], state: State) -> None:
-        self.claims = [
-            ResourceClaim(metadata=ObjectMeta(name=f"{{{index}}}"), spec=spec)
-            for index, spec in enumerate(specs)
-        ]
-        self.allocator = Allocator(self.claims, state, share_id=_share_id)
-        self.misfits: set[str] = set()
-        self.revision = -1
-        self.reasons: dict[str, str] = {}
-
-
-class Variant:
-    """The claims to allocate as they are for one kind of node: nodes differ in which extended resources
-    they have to provide as devices. `members` are uid and name (namespace/name) of each claim,
-    `special` the claim for extended resources, None without."""
-
-    __slots__ = ("mappings", "members", "memory", "special")
-
-    def __init__(self, documents: list[Document], memory: Memory | None) -> None:
-        self.members = [(document["metadata"]["uid"], _shown(document)) for document in documents]
-        self.memory = memory
-        self.special: Document | None = None
-        self.mappings: list[Document] = []
-
-    def named(self, text: str) -> str:
-        """`text` of the allocator with the real names of the claims."""
-        for index, (_, name) in enumerate(self.members):
-            text = text.replace(f"{{{index}}}", name)
-        return text
-
-
-class Plan:
-    """A pod's claims during one attempt. `claims` are all that exist, `wanted` those without allocation,
-    `offers` the allocations found, by node."""
-
-    __slots__ = (
-        "blocking",
-        "claims",
-        "extended",
-        "has_alternatives",
-        "offers",
-        "pod",
-        "restrictions",
-        "variants",
-        "wanted",
-    )
-
-    def __init__(self, pod: PodInfo, claims: list[Document]) -> None:
-        self.pod = pod
-        self.claims = claims
-        self.wanted: list[Document] = []
-        self.restrictions: list[Restriction] = []
-        self.extended: dict[str, int] = {}
-        self.variants: dict[frozenset[str], Variant] = {}
-        self.offers: dict[str, tuple[Variant, list[AllocationResult]]] = {}
-        self.blocking: dict[str, Document] = {}
-        self.has_alternatives = False
-        """Whether one node may give better alternatives of a request than another."""
-
-    def named_nodes(self) -> frozenset[str] | None:
-        """The only nodes that allocated claims allow, None if they allow any."""
-        named = [r.names for r in self.restrictions if r.names is not None]
-        return frozenset.intersection(*named) if named else None
-
-
-class Restriction:
-    """Where an allocated claim can be used. `is_stuck`: nowhere, its devices failed to get ready."""
-
-    __slots__ = ("claim", "is_stuck", "matcher", "names")
-
-    def __init__(self, claim: Document, *, is_stuck: bool) -> None:
-        allocation = claim["status"]["allocation"]
-        self.claim = claim
-        self.is_stuck = is_stuck
-        self.names = nodes_of(allocation)
-        self.matcher: NodeMatcher | None = None
-        selector = allocation.get("nodeSelector")
-        if selector and self.names is None:
-            self.matcher = read_node_selector(msgspec.convert(selector, NodeSelector))
-
-    def allows(self, node: NodeInfo) -> bool:
-        if self.is_stuck:
-            return False
-        if self.names is not None:
-            return node.name in self.names
-        return self.matcher is None or self.matcher.matches(node.name, node.labels)
 
 
 class DynamicResources:
@@ -230,7 +124,7 @@ class DynamicResources:
             meta = document["metadata"]
             if meta.get("deletionTimestamp"):
                 return Awaited(f"resourceclaim {full} is being deleted")
-            if is_generated and not _is_for(pod, meta):
+            if is_generated and not is_made_for(pod, meta):
                 return Awaited(f"resourceclaim {full} was not created for pod {pod.key}")
             found[meta["uid"]] = document
         return list(found.values())
@@ -412,58 +306,3 @@ class DynamicResources:
             if all(row.get("uid") == plan.pod.uid for row in reserved):
                 return claim
         return None
-
-
-def claim_name(pod: PodInfo, pod_claim: Document) -> tuple[str | None, bool]:
-    """The name of the claim behind an entry of `pod.spec.resourceClaims`, and whether it was made from a
-    template. (None, True): there is none and none is needed; (None, False): not made yet."""
-    name = pod_claim.get("resourceClaimName")
-    if name:
-        return name, False
-    for row in pod.status.get("resourceClaimStatuses") or ():
-        if row.get("name") == pod_claim.get("name"):
-            return row.get("resourceClaimName") or None, True
-    return None, False
-
-
-def is_reserved_for(claim: Document, uid: str) -> bool:
-    """Whether the pod `uid` is among those the claim is reserved for."""
-    return any(row.get("uid") == uid for row in (claim.get("status") or {}).get("reservedFor") or ())
-
-
-def special_uid(pod: PodInfo) -> str:
-    """Stands for the uid of a pod's special claim until that exists."""
-    return f"{pod.uid}/extended-resources"
-
-
-def special_claim(pod: PodInfo, requests: list[Document]) -> Document:
-    """The claim for the extended resources of `pod`, as it will be created (without the uid)."""
-    owner = {"apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid, "controller": True}
-    return {
-        "apiVersion": "resource.k8s.io/v1",
-        "kind": "ResourceClaim",
-        "metadata": {
-            "generateName": f"{pod.name}-extended-resources-",
-            "namespace": pod.namespace,
-            "uid": special_uid(pod),
-            "annotations": {EXTENDED_CLAIM_ANNOTATION: "true"},
-            "ownerReferences": [owner],
-        },
-        "spec": {"devices": {"requests": requests}},
-    }
-
-
-def _shown(claim: Document) -> str:
-    """The claim's name for people; a special claim has none yet."""
-    meta = claim["metadata"]
-    return f"{meta['namespace']}/{meta.get('name') or meta.get('generateName', '') + '*'}"
-
-
-def _share_id() -> str:
-    return str(uuid.uuid4())
-
-
-def _is_for(pod: PodInfo, meta: Document) -> bool:
-    return any(
-        owner.get("controller") and owner.get("uid") == pod.uid for owner in meta.get("ownerReferences") or ()
-    )

@@ -22,9 +22,10 @@ from drakit.model.resource import (
     ResourceSlice,
 )
 from drakit.scheduler.claim import Claims
-from drakit.scheduler.dynamic import Awaited, DynamicResources, claim_name
+from drakit.scheduler.dynamic import DynamicResources
 from drakit.scheduler.inventory import Inventory
 from drakit.scheduler.metrics import Metrics
+from drakit.scheduler.plan import Awaited, claim_name
 from drakit.scheduler.pod import PodInfo, is_deleting, is_same_to_scheduling, is_terminal, read_pod
 from drakit.scheduler.queue import Place, SchedulingQueue
 from drakit.scheduler.reason import Wake

@@ -27,12 +27,12 @@ from drakit.client.api import (
     Client,
     Resource,
 )
-from drakit.client.clock import Clock, timestamp
+from drakit.client.clock import Clock
 from drakit.client.informer import Informer
 from drakit.client.record import EventRecorder
-from drakit.errors import APIError, Conflict, DRAError, NotFound
+from drakit.errors import Conflict, DRAError, NotFound
 from drakit.profile import Gate, Profile
-from drakit.scheduler.binding import PASSING, Binder, Decision
+from drakit.scheduler.binding import Binder, Decision
 from drakit.scheduler.claim import Claims
 from drakit.scheduler.cycle import Cycle
 from drakit.scheduler.dynamic import DynamicResources
@@ -40,16 +40,13 @@ from drakit.scheduler.extended import ExtendedResources
 from drakit.scheduler.feed import Feed
 from drakit.scheduler.inventory import Inventory
 from drakit.scheduler.metrics import Metrics
-from drakit.scheduler.pod import PodInfo, ignored_rules
+from drakit.scheduler.pod import PodInfo, ignored_rules, read_pod
 from drakit.scheduler.queue import Entry, SchedulingQueue
-from drakit.scheduler.reason import Failure, frame
-from drakit.transport import STRATEGIC_PATCH, Document
+from drakit.scheduler.reason import Failure, Wake, frame
+from drakit.scheduler.report import Reporter
 
 WRITING_AT_MOST = 128
 """Decisions whose writes may be under way at once; those that wait for devices do not count."""
-
-_FIRST_DELAY, _LAST_DELAY = 0.5, 10.0
-"""Seconds between attempts to tell a pod something that the server did not take."""
 
 _log = logging.getLogger(__name__)
 
@@ -105,8 +102,7 @@ class _Run:
         self._metrics = metrics
         self._news = asyncio.Event()
         self._slots = asyncio.Semaphore(WRITING_AT_MOST)
-        self._reports: dict[str, asyncio.Task[None]] = {}
-        self._told: dict[str, tuple[str, str]] = {}
+        self._reporter = Reporter(client, recorder, metrics, clock, self._slots)
         self._pods = self._informer(PODS)
         self._nodes = self._informer(NODES)
         self._claims = self._informer(RESOURCE_CLAIMS)
@@ -128,7 +124,7 @@ class _Run:
             state=state,
             queue=self._queue,
             metrics=metrics,
-            forget=self._forget,
+            forget=self._reporter.forget,
         )
         self._cycle = Cycle(self._inventory, dynamic, metrics)
         self._binder = Binder(client, profile, claims, recorder, metrics, clock, self._feed.next_change)
@@ -172,7 +168,9 @@ class _Run:
     async def _loop(self, group: asyncio.TaskGroup) -> None:
         while True:
             for gated in self._queue.untold():
-                self._report(group, gated.pod, "Unschedulable", frame(len(self._inventory), [gated.gate]))
+                self._reporter.failed(
+                    group, gated.pod, "Unschedulable", frame(len(self._inventory), [gated.gate])
+                )
             entry = self._queue.pop()
             if entry is None:
                 await self._wait()
@@ -216,7 +214,7 @@ class _Run:
         self._queue.park(entry, outcome.wakes)
         if not outcome.is_quiet:
             self._metrics.unschedulable += 1
-            self._report(group, entry.pod, outcome.reason, outcome.message)
+            self._reporter.failed(group, entry.pod, outcome.reason, outcome.message)
         if outcome.release is not None:
             group.create_task(self._release(entry.pod, outcome))
 
@@ -235,12 +233,10 @@ class _Run:
     async def _bind(self, group: asyncio.TaskGroup, entry: Entry, decision: Decision) -> None:
         pod = entry.pod
         is_slow = decision.may_wait
+        await self._reporter.written(pod.uid)
         if not is_slow:
             await self._slots.acquire()
         try:
-            report = self._reports.get(pod.uid)
-            if report is not None:
-                await asyncio.wait([report])
             await self._binder.bind(decision)
         except DRAError as error:
             await self._failed(group, entry, decision, error)
@@ -272,82 +268,12 @@ class _Run:
         await self._binder.undo(decision)
         pod = entry.pod
         self._inventory.remove_pod(pod.uid)
+        self._queue.wake(Wake.POD_GONE)
         latest = self._pods.get(pod.key)
         is_there = latest is not None and latest["metadata"]["uid"] == pod.uid
         if latest is None or not is_there or not self._feed.is_ours(latest):
             self._feed.pod_changed(pod.document, latest if is_there else None)
             return
-        entry.pod = pod.with_document(latest)
+        entry.pod = read_pod(latest)
         self._queue.back_off(entry, badly=not isinstance(error, Conflict))
-        self._report(group, entry.pod, "SchedulerError", f"binding to node {decision.node}: {error}")
-
-    # --- telling ----------------------------------------------------------------------------------
-
-    def _forget(self, uid: str) -> None:
-        self._told.pop(uid, None)
-
-    def _report(self, group: asyncio.TaskGroup, pod: PodInfo, reason: str, message: str) -> None:
-        """Say on the pod, by event and condition, why it has no node."""
-        self._metrics.events += 1
-        self._recorder.event(pod.document, "Warning", "FailedScheduling", message, action="Scheduling")
-        known = _condition(pod.document)
-        said = (str(known.get("reason")), str(known.get("message")))
-        if self._told.get(pod.uid, said) == (reason, message):
-            return
-        self._told[pod.uid] = (reason, message)
-        before = self._reports.get(pod.uid)
-        task = group.create_task(self._write_condition(pod, reason, message, before))
-        self._reports[pod.uid] = task
-        task.add_done_callback(lambda done: self._report_done(pod.uid, done))
-
-    def _report_done(self, uid: str, task: asyncio.Task[None]) -> None:
-        if self._reports.get(uid) is task:
-            del self._reports[uid]
-
-    async def _write_condition(
-        self, pod: PodInfo, reason: str, message: str, before: asyncio.Task[None] | None
-    ) -> None:
-        if before is not None:
-            await asyncio.wait([before])
-        known = _condition(pod.document)
-        now = timestamp(self._clock.now())
-        condition = {
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": reason,
-            "message": message,
-            "lastProbeTime": None,
-            "lastTransitionTime": known.get("lastTransitionTime") if known.get("status") == "False" else now,
-        }
-        if generation := pod.document["metadata"].get("generation"):
-            condition["observedGeneration"] = generation
-        patch = {"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}}
-        delay = _FIRST_DELAY
-        while self._told.get(pod.uid) == (reason, message):
-            try:
-                async with self._slots:
-                    self._metrics.pod_writes += 1
-                    await self._client.patch(
-                        PODS,
-                        pod.name,
-                        patch,
-                        pod.namespace,
-                        content_type=STRATEGIC_PATCH,
-                        subresource="status",
-                    )
-                return
-            except (*PASSING, Conflict) as error:
-                _log.info("condition of pod %s: %s; again in %.1f s", pod.key, error, delay)
-                await self._clock.sleep(delay)
-                delay = min(2 * delay, _LAST_DELAY)
-            except APIError as error:
-                _log.info("condition of pod %s: %s", pod.key, error)
-                return
-
-
-def _condition(pod: Document) -> Document:
-    for condition in (pod.get("status") or {}).get("conditions") or ():
-        if condition.get("type") == "PodScheduled":
-            found: Document = condition
-            return found
-    return {}
+        self._reporter.failed(group, entry.pod, "SchedulerError", f"binding to node {decision.node}: {error}")
