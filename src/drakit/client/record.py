@@ -23,6 +23,8 @@ from drakit.transport import Document
 
 WAITING = 1000
 """Events that may wait to be written; beyond them the oldest is dropped."""
+AT_ONCE = 16
+"""Events written side by side; one event is in a batch only once, so its writes keep their order."""
 REMEMBERED = 4096
 SIMILAR, SIMILAR_SECONDS = 10, 600.0
 """From so many different messages of one reason in that time on, they share one event."""
@@ -175,14 +177,18 @@ class EventRecorder:
 
     async def _write_all(self) -> None:
         while self._waiting:
-            repeat = self._waiting.popleft()
-            repeat.is_waiting = False
-            try:
-                await self._write(repeat)
-            except DRAError as error:
-                _log.info("event %s lost: %s", repeat.event["metadata"]["name"], error)
-            except Exception:
-                _log.exception("event %s lost: a bug", repeat.event["metadata"]["name"])
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), AT_ONCE))]
+            for repeat in batch:
+                repeat.is_waiting = False
+            await asyncio.gather(*(self._try_to_write(repeat) for repeat in batch))
+
+    async def _try_to_write(self, repeat: _Repeat) -> None:
+        try:
+            await self._write(repeat)
+        except DRAError as error:
+            _log.info("event %s lost: %s", repeat.event["metadata"]["name"], error)
+        except Exception:
+            _log.exception("event %s lost: a bug", repeat.event["metadata"]["name"])
 
     async def _write(self, repeat: _Repeat) -> None:
         count, namespace = repeat.count, repeat.event["metadata"]["namespace"]
