@@ -6,7 +6,7 @@ requests for all devices find on the node, then the search.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 
 from drakit.allocator.judge import failure_text
 from drakit.allocator.pool import Problem as PoolProblem
@@ -87,6 +87,46 @@ class Allocator:
                 continue
             if results is not None:
                 yield node, results
+
+    def prospects(self, nodes: Mapping[str, Node]) -> Set[str]:
+        """The names of the nodes on which the claims fit, and of those on which `allocate` raises
+        AllocationError; to be read at once, not to be kept.
+
+        For a scheduler that has claims of equal spec again and again: only nodes that changed since the
+        last look are looked at, so the price is that of the changes and not of the number of nodes. `nodes`
+        are all nodes by name, the same ones each time but for those that came or went.
+        """
+        plan, journal = self._plan, self._state.journal
+        changed = journal.since(plan.looked_at)
+        if changed is None or self._state.depends_on_labels:
+            plan.known.clear()
+            plan.fitting.clear()
+            changed = []
+        plan.looked_at = journal.now
+        for name in changed:
+            plan.known.discard(name)
+            plan.fitting.discard(name)
+        todo = [name for name in changed if name in nodes and name not in plan.known]
+        plan.known.update(todo)
+        if len(plan.known) != len(nodes):
+            gone = plan.known - nodes.keys()
+            plan.known -= gone
+            plan.fitting -= gone
+            new = nodes.keys() - plan.known
+            todo += new
+            plan.known |= new
+        plan.fitting.update([name for name in todo if self._may_fit(nodes[name])])
+        return plan.fitting
+
+    def _may_fit(self, node: Node) -> bool:
+        view = self._state.view(node)
+        try:
+            if not self._plan.is_plain:
+                self._check(view)
+        except AllocationError:
+            return True
+        outcome = self._outcome(view)
+        return outcome.picks is not None or outcome.failed is not None
 
     def _results(self, view: NodeView, outcome: Outcome) -> list[AllocationResult]:
         """The results, those of the last claims like these where nothing has changed since."""

@@ -72,6 +72,7 @@ class Plan:
             )
         )
         """Whether nothing has to be checked on each node before the search."""
+        self.has_config = any(d.device_class is not None and d.device_class.spec.config for d in self.demands)
         reads = self._reads()
         self._read = _reader(reads)
         self._attributes = list(dict.fromkeys(c.attribute for c in self.constraints))
@@ -87,6 +88,10 @@ class Plan:
         self._signatures: dict[Hashable, int] = {}
         self.outcomes: dict[tuple[int, InUse], Outcome] = {}
         """By signature and use: what came of the search."""
+        self.looked_at = -1
+        """Number of the change up to which `known` and `fitting` hold (see allocator.py)."""
+        self.known: set[str] = set()
+        self.fitting: set[str] = set()
 
     def _add_claim(self, index: int, claim: ResourceClaim, classes: Mapping[str, DeviceClass]) -> None:
         row: list[Asked] = []

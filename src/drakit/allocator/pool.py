@@ -169,14 +169,17 @@ class PoolView:
 
 def view_pool(pool: Pool, node: Node, profile: Profile) -> PoolView | None:
     """`pool` as `node` sees it; None when it has nothing for the node or what it has is obsolete."""
-    seen = [s for s in pool.slices.values() if s.selects(node)]
+    slices = pool.slices.values()
+    seen = [s for s in slices if s.selects(node)]
     if not seen:
         return None
-    if profile.is_on(Gate.PARTITIONABLE_DEVICES):
-        seen += [s for s in pool.slices.values() if s.has_counters and s not in seen]
-    number = max([s.spec.pool.generation for s in seen])
-    current = [s for s in seen if s.spec.pool.generation == number]
-    current.sort(key=lambda s: s.name)
+    if profile.is_on(Gate.PARTITIONABLE_DEVICES) and len(seen) < len(slices):
+        seen += [s for s in slices if s.has_counters and s not in seen]
+    current = seen
+    number = seen[0].spec.pool.generation
+    if len(seen) > 1:
+        number = max([s.spec.pool.generation for s in seen])
+        current = sorted((s for s in seen if s.spec.pool.generation == number), key=lambda s: s.name)
     count = current[0].spec.pool.resource_slice_count
     generation = current
     if len(current) != count:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from msgspec.structs import replace
+
 from drakit.allocator.device import Published
 from drakit.allocator.plan import Plan
 from drakit.allocator.request import Asked, Demand
@@ -44,7 +46,7 @@ def build(
     return [
         AllocationResult(
             devices=DeviceAllocationResult(
-                results=rows[index], config=_config(claim, plan.claims[index], index, chosen)
+                results=rows[index], config=_config(claim, plan.claims[index], index, chosen, plan.has_config)
             ),
             node_selector=_node_selector(claim, devices[index], view.node_name),
         )
@@ -55,41 +57,52 @@ def build(
 def _row(
     plan: Plan, demand: Demand, published: Published, is_here: bool, share_id: Callable[[], str]
 ) -> DeviceRequestAllocationResult:
+    """What the device tells beyond its name is empty for most devices, and most of the time is spent here."""
     profile: Profile = plan.profile
     device = published.device
-    binds = profile.is_on(Gate.DEVICE_BINDING_CONDITIONS)
-    consumed = plan.verdict(demand, published, is_here).consumes if published.is_shareable else {}
-    groups = {}
-    if device.consumes_counters and profile.is_on(Gate.COMPATIBILITY_GROUPS):
-        groups = {
-            row.counter_set: row.compatibility_groups
-            for row in device.consumes_counters
-            if row.compatibility_groups
-        }
-    skipped = profile.is_on(Gate.OPTIONAL_NODE_OPERATIONS)
-    return DeviceRequestAllocationResult(
+    row = DeviceRequestAllocationResult(
         request=demand.full_name,
         driver=published.driver,
         pool=published.pool,
         device=published.name,
         admin_access=True if demand.is_admin else None,
         tolerations=demand.tolerations,
-        binding_conditions=device.binding_conditions if binds else [],
-        binding_failure_conditions=device.binding_failure_conditions if binds else [],
-        share_id=share_id() if published.is_shareable else None,
-        consumed_capacity={name: str(amount) for name, amount in consumed.items()},
-        compatibility_groups=groups,
-        skip_node_operations=published.slice.spec.skip_node_operations if skipped else [],
     )
+    if published.is_shareable:
+        consumed = plan.verdict(demand, published, is_here).consumes
+        texts = {name: str(amount) for name, amount in consumed.items()}
+        row = replace(row, share_id=share_id(), consumed_capacity=texts)
+    if device.binding_conditions and profile.is_on(Gate.DEVICE_BINDING_CONDITIONS):
+        row = replace(
+            row,
+            binding_conditions=device.binding_conditions,
+            binding_failure_conditions=device.binding_failure_conditions,
+        )
+    if device.consumes_counters and profile.is_on(Gate.COMPATIBILITY_GROUPS):
+        groups = {
+            r.counter_set: r.compatibility_groups for r in device.consumes_counters if r.compatibility_groups
+        }
+        row = replace(row, compatibility_groups=groups)
+    skipped = published.slice.spec.skip_node_operations
+    if skipped and profile.is_on(Gate.OPTIONAL_NODE_OPERATIONS):
+        row = replace(row, skip_node_operations=skipped)
+    return row
 
 
 def _config(
-    claim: ResourceClaim, row: Sequence[Asked], index: int, chosen: dict[tuple[int, str], Demand]
+    claim: ResourceClaim,
+    row: Sequence[Asked],
+    index: int,
+    chosen: dict[tuple[int, str], Demand],
+    has_class_config: bool,
 ) -> list[DeviceAllocationConfiguration]:
     """The classes' configuration (each class once, with the requests it serves), then the claim's.
 
     Requests are left out where an entry serves all of them.
     """
+    own_config = claim.spec.devices.config
+    if not own_config and not has_class_config:
+        return []
     demands = [chosen.get((index, asked.name)) or asked.alternatives[0] for asked in row]
     served: dict[str, list[Demand]] = {}
     for demand in demands:
@@ -101,7 +114,7 @@ def _config(
             DeviceAllocationConfiguration(source="FromClass", requests=requests, opaque=entry.opaque)
             for entry in (group[0].device_class.spec.config if group[0].device_class else ())
         ]
-    for own in claim.spec.devices.config:
+    for own in own_config:
         wanted = own.requests
         concerned = [d for d in demands if not wanted or d.request in wanted or d.full_name in wanted]
         if concerned or not wanted:

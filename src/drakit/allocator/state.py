@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from drakit.allocator.journal import Journal
 from drakit.allocator.plan import Plan
 from drakit.allocator.pool import Pool, PoolID, PoolView, Slice, view_pool
 from drakit.allocator.usage import Use, held_rows
@@ -42,6 +43,8 @@ class State:
         """Pools that a node may see although no slice names it."""
         self._wide_revision = 0
         self._views: dict[str, NodeView] = {}
+        self.journal = Journal()
+        """Nodes by the time they last changed."""
         self._plans: dict[bytes, Plan] = {}
         """The plans used last, the latest at the end."""
         self._plan_class_revision = 0
@@ -152,6 +155,11 @@ class State:
         self._plans[key] = plan
         return plan
 
+    @property
+    def depends_on_labels(self) -> bool:
+        """Whether some pool may be seen by nodes that no slice names, by their labels for example."""
+        return bool(self._wide)
+
     def in_use(self, view: NodeView) -> InUse:
         return view.in_use(self._usages)
 
@@ -201,8 +209,10 @@ class State:
     def _forget_views(self, pool: Pool) -> None:
         for name in pool.indexed:
             self._views.pop(name, None)
+        self.journal.note(pool.indexed)
         if pool.id in self._wide:
             self._wide_revision += 1
+            self.journal.forget()
 
     def _remember(self, published: Slice) -> None:
         """Keep what devices in use consume, in case the slice goes while they are held."""
@@ -217,6 +227,9 @@ class State:
         pool = self._pools.get(id)
         if pool is not None:
             pool.use_revision += 1
+            self.journal.note(pool.indexed)
+            if id in self._wide:
+                self.journal.forget()
 
     def _drop(self, claim_uid: str) -> None:
         held = self._taken.pop(claim_uid, None)
