@@ -11,7 +11,8 @@ from drakit.transport import Document, Request, Response
 
 
 class FakeServer:
-    """One namespaced collection. `broken` is raised by the next requests instead of an answer."""
+    """One namespaced collection. `broken` answers the next requests;
+    with `forget_pages` a list cannot be continued."""
 
     def __init__(self) -> None:
         self.version = 0
@@ -20,6 +21,7 @@ class FakeServer:
         self.history: list[tuple[int, Document]] = []
         self.requests: list[Request] = []
         self.broken: list[APIError] = []
+        self.forget_pages = False
         self._changed = asyncio.Event()
         self._generation = 0
 
@@ -73,6 +75,8 @@ class FakeServer:
     def _list(self, request: Request) -> Response:
         names = sorted(self.objects)
         after = request.query.get("continue", "")
+        if after and self.forget_pages:
+            return Response(status=410, document=Expired("the continue token is too old").status())
         rest = [name for name in names if name > after]
         limit = int(request.query.get("limit", "0")) or len(rest)
         page = rest[:limit]

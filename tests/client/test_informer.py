@@ -84,6 +84,19 @@ async def test_lists_in_pages(server: FakeServer, clock: FakeClock, monkeypatch:
         assert len([r for r in server.requests if "watch" not in r.query]) == 3
 
 
+async def test_a_page_that_is_gone(
+    server: FakeServer, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PAGE", 2)
+    for name in "abc":
+        server.put(name)
+    server.forget_pages = True
+    informer, seen = make(server, clock)
+    async with running(informer):
+        assert seen.changes == ["+a", "+b", "+c"]
+        assert [r.query.get("limit") for r in server.requests] == ["2", "2", None, None]
+
+
 async def test_a_watch_that_ends_goes_on_where_it_was(server: FakeServer, clock: FakeClock) -> None:
     informer, seen = make(server, clock)
     async with running(informer):

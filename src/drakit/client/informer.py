@@ -144,23 +144,30 @@ class Informer:
     async def _list(self) -> None:
         """Merge the collection into the copy; all pages are read before anything is reported."""
         found: dict[str, Document] = {}
-        page = await self._client.list(self.resource, self._namespace, limit=PAGE, **self._selectors)
-        self._gather(found, page.items)
-        while page.continue_token:
-            page = await self._client.list(
-                self.resource,
-                self._namespace,
-                limit=PAGE,
-                continue_token=page.continue_token,
-                **self._selectors,
-            )
-            self._gather(found, page.items)
+        try:
+            version = await self._read_pages(found, PAGE)
+        except Expired:
+            # The server forgot where we were between two pages: take everything in one piece.
+            found.clear()
+            version = await self._read_pages(found, 0)
         for key in [key for key in self._documents if key not in found]:
             self._remove(key, None)
         for key, document in found.items():
             self._put(key, document)
-        self._version = page.resource_version
+        self._version = version
         self._synced.set()
+
+    async def _read_pages(self, found: dict[str, Document], limit: int) -> str:
+        """Put every object of the collection into `found`; returns the version they are at."""
+        token = ""
+        while True:
+            page = await self._client.list(
+                self.resource, self._namespace, limit=limit, continue_token=token, **self._selectors
+            )
+            self._gather(found, page.items)
+            token = page.continue_token
+            if not token:
+                return page.resource_version
 
     def _gather(self, found: dict[str, Document], items: Iterable[Document]) -> None:
         typed = {"apiVersion": self.resource.api_version, "kind": self.resource.kind}
