@@ -1,0 +1,64 @@
+"""The families that make a plain search explode, at four times the size at which it passes ten seconds.
+
+The bound is on steps, which do not depend on the machine; bench/allocator.py has the times.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from bench import worst_cases
+from drakit.cli.allocate import Scenario, run
+from drakit.profile import profile_for
+from tests.allocator.checker import Checker
+
+FAMILIES: list[tuple[str, dict[str, Any], str]] = [
+    ("missing-one", {"n": 32}, "none"),
+    ("gpus-then-missing-nic", {"n": 104, "k": 8}, "none"),
+    ("gpus-then-missing-nic", {"n": 96, "k": 31}, "none"),
+    ("two-claims-missing-nic", {"n": 104, "k": 8}, "none"),
+    ("wrong-first", {"n": 116, "k": 8}, "allocated"),
+    ("wrong-first", {"n": 512, "k": 4}, "allocated"),
+    ("single-claims", {"n": 40, "m": 41}, "none"),
+    ("single-requests", {"n": 31, "m": 32}, "none"),
+    ("firstavailable-claims", {"n": 8, "m": 28, "alts": 3}, "none"),
+    ("firstavailable-claims", {"n": 16, "m": 12, "alts": 3}, "none"),
+    ("firstavailable-size", {"n": 96, "m": 3}, "allocated"),
+    ("firstavailable-size", {"n": 31, "m": 28}, "allocated"),
+    ("match-too-few", {"n": 93, "k": 32}, "none"),
+    ("match-wrong-first", {"n": 94, "k": 32}, "allocated"),
+    ("match-two", {"n": 128, "k": 4}, "none"),
+    ("pairs", {"n": 16, "m": 16, "missing": 1}, "none"),
+    ("pairs", {"n": 16, "m": 16, "missing": 0}, "allocated"),
+    ("mig-fill", {"gpus": 32, "k": 32}, "allocated"),
+    ("mig-too-many", {"gpus": 15, "profile": "3g.20gb"}, "none"),
+    ("mig-too-many", {"gpus": 10, "profile": "2g.10gb"}, "none"),
+    ("mig-too-many", {"gpus": 4, "profile": "1g.5gb"}, "none"),
+    ("mig-same-gpu", {"gpus": 32, "k": 8}, "none"),
+    ("mig-any", {"gpus": 4, "k": 29}, "none"),
+    ("mig-any", {"gpus": 4, "k": 28}, "allocated"),
+    ("mig-mixed", {"gpus": 28, "small": 4}, "allocated"),
+    ("mig-mixed-unsat", {"gpus": 24, "small": 4}, "none"),
+    ("mig-pack", {"gpus": 8}, "allocated"),
+    ("capacity-requests", {"n": 15, "m": 31, "per": 40}, "none"),
+    ("capacity-requests", {"n": 3, "m": 25, "per": 10}, "none"),
+    ("capacity-requests", {"n": 2, "m": 17, "per": 10}, "none"),
+    ("capacity-claims", {"n": 24, "m": 49, "per": 40}, "none"),
+    ("distinct-too-few", {"n": 16, "k": 32}, "none"),
+    ("distinct-too-few", {"n": 64, "k": 32}, "none"),
+]
+
+
+@pytest.mark.parametrize(
+    ("family", "parameters", "outcome"), FAMILIES, ids=lambda value: value if isinstance(value, str) else None
+)
+def test_few_steps(family: str, parameters: dict[str, Any], outcome: str) -> None:
+    document = worst_cases.build(family, **parameters)
+    scenario = msgspec.convert(document, Scenario)
+    row = next(run(scenario, profile_for("1.36"), fixed_share_ids=True, step_limit=1500))
+    assert row["outcome"] == outcome, row.get("error")
+    if outcome == "allocated":
+        Checker(document).check(row["results"])
