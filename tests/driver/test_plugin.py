@@ -231,7 +231,7 @@ async def test_a_driver_waits_for_the_kubelets_folder(
     monkeypatch.setattr("drakit.driver.registration.CHECK_SECONDS", 0.001)
     lab.registry.rmdir()
     async with lab.running(LampDriver()):
-        await asyncio.sleep(0.02)
+        await until(lambda: "waiting for the kubelet's folder" in caplog.text)
         lab.registry.mkdir()
         await until(lambda: (lab.registry / f"{NAME}-reg.sock").exists())
     assert caplog.text.count("waiting for the kubelet's folder") == 1

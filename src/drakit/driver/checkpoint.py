@@ -101,9 +101,12 @@ def write_file(path: Path, data: bytes) -> None:
     """
     hidden = path.with_name(f".{path.name}.new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            hidden.write_bytes(data)
+            try:
+                hidden.write_bytes(data)
+            except FileNotFoundError:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                hidden.write_bytes(data)
             hidden.rename(path)
         except OSError:
             with contextlib.suppress(OSError):

@@ -191,11 +191,7 @@ class Preparer:
     async def _alone(self) -> AsyncIterator[None]:
         """Nobody else prepares or unprepares for this driver on this node, and the checkpoint is fresh."""
         async with self._lock:
-            try:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                descriptor = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            except OSError as error:
-                raise RecoverableError(f"cannot lock {self._folder}: {error.strerror}") from None
+            descriptor = self._open_lock()
             try:
                 while not _try_lock(descriptor):
                     await self._clock.sleep(_LOCK_SECONDS)
@@ -203,6 +199,17 @@ class Preparer:
                 yield
             finally:
                 os.close(descriptor)
+
+    def _open_lock(self) -> int:
+        path, flags = self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        try:
+            try:
+                return os.open(path, flags, 0o600)
+            except FileNotFoundError:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                return os.open(path, flags, 0o600)
+        except OSError as error:
+            raise RecoverableError(f"cannot lock {self._folder}: {error.strerror}") from None
 
 
 def _try_lock(descriptor: int) -> bool:

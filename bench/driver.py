@@ -1,0 +1,141 @@
+"""The driver SDK: prepare and unprepare, publishing, and a driver at rest.
+
+The unit is a call over the same gRPC that does nothing. The API server is in this process, so its work is in
+the numbers as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from drakit.apiserver.app import API, User
+from drakit.client.api import NODES, RESOURCE_CLAIMS, Client
+from drakit.driver import Claim, Device, Driver, Plugin, PreparedDevice, device
+from drakit.pluginapi import dra, wire
+from drakit.profile import profile_for
+from drakit.store import Store
+
+NODE, CALLS, DEVICES, CHANGES, REST_SECONDS = "node-1", 300, 128, 50, 5
+
+
+class Lamps(Driver):
+    name = "lamp.example.com"
+
+    def __init__(self) -> None:
+        super().__init__(NODE)
+        self.lamps = [device(f"lamp-{index}", {"index": index}) for index in range(DEVICES)]
+
+    def devices(self) -> Sequence[Device]:
+        return self.lamps
+
+    async def prepare(self, claim: Claim) -> list[PreparedDevice]:
+        return [lamp.prepared(env={"LAMP": lamp.name}) for lamp in claim.devices]
+
+
+class Nothing:
+    async def prepare(self, claims: Sequence[dra.Claim]) -> Mapping[str, dra.PrepareResult]:
+        return {}
+
+    async def unprepare(self, claims: Sequence[dra.Claim]) -> Mapping[str, str]:
+        return {}
+
+
+async def unit(folder: Path) -> float:
+    """Milliseconds of CPU of one call that does nothing, both ends of it."""
+    server = await wire.serve(folder / "nothing.sock", dra.dra_handlers(Nothing()))
+    channel = wire.connect(folder / "nothing.sock")
+    stub = dra.DRAStub(channel)
+    await stub.prepare([])
+    began = time.process_time()
+    for _ in range(CALLS):
+        await stub.prepare([])
+    spent = (time.process_time() - began) / CALLS * 1e3
+    await channel.close()
+    await server.stop(0)
+    return spent
+
+
+async def allocated(client: Client, name: str, lamp: str) -> dra.Claim:
+    claim = {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaim",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"devices": {"requests": [{"name": "lamp", "exactly": {"deviceClassName": "lamps"}}]}},
+    }
+    made = await client.create(RESOURCE_CLAIMS, claim)
+    result = {"request": "lamp", "driver": Lamps.name, "pool": NODE, "device": lamp}
+    status = {"allocation": {"devices": {"results": [result]}}}
+    await client.update(RESOURCE_CLAIMS, {**made, "status": status}, subresource="status")
+    return dra.Claim("default", made["metadata"]["uid"], name)
+
+
+async def cycles(client: Client, folder: Path) -> float:
+    """Milliseconds of CPU to prepare and unprepare one claim."""
+    claims = [await allocated(client, f"c{i}", f"lamp-{i % DEVICES}") for i in range(CALLS)]
+    channel = wire.connect(folder / Lamps.name / "dra.sock")
+    stub = dra.DRAStub(channel)
+    began = time.process_time()
+    for claim in claims:
+        assert (await stub.prepare([claim]))[claim.uid].error == ""
+        assert (await stub.unprepare([claim]))[claim.uid] == ""
+    spent = (time.process_time() - began) / CALLS * 1e3
+    await channel.close()
+    return spent
+
+
+async def changes(driver: Lamps, plugin: Plugin) -> tuple[float, float]:
+    """Milliseconds until a changed device is on the API server, and writes a change."""
+    before = plugin.metrics.value("dra_driver_slice_writes_total", "update")
+    began = time.perf_counter()
+    for number in range(CHANGES):
+        driver.lamps = [*driver.lamps[:-1], device(f"lamp-{DEVICES - 1}", {"index": 1000 + number})]
+        driver.changed()
+        while plugin.publisher.published.is_set():
+            await asyncio.sleep(0)
+        await plugin.publisher.published.wait()
+    spent = (time.perf_counter() - began) / CHANGES * 1e3
+    writes = plugin.metrics.value("dra_driver_slice_writes_total", "update") - before
+    return spent, writes / CHANGES
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "registry").mkdir()
+        api = API.open(Store(None), profile_for())
+        await api.start()
+        client = Client(api.transport(User("admin", ("system:masters",))))
+        await client.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}})
+        nothing = await unit(folder)
+        driver = Lamps()
+        plugin = Plugin(driver, client, NODE, folder, folder / "registry", folder / "cdi")
+        began = time.perf_counter()
+        task = asyncio.create_task(plugin.run())
+        await plugin.publisher.published.wait()
+        start = (time.perf_counter() - began) * 1e3
+        await plugin.ready.wait()
+        print(f"call that does nothing          {nothing:6.2f} ms CPU")
+        cycle = await cycles(client, folder)
+        print(f"prepare and unprepare           {cycle:6.2f} ms CPU, {cycle - 2 * nothing:.2f} beyond gRPC")
+        print(f"start, and publish {DEVICES} devices  {start:6.2f} ms")
+        change, writes = await changes(driver, plugin)
+        print(f"change one of {DEVICES} devices       {change:6.2f} ms, {writes:g} writes")
+        began = time.process_time()
+        await asyncio.sleep(REST_SECONDS)
+        idle = (time.process_time() - began) / REST_SECONDS * 1e3
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(
+            f"at rest                         {idle:6.2f} ms CPU a second, {memory:.0f} MiB with the server"
+        )
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await api.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
