@@ -80,6 +80,8 @@ def _decode(body: bytes) -> Document:
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     result = shift = 0
     while True:
+        if at >= len(data):
+            raise _Broken("it ends too early")
         byte = data[at]
         at += 1
         result |= (byte & 127) << shift
