@@ -48,6 +48,7 @@ class HTTPTransport:
         self._clock = clock or Clock()
         self._credentials = CredentialSource(config, self._clock)
         self._session: aiohttp.ClientSession | None = None
+        self._retired: list[aiohttp.ClientSession] = []
         self._shown: bytes | None = None
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
 
@@ -78,8 +79,14 @@ class HTTPTransport:
             raise ServiceUnavailable(f"{self._config.server} sent a broken watch event: {error}") from None
 
     async def close(self) -> None:
+        self._retire()
+        while self._retired:
+            await self._retired.pop().close()
+
+    def _retire(self) -> None:
+        """Use the session for nothing new; what is under way on it may end in peace."""
         if self._session is not None:
-            await self._session.close()
+            self._retired.append(self._session)
             self._session = None
 
     async def _send(self, request: Request) -> Response:
@@ -122,7 +129,7 @@ class HTTPTransport:
     async def _ask(
         self, request: Request, timeout: aiohttp.ClientTimeout, credential: Credential
     ) -> aiohttp.ClientResponse:
-        session = await self._connected(credential)
+        session = self._connected(credential)
         headers = self._identity(credential)
         headers["Accept"] = request.accept
         body = None
@@ -153,11 +160,11 @@ class HTTPTransport:
             headers.add("Impersonate-Group", group)
         return headers
 
-    async def _connected(self, credential: Credential) -> aiohttp.ClientSession:
+    def _connected(self, credential: Credential) -> aiohttp.ClientSession:
         """The session, made anew when the certificate to show has changed."""
         if self._session is not None and credential.certificate == self._shown:
             return self._session
-        await self.close()
+        self._retire()
         self._shown = credential.certificate
         connector = aiohttp.TCPConnector(
             ssl=_tls(self._config, credential) if self._config.server.startswith("https:") else True,
