@@ -24,7 +24,9 @@ _COMMANDS = {
     "kubectl": "Run the real kubectl against the embedded cluster.",
     "scheduler": "Run the scheduler alone, as a second one in any cluster.",
     "status": "Show the embedded cluster that runs here.",
+    "snapshot": "Print what allocation depends on, to keep, send and replay.",
     "up": "Start an embedded cluster.",
+    "why": "Say why a pod or a claim is pending, and what would make it fit.",
 }
 """Each command's one line of help; its module has the same name and holds `command`."""
 

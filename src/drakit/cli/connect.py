@@ -7,12 +7,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from drakit.client.api import Client
+from drakit.client.http import HTTPTransport
+from drakit.client.kubeconfig import load
 from drakit.cluster.place import Place, default_data_dir
 from drakit.errors import UsageError
 
@@ -39,3 +43,13 @@ def cluster_options(function: F) -> F:
     return click.option(
         "--kubeconfig", type=click.Path(), help="Default: $KUBECONFIG, a running `dra up`, ~/.kube/config."
     )(function)
+
+
+@asynccontextmanager
+async def connect(given: str | None, context: str | None) -> AsyncIterator[Client]:
+    """A client of the cluster a person means; raises UsageError when there is none."""
+    client = Client(HTTPTransport(load(kubeconfig_path(given), context)))
+    try:
+        yield client
+    finally:
+        await client.close()

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from msgspec import Struct, field
 
 from drakit.allocator import Allocator, State
-from drakit.allocator.trace import Candidate, FellShort, TurnedAway
-from drakit.errors import AllocationError
+from drakit.allocator.trace import Candidate, FellShort, Refusal
+from drakit.errors import AllocationError, FailedOnNode
 from drakit.model.meta import Node
 from drakit.model.resource import AllocationResult, ResourceClaim
 
@@ -38,7 +38,7 @@ class Demand(Struct, frozen=True):
 class Findings(Struct):
     """What became of the devices for one request: `node_of` tells where each was seen first."""
 
-    away: dict[DeviceID, TurnedAway] = field(default_factory=dict)
+    away: dict[DeviceID, Refusal] = field(default_factory=dict)
     free: set[DeviceID] = field(default_factory=set)
     node_of: dict[DeviceID, str] = field(default_factory=dict)
     free_on: dict[str, int] = field(default_factory=dict)
@@ -54,24 +54,24 @@ class Evidence(Struct):
 
     places: dict[Place, Findings] = field(default_factory=dict)
     errors: dict[str, list[str]] = field(default_factory=dict)
-    """What stopped the allocation, by its text, with the nodes."""
+    """What made nodes unusable, by its text, with the nodes."""
+    fatal: str = ""
+    """What stops the pod on every node."""
     fits: list[str] = field(default_factory=list)
     """Nodes on which it fits."""
 
     def at(self, place: Place) -> Findings:
         return self.places.setdefault(place, Findings())
 
-    def turned_away(self, candidate: Candidate, event: TurnedAway) -> None:
+    def turned_away(self, candidate: Candidate, device: DeviceID, refusal: Refusal) -> None:
         findings = self.at((candidate.claim, candidate.request))
-        device = (event.driver, event.pool, event.device)
-        findings.away.setdefault(device, event)
+        findings.away.setdefault(device, refusal)
         findings.node_of.setdefault(device, candidate.node)
 
-    def passed(self, candidate: Candidate, driver: str, pool: str, device: str) -> None:
+    def passed(self, candidate: Candidate, device: DeviceID) -> None:
         findings = self.at((candidate.claim, candidate.request))
-        id = (driver, pool, device)
-        findings.free.add(id)
-        findings.node_of.setdefault(id, candidate.node)
+        findings.free.add(device)
+        findings.node_of.setdefault(device, candidate.node)
         findings.free_on[candidate.node] = findings.free_on.get(candidate.node, 0) + 1
 
     def fell_short(self, candidate: Candidate, event: FellShort) -> None:
@@ -86,8 +86,10 @@ def gather(claims: Sequence[ResourceClaim], state: State, nodes: Sequence[Node])
         try:
             if allocator.allocate(node) is not None:
                 evidence.fits.append(node.metadata.name)
-        except AllocationError as error:
+        except FailedOnNode as error:
             evidence.errors.setdefault(str(error), []).append(node.metadata.name)
+        except AllocationError as error:
+            evidence.fatal = evidence.fatal or str(error)
     return evidence
 
 

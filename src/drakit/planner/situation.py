@@ -24,12 +24,14 @@ from drakit.model.resource import (
 )
 from drakit.planner.snapshot import Snapshot
 from drakit.profile import profile_for
-from drakit.scheduler.dynamic import Restriction
 from drakit.scheduler.node import NodeInfo
+from drakit.scheduler.plan import Restriction
 from drakit.scheduler.pod import PodInfo, read_pod
 from drakit.transport import Document
 
 T = TypeVar("T")
+
+_PLENTY = {"pods": "1000", "cpu": "1000", "memory": "1Pi", "ephemeral-storage": "1Pi"}
 
 
 class Situation:
@@ -166,8 +168,10 @@ def _nodes_for(
 
 
 def _node(document: Document) -> NodeInfo:
+    """A node that does not say what it has is not held back by that."""
     info = NodeInfo(document["metadata"]["name"])
-    info.update(document)
+    status = document.get("status") or {}
+    info.update(document if status.get("allocatable") else {**document, "status": {"allocatable": _PLENTY}})
     return info
 
 

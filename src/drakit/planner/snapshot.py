@@ -199,7 +199,15 @@ def _without_parameters(value: Any) -> Any:
     }
 
 
-_HIDDEN = {"namespace", "nodeName", "pool", "resourceClaimName", "resourceClaimTemplateName", _HOSTNAME}
+_HIDDEN = {
+    "uid",
+    "namespace",
+    "nodeName",
+    "pool",
+    "resourceClaimName",
+    "resourceClaimTemplateName",
+    _HOSTNAME,
+}
 """Keys whose text `hashed` replaces wherever they stand."""
 _NAMED = {"metadata", "reservedFor", "ownerReferences", "pool"}
 """Below these keys `name` is an object's or a pool's; elsewhere a request's or device's, which stays."""

@@ -1,0 +1,112 @@
+"""Why a pod waits: the sentence, the tree, and changes that were tried before they are said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from drakit.errors import UsageError
+from drakit.planner.situation import Situation, wanted_by_claim, wanted_by_pod
+from drakit.planner.why import Report, why
+from tests.planner.make import H100, busy, claim, gpus, held, node, pod, snapshot
+
+PCIE = "resource.kubernetes.io/pcieRoot"
+
+
+def explain(wanted: dict[str, Any], **lists: Any) -> Report:
+    parts = busy() | lists
+    parts["resource_claims"] = [*parts["resource_claims"], wanted]
+    situation = Situation(snapshot(**parts, pods=[pod("train", wanted["metadata"]["name"])]))
+    return why(situation, wanted_by_pod(situation, "default/train"))
+
+
+def rows(report: Report) -> dict[str, tuple[int, str]]:
+    return {line.cause: (line.count, line.detail) for line in report.sections[0].lines}
+
+
+def test_every_device_has_its_reason_with_the_values() -> None:
+    report = explain(claim("big", 8, H100, PCIE))
+    assert report.sentence == (
+        f"pod default/train is pending: no node has 8 free devices for request gpu (gpu.nvidia.com)"
+        f" with one {PCIE} (closest: node-0 with 4)"
+    )
+    section = report.sections[0]
+    assert (section.claim, section.request, section.nodes, section.devices) == ("default/big", "gpu", 4, 32)
+    assert section.wanted == f"8 x gpu.nvidia.com, matchAttribute {PCIE}"
+    found = rows(report)
+    assert found["selector #0"] == (16, "productName is 'A100-SXM4-40GB' (8), 'L4' (8), not 'H100'")
+    assert found["allocated"] == (2, "claim ml/eval-2: node-1 gpu-0, gpu-1")
+    assert found["taint"] == (2, "gpu.nvidia.com/xid=79:NoSchedule on node-1: not tolerated")
+    assert found["free"][0] == 12
+    assert sum(count for count, _ in found.values()) == 32
+
+
+def test_changes_that_help_are_said_and_only_those() -> None:
+    report = explain(claim("big", 8, H100, PCIE))
+    assert report.would_fit == [
+        "with count 4 (on node-0)",
+        f"without the constraint on {PCIE} (on node-0)",
+    ]
+
+
+def test_a_release_or_a_toleration_helps() -> None:
+    parts = {
+        "nodes": [node("node-1")],
+        "resource_slices": [gpus("node-1", "H100", count=4, tainted=[3])],
+        "resource_claims": [held("eval-2", "node-1", [0, 1])],
+    }
+    report = explain(claim("two", 2), **parts)
+    assert "with a toleration for gpu.nvidia.com/xid (on node-1)" in report.would_fit
+    assert "if claim ml/eval-2 released gpu-0, gpu-1 (on node-1)" in report.would_fit
+    again = explain(claim("two", 2), **parts)
+    assert again == report
+
+
+def test_a_value_nobody_publishes_gets_the_nearest_one() -> None:
+    report = explain(claim("typo", 1, H100.replace("H100", "A100")))
+    assert report.hints == ["productName 'A100' is published nowhere; 8 devices have 'A100-SXM4-40GB'"]
+    assert report.sentence.startswith(
+        "pod default/train is pending: no node has a free device for request gpu"
+    )
+
+
+def test_an_attribute_that_is_missing_stops_the_pod_and_is_named() -> None:
+    report = explain(claim("broken", 1, "device.attributes['gpu.nvidia.com'].nope == 'x'"))
+    assert "no such key: nope" in report.sentence
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"pods": [pod("p", "gone")]}, "pod default/p waits: resourceclaim default/gone does not exist"),
+        ({"pods": [pod("p", "eval", nodeName="node-0")]}, "pod default/p is on node node-0 (Pending)"),
+        (
+            {"pods": [pod("p", "mine", nodeSelector={"disk": "ssd"})], "resource_claims": [claim("mine", 1)]},
+            "no node is left to look at (4 node(s) didn't match Pod's node affinity/selector)",
+        ),
+        (
+            {"pods": [pod("p", "mine")], "resource_claims": [claim("mine", 1)]},
+            "pod default/p fits now, on node-0, node-1, node-2 and 1 more",
+        ),
+    ],
+)
+def test_other_states(change: dict[str, Any], said: str) -> None:
+    situation = Situation(snapshot(**(busy() | change)))
+    assert said in why(situation, wanted_by_pod(situation, "default/p")).sentence
+
+
+def test_a_claim_alone() -> None:
+    situation = Situation(snapshot(**busy()))
+    assert why(situation, wanted_by_claim(situation, "ml/eval-2")).sentence == (
+        "claim ml/eval-2 is allocated and reserved for eval-2"
+    )
+    with pytest.raises(UsageError, match="there is no resourceclaim ml/none"):
+        wanted_by_claim(situation, "ml/none")
+
+
+def test_an_object_that_cannot_be_read_is_named() -> None:
+    broken = gpus("node-0", "H100")
+    broken["spec"]["devices"][0]["attributes"] = 3
+    with pytest.raises(UsageError, match=r"ResourceSlice node-0-gpus: .*attributes"):
+        Situation(snapshot(**(busy() | {"resource_slices": [broken]})))
