@@ -84,10 +84,11 @@ class Publisher:
             self._queue.add(name)
 
     async def _sync(self, pool: str, existing: list[Document]) -> None:
-        if self._specs is None:
+        specs = self._specs
+        if specs is None:
             return
         accepted = [document for document in existing if self._is_accepted(document)]
-        todo = plan(self._specs.get(pool, []), existing, accepted)
+        todo = plan(specs.get(pool, []), existing, accepted)
         if not todo.is_empty:
             self._wanting.add(pool)
             self.published.clear()
@@ -105,9 +106,10 @@ class Publisher:
             self._metrics.add("dra_driver_errors_total", "publish")
             _log.error("driver %s cannot publish pool %s: %s", self._driver, pool, error)
             raise
-        self._wanting.discard(pool)
-        if not self._wanting:
-            self.published.set()
+        if specs is self._specs:  # nothing newer was published meanwhile
+            self._wanting.discard(pool)
+            if not self._wanting:
+                self.published.set()
 
     async def _write(self, verb: str, document: Document, spec: ResourceSliceSpec) -> None:
         write = self._client.create if verb == "create" else self._client.update

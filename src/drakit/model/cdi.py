@@ -327,10 +327,6 @@ class Registry:
             self._conflicts.setdefault(name, [known[0].source]).append(file.source)
         self._found[name] = (file, device)
 
-    def names(self) -> list[str]:
-        """The devices that can be resolved."""
-        return sorted(self._found.keys() - self._conflicts.keys())
-
     def resolve(self, names: Sequence[str]) -> ContainerEdits:
         """All edits for a container that gets the devices `names`, merged into one (see `merge`).
 
