@@ -452,6 +452,33 @@ def test_work_per_pod_does_not_grow_with_the_nodes_that_fit_or_that_are_known_no
     assert world.metrics.allocations_tried == tried
 
 
+def test_many_pods_that_wait_for_one_device_cost_little_each_time_one_comes_back() -> None:
+    world = World(*cluster(nodes=30))
+    for index in range(130):
+        world.put(claim(f"c{index}"))
+        world.put(pod(f"p{index}", claims=[f"c{index}"]))
+    holders = [world.placed() for _ in range(30)]
+    world.written(holders[0])
+    for _ in range(100):
+        world.failed()
+    held = world.documents["ResourceClaim", f"default/c{holders[0].pod.name[1:]}"]
+    looked = world.metrics.nodes_looked_at
+    world.put({**held, "status": {}})
+    assert devices_of(world.placed()) == devices_of(holders[0])
+    messages = {world.failed().message for _ in range(99)}
+    assert len(messages) == 99, "each names its own claim"
+    assert world.metrics.nodes_looked_at - looked < 200
+
+
+def test_a_pod_that_is_unlike_the_one_that_failed_is_looked_at_by_itself() -> None:
+    world = World(node("n0", cpu="1"))
+    for name, cpu in (("big", "3"), ("bigger", "2"), ("small", "1")):
+        world.put(pod(name, requests={"cpu": cpu}))
+    assert "(3 wanted" in world.failed().message
+    assert "(2 wanted" in world.failed().message
+    assert world.placed().pod.name == "small"
+
+
 def test_a_device_that_comes_back_is_found_again() -> None:
     world = World(*cluster(nodes=2))
     for index in range(3):

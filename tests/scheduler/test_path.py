@@ -96,6 +96,17 @@ async def test_what_fits_nowhere_is_told_and_goes_ahead_when_devices_come() -> N
         assert (await it.condition("p"))["status"] == "True"
 
 
+async def test_the_same_words_are_not_said_again_at_once() -> None:
+    async with cluster(device_class(), node("n0"), claim("c"), pod("p", claims=["c"])) as it:
+        await it.settle()
+        writes = len(it.wire.writes)
+        for index in range(5):
+            await it.put(resource_slice(f"elsewhere{index}", 1))
+            await it.settle(2)
+        assert it.scheduler.metrics.unschedulable == 6
+        assert len(it.wire.writes) == writes
+
+
 async def test_a_missing_claim_keeps_the_pod_out_and_it_is_told_after_a_moment() -> None:
     async with cluster(*nodes(), pod("p", claims=["c"])) as it:
         await it.settle()

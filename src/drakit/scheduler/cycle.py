@@ -2,12 +2,17 @@
 
 Synchronous, so nothing changes while it runs: no locks, no snapshot. Nodes are looked at from where the
 last attempt stopped until enough feasible ones are found; those are compared. Only when there is none are
-all nodes asked once more for their reasons, so that a success never pays for texts.
+all nodes asked once more for their reasons, so that a success never pays for texts. And as long as nothing
+changes, a pod like one that found no node is not even looked for: many pods that wait for one device cost
+little each time one comes back.
 """
 
 from __future__ import annotations
 
 from time import perf_counter
+
+import msgspec
+from msgspec import Struct
 
 from drakit.errors import AllocationError
 from drakit.scheduler.binding import Decision
@@ -15,12 +20,21 @@ from drakit.scheduler.dynamic import DynamicResources
 from drakit.scheduler.inventory import Inventory, enough
 from drakit.scheduler.metrics import Metrics
 from drakit.scheduler.node import NodeInfo
-from drakit.scheduler.plan import Plan
+from drakit.scheduler.plan import Memory, Plan, Variant
 from drakit.scheduler.pod import PodInfo
 from drakit.scheduler.reason import Failure, Rejection, Wake, describe, frame
 
 _ANY = Wake.NODE | Wake.CLAIM | Wake.DEVICES | Wake.CLASS
+_KNOWN_AT_MOST = 256
 _RANK_WEIGHT, _LIKING_WEIGHT, _DISLIKING_WEIGHT = 2, 2, 3
+
+
+class _Known(Struct, frozen=True):
+    """A failure that holds for like pods while both revisions stay. `memory` keeps the claims' identity."""
+
+    revisions: tuple[int, int]
+    memory: Memory | None
+    failure: Failure
 
 
 class Cycle:
@@ -31,6 +45,7 @@ class Cycle:
         self._inventory = inventory
         self._dynamic = dynamic
         self._metrics = metrics
+        self._known: dict[tuple[bytes, int], _Known] = {}
 
     def decide(self, pod: PodInfo) -> Decision | Failure:
         """Where `pod` goes. A decision has its devices promised already; the caller has to place the pod
@@ -42,9 +57,16 @@ class Cycle:
             if isinstance(plan, Failure):
                 text = plan.message if plan.is_quiet else frame(len(self._inventory), [plan.message])
                 return Failure(text, plan.wakes, plan.reason, plan.is_quiet, plan.release)
-            feasible = self._feasible(pod, plan)
-            if not feasible:
-                return self._failure(pod, plan)
+            variant = self._dynamic.plain_variant(plan) if plan is not None and plan.is_plain else None
+            failure = self._recall(pod, plan, variant)
+            if failure is None:
+                feasible = self._feasible(pod, plan)
+                if not feasible:
+                    failure = self._failure(pod, plan)
+                    self._remember(pod, plan, variant, failure)
+            if failure is not None:
+                text = variant.named(failure.message) if variant is not None else failure.message
+                return msgspec.structs.replace(failure, message=text)
         except AllocationError as error:
             return Failure(str(error), _ANY, "SchedulerError")
         node = feasible[0] if len(feasible) == 1 else self._best(pod, plan, feasible)
@@ -55,6 +77,27 @@ class Cycle:
         return Decision(
             pod=pod, node=node.name, plan=plan, variant=offer[0] if offer else None, promises=promises
         )
+
+    def _revisions(self) -> tuple[int, int]:
+        return self._dynamic.state.revision, self._inventory.revision
+
+    def _recall(self, pod: PodInfo, plan: Plan | None, variant: Variant | None) -> Failure | None:
+        """The failure of a pod like this one, if nothing has changed since; claims without their names."""
+        if not self._known or (plan is not None and variant is None):
+            return None
+        memory = variant.memory if variant is not None else None
+        known = self._known.get((pod.shape(), id(memory)))
+        if known is None or known.memory is not memory or known.revisions != self._revisions():
+            return None
+        return known.failure
+
+    def _remember(self, pod: PodInfo, plan: Plan | None, variant: Variant | None, failure: Failure) -> None:
+        if plan is not None and variant is None:
+            return
+        if len(self._known) >= _KNOWN_AT_MOST:
+            self._known.clear()
+        memory = variant.memory if variant is not None else None
+        self._known[pod.shape(), id(memory)] = _Known(self._revisions(), memory, failure)
 
     def _feasible(self, pod: PodInfo, plan: Plan | None) -> list[NodeInfo]:
         """Enough nodes that can take the pod, or all there are."""

@@ -202,7 +202,7 @@ class DynamicResources:
         try:
             offer = memory.allocator.allocate(node.node)
         except FailedOnNode as error:
-            return Rejection(variant.named(str(error)), _FITS_NOT)
+            return Rejection(_said(plan, variant, str(error)), _FITS_NOT)
         except AllocationError as error:
             raise AllocationError(variant.named(str(error))) from error
         if offer is None:
@@ -216,17 +216,18 @@ class DynamicResources:
         memory = self.variant(plan, node).memory
         return memory is not None and node.name in memory.misfits
 
+    def plain_variant(self, plan: Plan) -> Variant:
+        """The one variant of a plain plan."""
+        return plan.variants.get(_NONE) or self._add_variant(plan, _NONE)
+
     def variant(self, plan: Plan, node: NodeInfo) -> Variant:
         """The claims to allocate if the pod comes to `node`."""
         by_device = _NONE
         if plan.extended:
             by_device = frozenset(name for name in plan.extended if not node.allocatable.get(name))
-        variant = plan.variants.get(by_device)
-        if variant is None:
-            variant = plan.variants[by_device] = self._make_variant(plan, by_device)
-        return variant
+        return plan.variants.get(by_device) or self._add_variant(plan, by_device)
 
-    def _make_variant(self, plan: Plan, by_device: frozenset[str]) -> Variant:
+    def _add_variant(self, plan: Plan, by_device: frozenset[str]) -> Variant:
         documents = list(plan.wanted)
         special: Document | None = None
         mappings: list[Document] = []
@@ -236,6 +237,7 @@ class DynamicResources:
             documents.append(special)
         variant = Variant(documents, self._memory(documents) if documents else None)
         variant.special, variant.mappings = special, mappings
+        plan.variants[by_device] = variant
         return variant
 
     def _memory(self, documents: list[Document]) -> Memory:
@@ -251,7 +253,10 @@ class DynamicResources:
         return memory
 
     def explain(self, plan: Plan, nodes: list[NodeInfo]) -> dict[str, Rejection]:
-        """Why the devices cannot be had on `nodes`, all of which `filter` rejected for that, by node name."""
+        """Why the devices cannot be had on `nodes`, all of which `filter` rejected for that, by node name.
+
+        For a plain plan the texts still have placeholders: see `Variant.named`.
+        """
         found: dict[str, Rejection] = {}
         by_variant: dict[int, tuple[Variant, list[NodeInfo]]] = {}
         for node in nodes:
@@ -266,7 +271,7 @@ class DynamicResources:
             if missing := [node.node for node in members if node.name not in memory.reasons]:
                 memory.reasons |= explain(memory.claims, self.state, missing)
             said = {
-                reason: Rejection(f"{_NO_DEVICES.text}: {variant.named(reason)}", _FITS_NOT)
+                reason: Rejection(f"{_NO_DEVICES.text}: {_said(plan, variant, reason)}", _FITS_NOT)
                 for reason in set(memory.reasons.values())
             }
             for node in members:
@@ -306,3 +311,7 @@ class DynamicResources:
             if all(row.get("uid") == plan.pod.uid for row in reserved):
                 return claim
         return None
+
+
+def _said(plan: Plan, variant: Variant, text: str) -> str:
+    return text if plan.is_plain else variant.named(text)

@@ -70,7 +70,7 @@ class Told(Struct):
 def explain(claims: list[ResourceClaim], state: State, nodes: Iterable[Node]) -> dict[str, str]:
     """Why `claims` do not fit, by node name; nodes beyond `MESSAGES_AT_MOST` are left out.
 
-    A claim is called by its index in braces, so that like claims can share the texts.
+    The texts name claims as `claims` do.
     """
     indexes = {claim.metadata.key: index for index, claim in enumerate(claims)}
     groups: dict[Place | None, tuple[Tally, list[str]]] = {}
@@ -127,14 +127,15 @@ def _guilty(claims: list[ResourceClaim], told: Told) -> Place | None:
 
 def _text(claims: list[ResourceClaim], place: Place | None, tally: Tally) -> str:
     if place is None:
-        names = ", ".join(f"{{{index}}}" for index in range(len(claims)))
+        names = ", ".join(claim.metadata.key for claim in claims)
         return f"no combination of free devices satisfies claim {names}"
     wanted = next(
         "all devices" if mode == "All" else f"{count} device{'s' * (count != 1)}"
         for row, mode, count in _places(claims)
         if row == place
     )
-    text = f"claim {{{place[0]}}} request {place[1]}: {wanted} wanted, {len(tally.free)} free"
+    key = claims[place[0]].metadata.key
+    text = f"claim {key} request {place[1]}: {wanted} wanted, {len(tally.free)} free"
     details = [
         _counted(words, len(devices))
         for words, devices in sorted(tally.against.items(), key=lambda row: -len(row[1]))

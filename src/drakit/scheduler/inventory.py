@@ -26,6 +26,8 @@ class Inventory:
         self._order: list[NodeInfo] = []
         self._start = 0
         self._soft_taints = 0
+        self.revision = 0
+        """Changes whenever a node or what is on it does."""
 
     def __contains__(self, pod_uid: object) -> bool:
         return pod_uid in self._placed
@@ -49,6 +51,7 @@ class Inventory:
     # --- nodes ------------------------------------------------------------------------------------
 
     def put_node(self, document: Document) -> None:
+        self.revision += 1
         node = self._node(document["metadata"]["name"])
         if node.document is None:
             self._order.append(node)
@@ -61,6 +64,7 @@ class Inventory:
         node = self._nodes.get(name)
         if node is None or node.document is None:
             return
+        self.revision += 1
         self._order.remove(node)
         self._soft_taints -= bool(node.soft_taints)
         node.document, node.soft_taints = None, ()
@@ -79,6 +83,7 @@ class Inventory:
     def place(self, pod: PodInfo, name: str) -> None:
         """`pod` is, or is assumed to be, on the node `name`."""
         self.remove_pod(pod.uid)
+        self.revision += 1
         node = self._node(name)
         node.add(pod)
         self._placed[pod.uid] = node
@@ -98,6 +103,7 @@ class Inventory:
         node = self._placed.pop(uid, None)
         if node is None:
             return False
+        self.revision += 1
         node.remove(uid)
         if node.document is None and not node.pods:
             self._nodes.pop(node.name, None)

@@ -27,6 +27,11 @@ from drakit.scheduler.pod import PodInfo
 from drakit.transport import Document
 
 
+def placeholder(index: int) -> str:
+    """Stands for the name of a pod's claim in texts that pods with like claims share."""
+    return f"{{claim {index}}}"
+
+
 class Awaited(Struct, frozen=True):
     """What a pod waits for before it can be scheduled. `is_busy`: the controllers should be at it, which
     takes its time when many pods come at once."""
@@ -38,7 +43,7 @@ class Awaited(Struct, frozen=True):
 class Memory:
     """What is known of claims with certain specs: the nodes they do not fit on, and why.
 
-    Pods with like claims share it and its allocator. The allocator's claims are called `{0}`, `{1}`, ...:
+    Pods with like claims share it and its allocator. The allocator's claims have placeholders for names:
     whoever shows its words puts the real names in. `reasons` hold for the state `revision`.
     """
 
@@ -46,7 +51,7 @@ class Memory:
 
     def __init__(self, specs: Sequence[ResourceClaimSpec], state: State) -> None:
         self.claims = [
-            ResourceClaim(metadata=ObjectMeta(name=f"{{{index}}}"), spec=spec)
+            ResourceClaim(metadata=ObjectMeta(name=placeholder(index)), spec=spec)
             for index, spec in enumerate(specs)
         ]
         self.allocator = Allocator(self.claims, state, share_id=_share_id)
@@ -71,7 +76,7 @@ class Variant:
     def named(self, text: str) -> str:
         """`text` of the allocator with the real names of the claims."""
         for index, (_, name) in enumerate(self.members):
-            text = text.replace(f"{{{index}}}", name)
+            text = text.replace(placeholder(index), name)
         return text
 
 
@@ -102,6 +107,11 @@ class Plan:
         self.blocking: dict[str, Document] = {}
         self.has_alternatives = False
         """Whether one node may give better alternatives of a request than another."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all there is to it are claims to allocate."""
+        return bool(self.wanted) and not self.restrictions and not self.extended
 
     def named_nodes(self) -> frozenset[str] | None:
         """The only nodes that allocated claims allow, None if they allow any."""

@@ -48,6 +48,13 @@ class PodInfo(Struct, frozen=True, kw_only=True, eq=False):
         """Whether the pod itself likes some nodes better than others."""
         return bool(self.preferred)
 
+    def shape(self) -> bytes:
+        """The same for pods that nodes cannot tell apart, apart from their claims."""
+        affinity = (self.spec.get("affinity") or {}).get("nodeAffinity")
+        return msgspec.json.encode(
+            (self.requests, self.node_selector, self.tolerations, self.ports, affinity)
+        )
+
     def with_document(self, document: Document) -> PodInfo:
         """The same pod after a change that left its spec alone."""
         return msgspec.structs.replace(self, document=document)

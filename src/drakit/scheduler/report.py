@@ -1,8 +1,8 @@
 """Telling people why a pod has no node: an event, and the pod's PodScheduled condition.
 
-Events are cheap to lose; the condition is not, so it is written again until the server takes it or
-something newer is to be said. The writes for one pod follow each other; whoever binds the pod waits for
-them first, so that an old word never lands after the binding.
+Events are cheap to lose; they are repeated now and then. The condition is written again until the server
+takes it or something newer is to be said. The writes for one pod follow each other; whoever binds the pod
+waits for them first, so that an old word never lands after the binding.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from drakit.transport import STRATEGIC_PATCH, Document
 
 _FIRST_DELAY, _LAST_DELAY = 0.5, 10.0
 """Seconds between attempts to tell a pod something that the server did not take."""
+
+REPEAT_AFTER = 60.0
+"""Seconds after which a pod is told the same again."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +44,7 @@ class Reporter:
         self._metrics = metrics
         self._clock = clock
         self._slots = slots
-        self._told: dict[str, tuple[str, str]] = {}
+        self._told: dict[str, tuple[tuple[str, str], float]] = {}
         self._writes: dict[str, asyncio.Task[None]] = {}
 
     def forget(self, uid: str) -> None:
@@ -55,14 +58,17 @@ class Reporter:
             await asyncio.wait([task])
 
     def failed(self, group: asyncio.TaskGroup, pod: PodInfo, reason: str, message: str) -> None:
-        """`pod` has no node for now."""
+        """`pod` has no node for now. The same words soon after are not said again."""
+        words, now = (reason, message), self._clock.now()
+        last = self._told.get(pod.uid)
+        if last is not None and last[0] == words and now - last[1] < REPEAT_AFTER:
+            return
         self._metrics.events += 1
         self._recorder.event(pod.document, "Warning", "FailedScheduling", message, action="Scheduling")
+        self._told[pod.uid] = (words, now)
         known = _condition(pod.document)
-        said = (str(known.get("reason")), str(known.get("message")))
-        if self._told.get(pod.uid, said) == (reason, message):
+        if words == (last[0] if last is not None else (known.get("reason"), known.get("message"))):
             return
-        self._told[pod.uid] = (reason, message)
         before = self._writes.get(pod.uid)
         task = group.create_task(self._write(pod, reason, message, before))
         self._writes[pod.uid] = task
@@ -91,7 +97,7 @@ class Reporter:
             condition["observedGeneration"] = generation
         patch = {"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}}
         delay = _FIRST_DELAY
-        while self._told.get(pod.uid) == (reason, message):
+        while self._told.get(pod.uid, ((), 0.0))[0] == (reason, message):
             try:
                 async with self._slots:
                     self._metrics.pod_writes += 1
