@@ -154,6 +154,17 @@ async def test_a_rule_tells_what_it_does() -> None:
         assert "2 pods evicted" in row["message"]
 
 
+@pytest.mark.parametrize("version", ["1.33", "1.34", "1.35", "1.36", "1.37"])
+async def test_rules_in_every_version(version: str) -> None:
+    async with cluster(version, DRADeviceTaints=True, DRADeviceTaintRules=True) as c:
+        await with_node(c)
+        await c.client.create(RESOURCE_SLICES, resource_slice())
+        await user(c)
+        await c.client.create(DEVICE_TAINT_RULES, rule(driver="d.example.com"))
+        await c.settle()
+        assert await is_going(c)
+
+
 async def test_effect_none_is_a_dry_run() -> None:
     async with cluster() as c:
         await with_node(c)
