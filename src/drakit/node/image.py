@@ -16,12 +16,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import lzma
 import os
 import re
 import shutil
 import subprocess
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -38,6 +40,19 @@ MAX_METADATA = 4 << 20
 """Bytes of an index, manifest or config we are willing to read."""
 
 _REFERENCE = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9._:/@-]{0,300}[a-zA-Z0-9])?")
+_BROKEN = (
+    OSError,
+    EOFError,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    ValueError,
+)
+"""What reading somebody's archive may raise."""
+
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -125,7 +140,7 @@ class ImageStore:
                 return self._add_layout(
                     layout, reference or f"localhost/{path.stem}", is_given=bool(reference)
                 )
-        except (OSError, tarfile.TarError, KeyError, TypeError, AttributeError, ValueError) as error:
+        except _BROKEN as error:
             raise UsageError(
                 f"{path} is not an OCI archive, OCI layout or root file system: {error}"
             ) from None

@@ -90,6 +90,8 @@ class Session:
         await self._child.wait()
         self._chunks.clear()
         self._close()
+        self._open = 0
+        self._news.set()
 
     async def _pump(self, number: int, descriptor: int) -> None:
         try:

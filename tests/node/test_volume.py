@@ -1,0 +1,170 @@
+"""Volumes as folders of the host."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drakit.apiserver.app import API
+from drakit.client.api import CONFIG_MAPS, Client
+from drakit.node.env import ConfigFailed, Facts
+from drakit.node.volume import Volumes
+from drakit.profile import profile_for
+from drakit.store import Store
+from drakit.transport import Document
+from tests.client.fake_clock import FakeClock
+from tests.node.make import ADMIN, NS
+
+pytestmark = pytest.mark.anyio
+
+FACTS = Facts(node_name="node-1", host_ip="192.0.2.1", pod_ip="", allocatable={})
+
+
+class Here:
+    def __init__(self, client: Client, folder: Path) -> None:
+        self.client = client
+        self.clock = FakeClock()
+        self.volumes = Volumes(client, folder, self.clock)
+
+    async def prepare(self, *volumes: Document) -> None:
+        pod = {
+            "metadata": {"name": "p", "namespace": NS, "uid": "u", "labels": {"a": "b"}},
+            "spec": {"volumes": list(volumes)},
+        }
+        await self.volumes.prepare(pod, FACTS)
+
+    def source(self, name: str, **more: Any) -> Path:
+        mount = {"name": name, "mountPath": "/m", **more}
+        (found,) = self.volumes.mounts({"volumeMounts": [mount]}, {"POD": "p"})
+        return Path(found.source)
+
+    async def config_map(self, **data: str) -> None:
+        meta = {"name": "settings", "namespace": NS}
+        document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
+        await self.client.create(CONFIG_MAPS, document)
+
+
+@asynccontextmanager
+async def here(root: Path) -> AsyncIterator[Here]:
+    api = API.open(Store(), profile_for())
+    await api.start()
+    made = Here(Client(api.transport(ADMIN), field_manager="test"), root / "pod")
+    try:
+        yield made
+    finally:
+        made.volumes.remove()
+        assert not (root / "pod").exists()
+        await api.close()
+
+
+async def test_config_maps_and_their_updates(tmp_path: Path) -> None:
+    volume = {"name": "v", "configMap": {"name": "settings", "defaultMode": 0o600}}
+    async with here(tmp_path) as node:
+        await node.config_map(one="1", two="2")
+        await node.prepare(volume)
+        folder = node.source("v")
+        assert {path.name: path.read_text() for path in folder.iterdir() if path.is_file()} == {
+            "one": "1",
+            "two": "2",
+        }
+        assert (folder / "one").stat().st_mode & 0o777 == 0o600
+        first = os.readlink(folder / "..data")
+        await node.prepare(volume)
+        assert os.readlink(folder / "..data") == first, "the same content is not written again"
+        await node.client.patch(CONFIG_MAPS, "settings", {"data": {"one": None, "three": "3"}}, NS)
+        await node.prepare(volume)
+        names = {path.name for path in folder.iterdir() if not path.name.startswith("..")}
+        assert names == {"two", "three"}
+        assert len([path for path in folder.iterdir() if path.name.startswith("..")]) == 2
+
+
+async def test_items_choose_files(tmp_path: Path) -> None:
+    items = [{"key": "one", "path": "deep/er/file", "mode": 0o400}]
+    async with here(tmp_path) as node:
+        await node.config_map(one="1", two="2")
+        await node.prepare({"name": "v", "configMap": {"name": "settings", "items": items}})
+        path = node.source("v") / "deep" / "er" / "file"
+        assert (path.read_text(), path.stat().st_mode & 0o777) == ("1", 0o400)
+        missing = {"name": "settings", "items": [{"key": "no", "path": "x"}]}
+        with pytest.raises(ConfigFailed, match="references non-existent config key: no"):
+            await node.prepare({"name": "v", "configMap": missing})
+        await node.prepare({"name": "v", "configMap": missing | {"optional": True}})
+
+
+async def test_projected_service_account(tmp_path: Path) -> None:
+    sources = [
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
+        {"configMap": {"name": "settings", "items": [{"key": "ca", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+        {"configMap": {"name": "other", "optional": True}},
+    ]
+    volume = {"name": "v", "projected": {"sources": sources}}
+    async with here(tmp_path) as node:
+        await node.config_map(ca="a certificate")
+        await node.client.create(
+            _accounts(),
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": NS}},
+        )
+        await node.prepare(volume)
+        folder = node.source("v")
+        assert (folder / "ca.crt").read_text() == "a certificate"
+        assert (folder / "namespace").read_text() == NS
+        token = (folder / "token").read_text()
+        assert token
+        await node.clock.advance(1000)
+        await node.prepare(volume)
+        assert (folder / "token").read_text() == token, "not asked for again while it is young"
+
+
+def _accounts() -> Any:
+    from drakit.client.api import SERVICE_ACCOUNTS
+
+    return SERVICE_ACCOUNTS
+
+
+async def test_empty_dirs_and_sub_paths(tmp_path: Path) -> None:
+    async with here(tmp_path) as node:
+        await node.prepare({"name": "v", "emptyDir": {}}, {"name": "m", "emptyDir": {"medium": "Memory"}})
+        assert node.source("v").stat().st_mode & 0o777 == 0o777
+        assert node.source("v", subPath="a/b").is_dir()
+        assert node.source("v", subPathExpr="$(POD)").name == "p"
+        (node.source("v") / "out").symlink_to("/etc")
+        with pytest.raises(ConfigFailed, match="leads out of its volume"):
+            node.source("v", subPath="out/x")
+        with pytest.raises(ConfigFailed, match="leads out of its volume"):
+            node.source("v", subPath="../../x")
+        assert os.path.ismount(node.source("m")) == (os.geteuid() == 0)
+
+
+async def test_host_paths(tmp_path: Path) -> None:
+    async with here(tmp_path) as node:
+        made = tmp_path / "made"
+        await node.prepare({"name": "v", "hostPath": {"path": str(made), "type": "DirectoryOrCreate"}})
+        assert made.is_dir()
+        for kind in ("File", "Socket"):
+            with pytest.raises(ConfigFailed, match=f"is not a {kind}"):
+                await node.prepare({"name": "v", "hostPath": {"path": str(made), "type": kind}})
+        with pytest.raises(ConfigFailed, match="is not there"):
+            await node.prepare({"name": "v", "hostPath": {"path": f"{made}/no", "type": "Directory"}})
+
+
+@pytest.mark.parametrize(
+    ("volume", "words"),
+    [
+        (
+            {"name": "v", "persistentVolumeClaim": {"claimName": "x"}},
+            "persistentVolumeClaim are not supported",
+        ),
+        ({"name": "v", "secret": {"secretName": "none"}}, 'volume "v" : secret "none" not found'),
+        ({"name": "v", "configMap": {"name": "none"}}, 'configmap "none" not found'),
+    ],
+)
+async def test_what_cannot_be_made_is_told(tmp_path: Path, volume: Document, words: str) -> None:
+    async with here(tmp_path) as node:
+        with pytest.raises(ConfigFailed, match=words):
+            await node.prepare(volume)
