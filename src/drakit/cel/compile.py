@@ -17,6 +17,7 @@ from drakit.cel.operate import CostExceeded
 from drakit.cel.parse import parse
 from drakit.cel.reads import reads_of, shape
 from drakit.cel.source import compile_error
+from drakit.cel.stack import deep_stack, is_deep
 from drakit.cel.syntax import Node
 from drakit.cel.validate import validate
 from drakit.cel.value import Fault, kind_of
@@ -37,7 +38,8 @@ def compile(
     The environment is that of stored expressions, in which the scheduler evaluates; with `is_new` it is the
     narrower one in which the API server admits new objects. Raises CELError. Results are remembered.
     """
-    return _compile(text, profile or _profile(version), is_new)
+    with deep_stack(text):
+        return _compile(text, profile or _profile(version), is_new)
 
 
 @lru_cache(maxsize=16)
@@ -49,7 +51,8 @@ def compile_value(
     text: str, version: str = DEFAULT_VERSION, *, profile: Profile | None = None, is_new: bool = False
 ) -> Evaluator:
     """As `compile`, for an expression that may have any result. Raises CELError."""
-    return _compile_value(text, profile or _profile(version), is_new)
+    with deep_stack(text):
+        return _compile_value(text, profile or _profile(version), is_new)
 
 
 @lru_cache(maxsize=256)
@@ -99,6 +102,7 @@ class Program:
         except Fault as fault:
             raise CELError(f"program instantiation failed: {fault.message}", source=text) from None
         self._slots = planner.slots
+        self._is_deep = is_deep(root)
 
     def shape(self, device: Device, driver: str) -> tuple[Any, ...] | None:
         """Equal for devices that get the same answer; None where `reads` is."""
@@ -107,7 +111,8 @@ class Program:
     def explain(self, device: Device, driver: str) -> Verdict:
         """The outcome with cost and the value of every sub-expression. Never raises CELError."""
         planner = Planner(self._functions, is_traced=True)
-        run = planner.plan(self.root)
+        with deep_stack(self.text):
+            run = planner.plan(self.root)
         frame, value = self._evaluate(run, planner.slots, device, driver)
         error = None
         try:
@@ -124,6 +129,9 @@ class Program:
         frame = Frame({}, slots)
         try:
             frame.device = variables_of(device, driver)
+            if self._is_deep:
+                with deep_stack(self.text):
+                    return frame, run(frame)
             return frame, run(frame)
         except CostExceeded:
             return frame, Failure(_COST_EXCEEDED, self.root)

@@ -12,7 +12,9 @@ the context asks for. So a device not seen before costs no more than the attribu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from drakit.cel import operate
@@ -21,9 +23,9 @@ from drakit.cel.library import FUNCTIONS
 from drakit.cel.library.regex import compiled
 from drakit.cel.syntax import Call, Fold, Ident, ListNode, Literal, Node, Select
 from drakit.cel.value import Fault
-from drakit.model.quantity import Quantity
+from drakit.model.quantity import parse_field
 from drakit.model.resource import Device
-from drakit.model.semver import Version
+from drakit.model.semver import parse_text
 
 Fast = Callable[[Device, str], Any]
 
@@ -67,7 +69,8 @@ def generate(root: Node, exact: Fast) -> Fast | None:
         return None
     if len(body) > _MAX_TEXT:
         return None
-    lines = ["def fast(device, driver):", "  try:", "    A = device.attributes", "    C = device.capacity"]
+    lines = ["def fast(device, driver):", "  try:"]
+    lines += [f"    {name} = device.{field}" for name, field in _PLACES.items() if name in generator.places]
     lines += [f"    {name} = driver == {domain!r}" for domain, name in generator.domains.items()]
     lines += [f"    return {body}", "  except Exception:", "    return exact(device, driver)"]
     namespace: dict[str, Any] = {**_NAMESPACE, **generator.constants, "exact": exact}
@@ -79,14 +82,32 @@ def generate(root: Node, exact: Fast) -> Fast | None:
 _NAMESPACE: dict[str, Any] = {
     "_bail": _bail, "_value": attribute_value, "_eq": operate.equal, "_in": operate.is_in,
     "_size": operate.size, "_iterate": operate.iterate, "_index": operate.select,
-    "_quantity": Quantity.of, "_semver": Version.parse, "_includes": FUNCTIONS["dra_includes_dyn_dyn"],
+    "_quantity": parse_field, "_semver": parse_text, "_includes": FUNCTIONS["dra_includes_dyn_dyn"],
 }  # fmt: skip
+
+
+_PLACES = {"A": "attributes", "C": "capacity"}
+_MATCHES = 256
+"""Answers of a regular expression that are remembered: RE2 takes longer than the rest of a selector."""
+
+
+def _matcher(pattern: str) -> Callable[[str], bool]:
+    """Whether a text matches. A pattern that is plain text needs no regular expression."""
+    search = compiled(pattern).search
+    if re.fullmatch(r"[A-Za-z0-9 _/:@=,;<>~-]+", pattern, re.ASCII):
+        return lambda text: pattern in text
+
+    def matches(text: str) -> bool:
+        return search(text) is not None
+
+    return lru_cache(maxsize=_MATCHES)(matches)
 
 
 class _Generator:
     def __init__(self) -> None:
         self.constants: dict[str, Any] = {}
         self.domains: dict[str, str] = {}
+        self.places: set[str] = set()
         self._temporaries = 0
 
     # --- names ------------------------------------------------------------------------------------
@@ -124,9 +145,14 @@ class _Generator:
     def _entry(self, path: _Path, default: bool = False) -> str:
         """The DeviceAttribute or DeviceCapacity at a path; with `default` None where there is none."""
         part, domain, name = path
-        place = {"attributes": "A", "capacity": "C"}[part]
+        place = self._place(part)
         qualified = f"{place}.get({f'{domain}/{name}'!r})" if default else f"{place}[{f'{domain}/{name}'!r}]"
         return f"(({place}.get({name!r}) or {qualified}) if {self._is_driver(domain)} else {qualified})"
+
+    def _place(self, part: str) -> str:
+        place = "A" if part == "attributes" else "C"
+        self.places.add(place)
+        return place
 
     def _is_driver(self, domain: str) -> str:
         return self.domains.setdefault(domain, f"d{len(self.domains)}")
@@ -136,7 +162,7 @@ class _Generator:
         if len(path) < 3:
             return "True"
         part, domain, name = path
-        place = {"attributes": "A", "capacity": "C"}[part]
+        place = self._place(part)
         qualified = f"{f'{domain}/{name}'!r} in {place}"
         return f"(({name!r} in {place} or {qualified}) if {self._is_driver(domain)} else {qualified})"
 
@@ -344,8 +370,8 @@ class _Generator:
         if function == "contains":
             return f"({self._string(args[0], names, depth)} in {self._string(target, names, depth)})"
         if function == "matches" and isinstance(args[0], Literal) and isinstance(args[0].value, str):
-            search = self._constant(compiled(args[0].value).search)
-            return f"({search}({self._string(target, names, depth)}) is not None)"
+            test = self._constant(_matcher(args[0].value))
+            return f"{test}({self._string(target, names, depth)})"
         if function in _STRING_METHODS and len(node.overloads) == 1:
             return self._string_method(node, target, names, depth)
         raise _Unsupported

@@ -124,14 +124,14 @@ class Quantity:
     def of(cls, value: str | int | float | Quantity) -> Quantity:
         """The quantity of an API field, whose JSON may be a string or a number. Raises ValueError."""
         if isinstance(value, str):
-            return _parse_field(value)
+            return parse_field(value)
         if isinstance(value, Quantity):
             return value
         if isinstance(value, float):
             if not math.isfinite(value):
                 raise ValueError(_MALFORMED)
-            return _parse_field(repr(int(value)) if value == int(value) else repr(value))
-        return _parse_field(str(int(value)))
+            return parse_field(repr(int(value)) if value == int(value) else repr(value))
+        return parse_field(str(int(value)))
 
     def __str__(self) -> str:
         if self._text is None:
@@ -258,5 +258,6 @@ def _is_short(format: Format, exponent: int, whole: str, fraction: str) -> bool:
 
 
 @lru_cache(maxsize=8192)
-def _parse_field(text: str) -> Quantity:
+def parse_field(text: str) -> Quantity:
+    """`Quantity.of` for text, remembered."""
     return Quantity.parse(text.strip(" \t\r\n"))

@@ -48,7 +48,7 @@ class Version:
 
         `normalize` first drops a leading "v" and leading zeros and fills up missing parts.
         """
-        return _parse(_normalized(text) if normalize else text)
+        return parse_text(_normalized(text) if normalize else text)
 
     def __str__(self) -> str:
         text = f"{self.major}.{self.minor}.{self.patch}"
@@ -75,7 +75,8 @@ class Version:
 
 
 @lru_cache(maxsize=4096)
-def _parse(text: str) -> Version:
+def parse_text(text: str) -> Version:
+    """`Version.parse` without normalization, remembered."""
     if not text:
         raise ValueError("Version string empty")
     parts = text.split(".", 2)

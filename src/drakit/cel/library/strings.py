@@ -45,11 +45,11 @@ def last_index_of(text: str, part: str, offset: int | None = None) -> int:
 
 
 def lower_ascii(text: str) -> str:
-    return text.translate(_TO_LOWER)
+    return text.lower() if text.isascii() else text.translate(_TO_LOWER)
 
 
 def upper_ascii(text: str) -> str:
-    return text.translate(_TO_UPPER)
+    return text.upper() if text.isascii() else text.translate(_TO_UPPER)
 
 
 def replace(text: str, old: str, new: str, count: int = -1) -> str:

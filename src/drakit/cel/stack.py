@@ -1,0 +1,41 @@
+"""Room for deep expressions.
+
+Parsing, checking and evaluating recurse along the tree, a few Python calls for each level, and 250 levels are
+allowed: more than Python's usual 1,000 calls. A call from Python to Python needs no C stack, so raising the
+limit for the time is safe.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from drakit.cel.syntax import Node
+from drakit.errors import CELError
+
+_CALLS = 20_000
+_SHALLOW = 40
+
+
+@contextmanager
+def deep_stack(source: str) -> Iterator[None]:
+    """Runs its body with room for any expression that the grammar allows. Raises CELError beyond."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, _CALLS))
+    try:
+        yield
+    except RecursionError:
+        raise CELError("expression recursion limit exceeded: 250", source=source) from None
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def is_deep(root: Node) -> bool:
+    """Whether evaluating the tree may need more than the usual stack."""
+    level = [root]
+    for _ in range(_SHALLOW):
+        level = [child for node in level for child in node.children()]
+        if not level:
+            return False
+    return True
