@@ -75,7 +75,7 @@ async def test_create_refusals(served: Served) -> None:
     assert nowhere == (404, "NotFound", 'namespaces "nowhere" not found')
     assert (await served.refused("POST", MAPS, None))[0] == 400
     assert (await served.refused("POST", MAPS, config_map("c"), dryRun="Some"))[0] == 422
-    assert (await served.refused("POST", MAPS, config_map("c"), fieldValidation="Maybe"))[0] == 400
+    assert (await served.refused("POST", MAPS, config_map("c"), fieldValidation="Maybe"))[0] == 422
 
 
 async def test_a_dry_run_says_what_would_be_and_does_nothing(served: Served) -> None:

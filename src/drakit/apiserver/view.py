@@ -8,8 +8,10 @@ made from decoded documents.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import msgspec
@@ -171,11 +173,12 @@ def to_document(answer: Answer, view: View) -> Document:
         if view.shape == "table":
             return as_table(target, [document], document["metadata"].get("resourceVersion", ""), view)
         return partial(document) if view.shape == "metadata" else document
+    with _no_collection():
+        documents = [represent(stored_document(entry), target) for entry in answer.entries]
     if view.shape == "object":
-        items = [_without_type(represent(stored_document(entry), target)) for entry in answer.entries]
+        items = [_without_type(document) for document in documents]
         kind, api_version = f"{target.kind.kind}List", target.api_version
         return {"kind": kind, "apiVersion": api_version, "metadata": answer.metadata(), "items": items}
-    documents = [represent(stored_document(entry), target) for entry in answer.entries]
     if view.shape == "table":
         return as_table(target, documents, str(answer.revision), view) | {"metadata": answer.metadata()}
     return {
@@ -184,6 +187,19 @@ def to_document(answer: Answer, view: View) -> Document:
         "metadata": answer.metadata(),
         "items": [partial(document) for document in documents],
     }
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """While many documents are decoded, none of them is garbage: looking for it costs seven times the
+    decoding of ten thousand slices."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _without_type(document: Document) -> Document:

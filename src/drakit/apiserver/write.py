@@ -99,7 +99,7 @@ async def _create_named(registry: Registry, call: Call, document: Document) -> O
         raise registry.exists(target)
     call.warnings += strategy.warnings(document, None, context)
     if call.content_type != APPLY_PATCH:
-        _track(registry, call, None, document)
+        _track(registry, call, None, document, context.now)
     with registry.quota.charge(target, document):
         entry = await registry.write(target, None, document, is_dry_run=call.is_dry_run)
     return One(target=target, entry=entry, status=201)
@@ -144,7 +144,7 @@ def _check_namespace(registry: Registry, call: Call) -> None:
         )
 
 
-def _track(registry: Registry, call: Call, old: Document | None, new: Document) -> None:
+def _track(registry: Registry, call: Call, old: Document | None, new: Document, now: str) -> None:
     """Note in `new` which fields the request set. Both are as stored; the notes are in the terms of the
     request's version."""
     target = call.target
@@ -157,7 +157,7 @@ def _track(registry: Registry, call: Call, old: Document | None, new: Document) 
         type_=registry.type_of(target),
         api_version=target.api_version,
         subresource=target.subresource,
-        now=registry.now(),
+        now=now,
     )
     if (fields := after["metadata"].get("managedFields")) is not None:
         new["metadata"]["managedFields"] = fields
@@ -228,7 +228,7 @@ async def change(registry: Registry, call: Call, next_state: Change) -> One:
         raise Invalid.of(target.kind.group, target.kind.kind, target.name, errors)
     call.warnings += strategy.warnings(new, old, context)
     if call.content_type != APPLY_PATCH:
-        _track(registry, call, old, new)
+        _track(registry, call, old, new, context.now)
     if is_finished(new) and not call.is_dry_run:
         deleted = await registry.commit(target, entry, None)
         return One(target=target, entry=with_version(new, target.key, deleted.revision))
