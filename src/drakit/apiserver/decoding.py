@@ -14,15 +14,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
+from drakit.apiserver import custom
 from drakit.apiserver.defaults import set_defaults
 from drakit.apiserver.kinds import Kind
-from drakit.apiserver.schema import Type, type_for
+from drakit.apiserver.schema import Type, definition, type_for
 from drakit.errors import BadRequest
 from drakit.model.conversion import convert
 from drakit.model.quantity import Quantity
@@ -122,6 +124,38 @@ def _advice(stray: list[str], group: str) -> list[str]:
         for match in found
         if match is not None and match[2] in _UNDER_EXACTLY
     ]
+
+
+def decode_custom(
+    document: Any,
+    kind: Kind,
+    version: str,
+    schema: Mapping[str, Any],
+    *,
+    field_validation: str = "Warn",
+    raw: bytes | None = None,
+) -> Decoded:
+    """As `decode`, for a custom resource with the given openAPIV3Schema: pruned and defaulted. Wrong types
+    are the strategy's business, as upstream. All versions are stored alike (conversion strategy None)."""
+    if not isinstance(document, dict):
+        raise BadRequest(f"json: cannot unmarshal {json_name(document)} into Go value of type unstructured")
+    refused = f'{kind.kind} in version "{version}" cannot be handled as a {kind.kind}: '
+    _check_kind(document, kind, version, refused)
+    metadata = document.get("metadata")
+    document = msgspec.json.decode(
+        msgspec.json.encode({k: v for k, v in document.items() if k != "metadata"})
+    )
+    checker = Checker(refused)
+    checked = checker.check({"metadata": metadata or {}}, definition("io.k8s.api.core.v1.ConfigMap"))
+    stray = checker.stray + custom.prune(document, schema)
+    if raw is not None and field_validation != "Ignore":
+        stray = list(_repeated(raw)) + stray
+    if stray and field_validation == "Strict":
+        raise BadRequest(f"{refused}strict decoding error: {', '.join(stray)}")
+    custom.default(document, schema)
+    head = {"apiVersion": kind.api_version(kind.storage_version), "kind": kind.kind}
+    result = {**document, **head, "metadata": checked.get("metadata", {})}
+    return Decoded(result, stray if field_validation == "Warn" else [])
 
 
 def encode(document: Document, kind: Kind, version: str) -> Document:

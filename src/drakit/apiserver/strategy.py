@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from drakit.apiserver import custom
 from drakit.apiserver.strategy_core import CORE_RULES
 from drakit.apiserver.strategy_pod import POD_RULES
 from drakit.apiserver.strategy_resource import RESOURCE_RULES
 from drakit.apiserver.strategy_rules import Context, Rules, Strategy
 from drakit.apiserver.strategy_workload import WORKLOAD_RULES
+from drakit.model.validation.field import Errors
+from drakit.transport import Document
 
 __all__ = ["Context", "Strategy", "custom_strategy", "strategy_for"]
 
@@ -22,6 +28,19 @@ def strategy_for(kind: str, group: str = "") -> Strategy:
     return _STRATEGIES.get((group, kind), _PLAIN)
 
 
-def custom_strategy(is_namespaced: bool, has_status: bool) -> Strategy:
-    """The strategy of a custom resource; `has_status` if its version declares the subresource."""
-    return Strategy(Rules(is_namespaced=is_namespaced, has_status=has_status, counts_generation=True))
+def custom_strategy(schema: Mapping[str, Any], *, is_namespaced: bool, has_status: bool) -> Strategy:
+    """The strategy of a custom resource: `schema` is the openAPIV3Schema of its storage version,
+    `has_status` says whether it declares the status subresource."""
+
+    def check(document: Document, old: Document | None, context: Context) -> Errors:
+        return custom.validate(document, schema)
+
+    return Strategy(
+        Rules(
+            is_namespaced=is_namespaced,
+            has_status=has_status,
+            counts_generation=True,
+            check=check,
+            check_status=check,
+        )
+    )

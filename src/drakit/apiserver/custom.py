@@ -1,0 +1,246 @@
+"""Custom resources: what their own structural schema prunes, defaults and refuses.
+
+A CustomResourceDefinition brings an `openAPIV3Schema` per version. Fields it does not name are pruned,
+`default` values filled in, and what is left must keep its rules, in the words of upstream's validator.
+Rules written in CEL (`x-kubernetes-validations`) are kept in the definition but not evaluated here.
+Source: apiextensions-apiserver/pkg/apiserver/{schema,validation}, kube-openapi/pkg/validation.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+import re2
+
+from drakit.errors import BadRequest, FieldError
+from drakit.model.validation.field import (
+    Errors,
+    duplicate,
+    invalid,
+    listed,
+    not_supported,
+    required,
+    too_long,
+    too_many,
+)
+from drakit.transport import Document
+
+Schema = Mapping[str, Any]
+_ROOT = ("apiVersion", "kind", "metadata")
+_MAX_DEPTH = 200
+
+
+def prune(document: Document, schema: Schema) -> list[str]:
+    """Take out of `document`, in place, what `schema` does not know; a text for each such field."""
+    stray: list[str] = []
+    _prune(document, schema, "", stray, 0)
+    return stray
+
+
+def _prune(value: Any, schema: Schema, path: str, stray: list[str], depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        raise BadRequest(f"the object is nested too deeply at {path[:200]}")
+    if isinstance(value, list):
+        items = schema.get("items")
+        if isinstance(items, dict):
+            for index, item in enumerate(value):
+                _prune(item, items, f"{path}[{index}]", stray, depth + 1)
+        return
+    if not isinstance(value, dict) or schema.get("x-kubernetes-preserve-unknown-fields") is True:
+        known = schema.get("properties") or {}
+        if isinstance(value, dict):
+            for key in value.keys() & known.keys():
+                _prune(value[key], known[key], f"{path}.{key}" if path else key, stray, depth + 1)
+        return
+    properties, rest = schema.get("properties") or {}, schema.get("additionalProperties")
+    is_object = not path or schema.get("x-kubernetes-embedded-resource") is True
+    for key in list(value):
+        place = f"{path}.{key}" if path else key
+        if is_object and key in _ROOT:
+            continue
+        below = properties.get(key, rest if isinstance(rest, dict) else None)
+        if below is not None:
+            _prune(value[key], below, place, stray, depth + 1)
+        elif rest is not True:
+            stray.append(f'unknown field "{place}"')
+            del value[key]
+
+
+def default(value: Any, schema: Schema) -> None:
+    """Fill in, in place, the defaults of fields that are absent (or null where null is not allowed)."""
+    if isinstance(value, list):
+        items = schema.get("items")
+        if isinstance(items, dict):
+            for item in value:
+                default(item, items)
+        return
+    if not isinstance(value, dict):
+        return
+    properties, rest = schema.get("properties") or {}, schema.get("additionalProperties")
+    for key, below in properties.items():
+        is_absent = key not in value or (value[key] is None and not below.get("nullable"))
+        if "default" in below and is_absent:
+            value[key] = copy.deepcopy(below["default"])
+    for key, item in value.items():
+        below = properties.get(key, rest if isinstance(rest, dict) else None)
+        if below is not None:
+            default(item, below)
+
+
+def validate(document: Document, schema: Schema) -> Errors:
+    """Every rule of `schema` that `document` breaks. apiVersion, kind and metadata are not looked at."""
+    bare = {key: value for key, value in document.items() if key not in _ROOT}
+    properties = {k: v for k, v in (schema.get("properties") or {}).items() if k not in _ROOT}
+    return list(_check(bare, {**schema, "properties": properties}, "", 0))
+
+
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "boolean": (bool,),
+    "integer": (int,),
+    "number": (int, float),
+}
+
+
+def _type_name(value: Any) -> str:
+    for name, types in _TYPES.items():
+        if isinstance(value, types) and (name == "boolean" or not isinstance(value, bool)):
+            return name
+    return "null"
+
+
+def _has_type(value: Any, wanted: str) -> bool:
+    name = _type_name(value)
+    if wanted == "integer" and isinstance(value, float):
+        return value.is_integer()
+    return name == wanted or (wanted == "number" and name == "integer")
+
+
+def _check(value: Any, schema: Schema, path: str, depth: int) -> Iterator[FieldError]:
+    if depth > _MAX_DEPTH or (value is None and schema.get("nullable")):
+        return
+    shown = path or '""'
+    wanted = schema.get("type")
+    if schema.get("x-kubernetes-int-or-string"):
+        if _type_name(value) not in ("integer", "string"):
+            text = f"{shown} in body must be of type integer or string"
+            yield invalid(path, _type_name(value), text)
+        return
+    if wanted and not _has_type(value, wanted):
+        name = _type_name(value)
+        yield invalid(path, name, f'{shown} in body must be of type {wanted}: "{name}"')
+        return
+    yield from _check_choice(value, schema, path)
+    if isinstance(value, dict):
+        yield from _check_object(value, schema, path, depth)
+    elif isinstance(value, list):
+        yield from _check_list(value, schema, path, depth)
+    elif isinstance(value, str):
+        yield from _check_text(value, schema, path)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield from _check_number(value, schema, path)
+    yield from _check_combined(value, schema, path, depth)
+
+
+def _check_choice(value: Any, schema: Schema, path: str) -> Iterator[FieldError]:
+    choices = schema.get("enum")
+    if choices and value not in choices:
+        if all(isinstance(choice, str) for choice in choices):
+            yield not_supported(path, value, choices)
+        else:
+            yield invalid(path, value, f"must be one of {choices}")
+
+
+def _check_object(value: Document, schema: Schema, path: str, depth: int) -> Iterator[FieldError]:
+    properties, rest = schema.get("properties") or {}, schema.get("additionalProperties")
+    for name in schema.get("required") or ():
+        if name not in value:
+            yield required(f"{path}.{name}" if path else name)
+    count, most, least = len(value), schema.get("maxProperties"), schema.get("minProperties")
+    if most is not None and count > most:
+        yield too_many(path, count, most)
+    if least is not None and count < least:
+        yield invalid(path, count, f"{path} in body should have at least {least} properties")
+    for key, item in value.items():
+        below = properties.get(key, rest if isinstance(rest, dict) else None)
+        if below is not None:
+            yield from _check(item, below, f"{path}.{key}" if path else key, depth + 1)
+
+
+def _check_list(value: list[Any], schema: Schema, path: str, depth: int) -> Iterator[FieldError]:
+    most, least = schema.get("maxItems"), schema.get("minItems")
+    if most is not None and len(value) > most:
+        yield too_many(path, len(value), most)
+        return
+    if least is not None and len(value) < least:
+        yield invalid(path, len(value), f"{path} in body should have at least {least} items")
+    items = schema.get("items")
+    if isinstance(items, dict):
+        for index, item in enumerate(value):
+            yield from _check(item, items, f"{path}[{index}]", depth + 1)
+    yield from _check_unique(value, schema, path)
+
+
+def _check_unique(value: list[Any], schema: Schema, path: str) -> Iterator[FieldError]:
+    kind, keys = schema.get("x-kubernetes-list-type"), listed(schema.get("x-kubernetes-list-map-keys"))
+    if kind not in ("set", "map"):
+        return
+    seen: list[Any] = []
+    for index, item in enumerate(value):
+        mark = {key: item.get(key) for key in keys} if kind == "map" and isinstance(item, dict) else item
+        if mark in seen:
+            yield duplicate(f"{path}[{index}]", mark)
+        seen.append(mark)
+
+
+def _check_text(value: str, schema: Schema, path: str) -> Iterator[FieldError]:
+    most, least, pattern = schema.get("maxLength"), schema.get("minLength"), schema.get("pattern")
+    if most is not None and len(value) > most:
+        yield too_long(path, most)
+    if least is not None and len(value) < least:
+        yield invalid(path, value, f"{path} in body should be at least {least} chars long")
+    if pattern and (compiled := _pattern(pattern)) is not None and not compiled.search(value):
+        yield invalid(path, value, f"{path} in body should match '{pattern}'")
+
+
+@lru_cache(maxsize=512)
+def _pattern(text: str) -> Any:
+    """The pattern in RE2's language, which has no exponential searches; None if it is not in it."""
+    try:
+        return re2.compile(text)
+    except re2.error:
+        return None
+
+
+def _check_number(value: float, schema: Schema, path: str) -> Iterator[FieldError]:
+    most, least, step = schema.get("maximum"), schema.get("minimum"), schema.get("multipleOf")
+    if most is not None and (value > most or (schema.get("exclusiveMaximum") and value == most)):
+        word = "less than" if schema.get("exclusiveMaximum") else "less than or equal to"
+        yield invalid(path, value, f"{path} in body should be {word} {most}")
+    if least is not None and (value < least or (schema.get("exclusiveMinimum") and value == least)):
+        word = "greater than" if schema.get("exclusiveMinimum") else "greater than or equal to"
+        yield invalid(path, value, f"{path} in body should be {word} {least}")
+    if step and value % step:
+        yield invalid(path, value, f"{path} in body should be a multiple of {step}")
+
+
+def _check_combined(value: Any, schema: Schema, path: str, depth: int) -> Iterator[FieldError]:
+    def is_valid(part: Schema) -> bool:
+        return next(_check(value, part, path, depth + 1), None) is None
+
+    for part in listed(schema.get("allOf")):
+        yield from _check(value, part, path, depth + 1)
+    any_of, one_of, negated = listed(schema.get("anyOf")), listed(schema.get("oneOf")), schema.get("not")
+    if any_of and not any(map(is_valid, any_of)):
+        yield invalid(path, _type_name(value), f"{path} in body must validate at least one schema (anyOf)")
+    if one_of and (count := sum(map(is_valid, one_of))) != 1:
+        found = "Found none valid" if count == 0 else f"Found {count} valid alternatives"
+        text = f"{path} in body must validate one and only one schema (oneOf). {found}"
+        yield invalid(path, _type_name(value), text)
+    if isinstance(negated, dict) and is_valid(negated):
+        yield invalid(path, _type_name(value), f"{path} in body must not validate the schema (not)")

@@ -1,0 +1,111 @@
+"""Custom resources: pruning, defaults and rules of a structural schema."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from drakit.apiserver import custom
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["spec"],
+    "properties": {
+        "spec": {
+            "type": "object",
+            "required": ["size"],
+            "properties": {
+                "size": {"type": "integer", "minimum": 1, "maximum": 9},
+                "color": {"type": "string", "enum": ["red", "blue"], "default": "red"},
+                "name": {"type": "string", "pattern": "^[a-z]+$", "maxLength": 4},
+                "port": {"x-kubernetes-int-or-string": True},
+                "note": {"type": "string", "nullable": True},
+                "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+                "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+                "rules": {
+                    "type": "array",
+                    "maxItems": 2,
+                    "x-kubernetes-list-type": "map",
+                    "x-kubernetes-list-map-keys": ["name"],
+                    "items": {
+                        "type": "object",
+                        "properties": {
+                            "name": {"type": "string"},
+                            "weight": {"type": "number", "default": 1},
+                        },
+                    },
+                },
+                "either": {"type": "object", "oneOf": [{"required": ["a"]}, {"required": ["b"]}]},
+            },
+        }
+    },
+}  # fmt: skip
+
+
+def test_pruning() -> None:
+    document = {
+        "apiVersion": "x.io/v1",
+        "metadata": {"anything": 1},
+        "spec": {"size": 1, "zz": 1, "free": {"deep": {"x": 1}}, "labels": {"a": "b"}, "rules": [{"y": 1}]},
+    }
+    assert custom.prune(document, SCHEMA) == ['unknown field "spec.zz"', 'unknown field "spec.rules[0].y"']
+    assert document["spec"] == {"size": 1, "free": {"deep": {"x": 1}}, "labels": {"a": "b"}, "rules": [{}]}
+    assert document["metadata"] == {"anything": 1}
+
+
+def test_defaults_reach_into_lists() -> None:
+    document = {"spec": {"size": 1, "rules": [{"name": "a"}, {"name": "b", "weight": 3}]}}
+    custom.default(document, SCHEMA)
+    assert document["spec"]["color"] == "red"
+    assert [rule["weight"] for rule in document["spec"]["rules"]] == [1, 3]
+
+
+INVALID: list[tuple[dict[str, Any], str]] = [
+    ({}, "spec.size: Required value"),
+    (
+        {"size": "x"},
+        'spec.size: Invalid value: "string": spec.size in body must be of type integer: "string"',
+    ),
+    ({"size": 0}, "spec.size: Invalid value: 0: spec.size in body should be greater than or equal to 1"),
+    ({"size": 10}, "spec.size: Invalid value: 10: spec.size in body should be less than or equal to 9"),
+    ({"size": 1, "color": "pink"}, 'spec.color: Unsupported value: "pink": supported values: "blue", "red"'),
+    ({"size": 1, "name": "A"}, "spec.name: Invalid value: \"A\": spec.name in body should match '^[a-z]+$'"),
+    ({"size": 1, "name": "abcde"}, "spec.name: Too long: may not be more than 4 bytes"),
+    (
+        {"size": 1, "port": []},
+        'spec.port: Invalid value: "array": spec.port in body must be of type integer or string',
+    ),
+    ({"size": 1, "rules": [{}, {}, {}]}, "spec.rules: Too many: 3: must have at most 2 items"),
+    ({"size": 1, "rules": [{"name": "a"}, {"name": "a"}]}, 'spec.rules[1]: Duplicate value: {"name":"a"}'),
+    (
+        {"size": 1, "labels": {"a": 1}},
+        'spec.labels.a: Invalid value: "integer": spec.labels.a in body must be of type string: "integer"',
+    ),
+    (
+        {"size": 1, "either": {}},
+        'spec.either: Invalid value: "object": spec.either in body must validate one and only one schema '
+        "(oneOf). Found none valid",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spec", "text"), INVALID)
+def test_rules(spec: dict[str, Any], text: str) -> None:
+    document = {"spec": spec}
+    before = copy.deepcopy(document)
+    assert [str(error) for error in custom.validate(document, SCHEMA)] == [text]
+    assert document == before
+
+
+@pytest.mark.parametrize(
+    "spec", [{"size": 1, "note": None}, {"size": 9, "port": "80"}, {"size": 2.0, "port": 80}]
+)
+def test_valid(spec: dict[str, Any]) -> None:
+    assert custom.validate({"spec": spec}, SCHEMA) == []
+
+
+def test_a_pattern_nobody_can_read_is_no_rule() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": "(?<=x)y"}}}
+    assert custom.validate({"a": "z"}, schema) == []
