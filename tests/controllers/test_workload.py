@@ -271,6 +271,7 @@ async def test_a_daemon_update_goes_node_by_node() -> None:
             going = [p for p in await c.list(PODS) if p["metadata"].get("deletionTimestamp")]
             ready = [p for p in await c.list(PODS) if (condition(p, "Ready") or {}).get("status") == "True"]
             assert len(ready) - len(going) >= 2
+            assert len({meant_for(p) for p in await c.list(PODS)}) == len(await c.list(PODS))
             await run_pods(c)
             seen.append((await images(c)).count("two"))
         assert seen == sorted(seen)
@@ -389,6 +390,12 @@ async def test_suspend_and_resume() -> None:
         await c.client.patch(JOBS, "w", {"spec": {"suspend": False}}, NS)
         await c.settle()
         assert len(await c.list(PODS)) == 1
+        await run_pods(c)
+        await c.client.patch(JOBS, "w", {"spec": {"suspend": True}}, NS)
+        await c.settle()
+        await run_pods(c)
+        assert await c.list(PODS) == []
+        assert "failed" not in await status_of(c, JOBS)
 
 
 async def test_deleting_a_job_leaves_no_pod_hanging() -> None:

@@ -2,8 +2,9 @@
 
 The pod for a node is tied to it by node affinity on the node's name; the scheduler binds it. A node fits
 when its labels match the template's node selector and affinity and its taints are tolerated (with the
-tolerations that every daemon gets). An update replaces pods of an older template, at most
-`maxUnavailable` nodes at a time; surging is left out.
+tolerations that every daemon gets). A node gets a new pod only when the old one is gone: drivers hold
+sockets. An update replaces pods of an older template, at most `maxUnavailable` nodes at a time; surging
+and the history of revisions are left out.
 
 Source: pkg/controller/daemon.
 """

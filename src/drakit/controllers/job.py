@@ -96,7 +96,7 @@ class Jobs:
         now = timestamp(self._clock.now())
         conditions = (job.get("status") or {}).get("conditions") or []
         if spec.get("suspend"):
-            await self._control.delete(job, count.active)
+            await self._stop(job, count.active)
             row = {
                 "type": "Suspended",
                 "status": "True",
@@ -114,7 +114,7 @@ class Jobs:
             left = len(count.active)
         wanted = max(min(parallelism, left), 0)
         if len(count.active) > wanted:
-            await self._control.delete(job, count.active[wanted:])
+            await self._stop(job, count.active[wanted:])
         elif len(count.active) < wanted and self._may_start(job, pods):
             fresh = self._new_pods(job, count, wanted - len(count.active))
             count.active += await self._control.create(job, fresh)
@@ -150,6 +150,11 @@ class Jobs:
         if spec.get("completionMode") != "Indexed":
             return [pod | {"metadata": metadata}] * number
         return [_indexed(pod | {"metadata": metadata}, index) for index in count.free_indexes(number)]
+
+    async def _stop(self, job: Document, pods: list[Document]) -> None:
+        """Delete pods that are too many: without the finalizer they do not count as failed."""
+        await self._release(pods)
+        await self._control.delete(job, pods)
 
     async def _release(self, pods: list[Document]) -> None:
         """Take our finalizer from `pods`: they are counted or nobody counts them any more."""

@@ -8,7 +8,19 @@ Source: pkg/controller/resourcequota.
 
 from __future__ import annotations
 
-from drakit.client.api import CONFIG_MAPS, PODS, RESOURCE_CLAIM_TEMPLATES, RESOURCE_CLAIMS, Resource
+from drakit.client.api import (
+    CONFIG_MAPS,
+    DAEMON_SETS,
+    DEPLOYMENTS,
+    JOBS,
+    PODS,
+    REPLICA_SETS,
+    RESOURCE_CLAIM_TEMPLATES,
+    RESOURCE_CLAIMS,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    Resource,
+)
 from drakit.client.informer import Informer, key_of
 from drakit.controllers.context import Context
 from drakit.controllers.workload import write_status
@@ -18,7 +30,18 @@ from drakit.transport import Document
 
 RESOURCE_QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
 _SOON = 0.2
-_COUNTED = (PODS, CONFIG_MAPS, RESOURCE_CLAIMS, RESOURCE_CLAIM_TEMPLATES)
+_COUNTED = (
+    PODS,
+    CONFIG_MAPS,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    DAEMON_SETS,
+    DEPLOYMENTS,
+    REPLICA_SETS,
+    JOBS,
+    RESOURCE_CLAIMS,
+    RESOURCE_CLAIM_TEMPLATES,
+)
 
 
 class Quotas:

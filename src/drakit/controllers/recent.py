@@ -40,7 +40,7 @@ class Recent:
         self._deleted[document["metadata"]["uid"]] = self._clock.now() + FORGET_SECONDS
 
     def owned(self, owner_uid: str) -> list[Document]:
-        """What `owner_uid` controls, with what we created and without what we deleted."""
+        """What `owner_uid` controls: with what we created, and what we deleted marked as being deleted."""
         found = {d["metadata"]["uid"]: d for d in self._informer.by_index("controller", owner_uid)}
         now = self._clock.now()
         for uid, note in list(self._created.get(owner_uid, {}).items()):
@@ -48,7 +48,7 @@ class Recent:
                 self._drop(owner_uid, uid)
             else:
                 found.setdefault(uid, note.document)
-        return [d for uid, d in found.items() if self._deleted.get(uid, 0.0) < now]
+        return [_deleting(d) if self._deleted.get(uid, 0.0) > now else d for uid, d in found.items()]
 
     def _seen(self, old: Document | None, new: Document | None) -> None:
         document = new or old
@@ -65,3 +65,11 @@ class Recent:
             notes.pop(uid, None)
             if not notes:
                 del self._created[owner_uid]
+
+
+def _deleting(document: Document) -> Document:
+    """`document` as the informer will show it once it has heard of the deletion."""
+    meta = document["metadata"]
+    if meta.get("deletionTimestamp"):
+        return document
+    return {**document, "metadata": {**meta, "deletionTimestamp": meta.get("creationTimestamp")}}

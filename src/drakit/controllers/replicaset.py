@@ -1,4 +1,4 @@
-"""ReplicaSets: as many pods of one template as asked for.
+"""ReplicaSets: as many pods of one template as asked for. Pods of nobody are not adopted.
 
 Source: pkg/controller/replicaset.
 """

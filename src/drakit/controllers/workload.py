@@ -30,7 +30,7 @@ class PodControl:
         self._recorder = recorder
 
     def owned(self, owner: Document) -> list[Document]:
-        """The pods of `owner`, those that were just made included and those just deleted not."""
+        """The pods of `owner`, also those that were just made; those just deleted say so."""
         return self._recent.owned(owner["metadata"]["uid"])
 
     async def create(self, owner: Document, pods: Sequence[Document]) -> list[Document]:
