@@ -2,9 +2,9 @@
 
     python -m bench.allocator [--nodes 500] [--large 5000] [--claims 20000]
 
-Times are the best of some runs, in milliseconds of processor time, with the steps of the search beside them: steps do not
-depend on the machine. The reference figures are those of Kubernetes' own allocator on a loaded two-core
-machine.
+Times are the best of some runs, in milliseconds of processor time, with the steps of the search beside
+them: steps do not depend on the machine. The reference figures are those of Kubernetes' own allocator on a
+loaded two-core machine.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def _select(
     expression: Expression, demand: Demand, published: Published, profile: Profile
 ) -> Refusal | Failure | None:
     try:
-        selector = cel.compile(expression.text, profile.version, profile=profile)
+        selector = expression.selector(profile)
     except CELError as error:
         return Failure(expression, True, error.message)
     try:

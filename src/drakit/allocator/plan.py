@@ -9,6 +9,7 @@ by all claims of equal spec, so the next replica of a workload finds most nodes 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 from msgspec import Struct
@@ -17,6 +18,7 @@ from drakit import cel
 from drakit.allocator.device import Published, Value, attribute_values
 from drakit.allocator.judge import Verdict, judge
 from drakit.allocator.pool import PoolView
+from drakit.allocator.pool import Problem as PoolProblem
 from drakit.allocator.problem import Demanded, Need, Problem
 from drakit.allocator.request import Asked, Demand, applies, read_request
 from drakit.allocator.search import Outcome
@@ -86,6 +88,8 @@ class Plan:
         self._verdicts: list[tuple[Verdict, ...]] = []
         self._values: list[tuple[tuple[Value, ...], ...]] = []
         self._signatures: dict[Hashable, int] = {}
+        self._rows: list[list[int]] = []
+        """Of each signature the kinds of the devices."""
         self.outcomes: dict[tuple[int, InUse], Outcome] = {}
         """By signature and use: what came of the search."""
         self.looked_at = -1
@@ -125,14 +129,18 @@ class Plan:
     def _reads(self) -> frozenset[tuple[str, str, str]] | None:
         """What all expressions together read; None when that cannot be told."""
         paths: set[tuple[str, str, str]] = set()
+        profile = self.profile
         for demand in self.demands:
-            selectors = [(cel.compile, e.text) for e in demand.expressions]
-            derived = [(cel.compile_value, d.expression) for d in demand.derived]
-            for compiler, text in (*selectors, *derived):
-                try:
-                    reads = compiler(text, self.profile.version, profile=self.profile).reads
-                except CELError:
-                    continue
+            found: list[frozenset[tuple[str, str, str]] | None] = []
+            for expression in demand.expressions:
+                with suppress(CELError):
+                    found.append(expression.selector(profile).reads)
+            for derived in demand.derived:
+                with suppress(CELError):
+                    found.append(
+                        cel.compile_value(derived.expression, profile.version, profile=profile).reads
+                    )
+            for reads in found:
                 if reads is None:
                     return None
                 paths |= reads
@@ -182,14 +190,16 @@ class Plan:
         """A number that is equal for nodes that look alike to this plan."""
         known = view.signatures.get(self.number)
         if known is None:
-            key = (tuple([self._pool_kinds(pool) for pool in view.pools]), tuple(view.sets))
-            known = self._signatures.setdefault(key, len(self._signatures))
+            pools = [self._pool_kinds(pool) for pool in view.pools]
+            known = self._signatures.setdefault((tuple(pools), tuple(view.sets)), len(self._rows))
+            if known == len(self._rows):
+                self._rows.append([kind for pool in pools if isinstance(pool, tuple) for kind in pool])
             if len(view.signatures) >= _SIGNATURES:
                 view.signatures.clear()
             view.signatures[self.number] = known
         return known
 
-    def _pool_kinds(self, pool: PoolView) -> Hashable:
+    def _pool_kinds(self, pool: PoolView) -> tuple[int, ...] | PoolProblem:
         if pool.problem is not None:
             return pool.problem
         if not self._reads_attributes:
@@ -208,7 +218,7 @@ class Plan:
 
     def problem(self, view: NodeView, in_use: InUse) -> Problem:
         """What there is to solve on the node, and on every node of its signature used alike."""
-        kinds = self._kinds_of(view.devices, view.here)
+        kinds = self._rows[self.signature(view)]
         needs = self._needs(view)
         barred = self._barred(view, in_use, needs)
         shareable = {i: n for n, i in enumerate(i for i, p in enumerate(view.devices) if p.is_shareable)}

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from drakit import cel
+from drakit.errors import CELError
 from drakit.model.resource import (
     DerivedAttribute,
     DeviceClass,
@@ -28,12 +30,24 @@ from drakit.profile import Gate, Profile
 class Expression:
     """One CEL selector of a class or a request, as `source` and `index` name it in messages."""
 
-    __slots__ = ("index", "is_class", "text")
+    __slots__ = ("_program", "index", "is_class", "text")
 
     def __init__(self, is_class: bool, index: int, text: str) -> None:
         self.is_class = is_class
         self.index = index
         self.text = text
+        self._program: cel.Selector | CELError | None = None
+
+    def selector(self, profile: Profile) -> cel.Selector:
+        """The compiled expression; raises CELError, the same each time."""
+        if self._program is None:
+            try:
+                self._program = cel.compile(self.text, profile.version, profile=profile)
+            except CELError as error:
+                self._program = error
+        if isinstance(self._program, CELError):
+            raise self._program
+        return self._program
 
 
 class Demand:
