@@ -25,7 +25,7 @@ from drakit.allocator.search import Outcome
 from drakit.allocator.view import InUse, NodeView
 from drakit.errors import CELError
 from drakit.model.quantity import Quantity
-from drakit.model.resource import MAX_RESULTS, DeviceClass, DeviceConstraint, ResourceClaim
+from drakit.model.resource import MAX_RESULTS, DeviceAttribute, DeviceClass, DeviceConstraint, ResourceClaim
 from drakit.profile import Gate, Profile
 
 _SIGNATURES = 64
@@ -150,7 +150,9 @@ class Plan:
 
     def kind(self, published: Published, is_here: bool) -> int:
         """A number that is equal for devices the plan cannot tell apart."""
-        values = tuple([self._constrained(published, name) for name in self._attributes])
+        values: tuple[tuple[Value, ...], ...] = ()
+        if self._attributes:
+            values = tuple([self._constrained(published, name) for name in self._attributes])
         alike = (published.driver, self._read(published), is_here, published.fingerprint)
         key = (alike, values)
         kind = self._kinds.get(key)
@@ -386,15 +388,26 @@ def _reader(reads: frozenset[tuple[str, str, str]] | None) -> Callable[[Publishe
     names = sorted({(domain, name) for what, domain, name in reads if what == "attributes"})
     if not names:
         return lambda published: None
-    return lambda published: tuple([_seen(published, domain, name) for domain, name in names])
+    columns = [(f"{domain}/{name}", domain, name) for domain, name in names]
+
+    def read(published: Published) -> Hashable:
+        attributes, driver = published.device.attributes, published.driver
+        seen: list[Hashable] = []
+        for full, domain, name in columns:
+            if not name:
+                seen.append(
+                    any(k.startswith(full) or (domain == driver and "/" not in k) for k in attributes)
+                )
+                continue
+            seen.append(_value(attributes.get(full)))
+            if domain == driver:
+                seen.append(_value(attributes.get(name)))
+        return tuple(seen)
+
+    return read
 
 
-def _seen(published: Published, domain: str, name: str) -> Hashable:
-    """The values under `domain` and `name`, spelled with and without the domain; for no name whether the
-    domain has any."""
-    attributes, is_own = published.device.attributes, domain == published.driver
-    if not name:
-        return any(key.startswith(f"{domain}/") or (is_own and "/" not in key) for key in attributes)
-    full = attributes.get(f"{domain}/{name}")
-    short = attributes.get(name) if is_own else None
-    return (full and attribute_values(full, True), short and attribute_values(short, True))
+def _value(attribute: DeviceAttribute | None) -> Hashable:
+    if attribute is None or attribute.string is not None:
+        return attribute and attribute.string
+    return attribute_values(attribute, True)

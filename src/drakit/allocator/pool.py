@@ -44,6 +44,9 @@ class Slice:
         self.has_counters = bool(spec.shared_counters)
         self.per_device = bool(spec.per_device_node_selection)
         self._profile = profile
+        self._is_known = profile.is_on(Gate.PARTITIONABLE_DEVICES) or (
+            spec.per_device_node_selection is None and not spec.shared_counters
+        )
         self._matcher = self._read(spec.node_selector, "node selector")
         self._matchers: list[NodeMatcher | None] = []
         if self.per_device:
@@ -87,8 +90,7 @@ class Slice:
     def selects(self, node: Node) -> bool:
         """Whether the slice is meant for the node."""
         spec = self.spec
-        partitionable = self._profile.is_on(Gate.PARTITIONABLE_DEVICES)
-        if not partitionable and (spec.per_device_node_selection is not None or spec.shared_counters):
+        if not self._is_known:
             return False
         if spec.node_name or spec.all_nodes or spec.node_selector is not None:
             return _matches(spec.node_name, spec.all_nodes, self._matcher, node)

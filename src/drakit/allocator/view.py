@@ -47,7 +47,7 @@ class NodeView:
     """What `node` sees of all pools."""
 
     def __init__(self, node: Node, pools: list[PoolView], wide_revision: int) -> None:
-        ordered = sorted(pools, key=lambda p: (p.goes_last, p.pool.id))
+        ordered = sorted(pools, key=lambda p: (p.goes_last, p.pool.id)) if len(pools) > 1 else pools
         self.node_name = node.metadata.name
         self.labels = node.metadata.labels
         self.wide_revision = wide_revision
