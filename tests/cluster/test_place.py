@@ -69,7 +69,7 @@ def test_the_admin_token_is_made_once_and_private(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot use data folder .*Choose another with --data-dir"):
+    with pytest.raises(UsageError, match=r"cannot use data folder .*Choose another with --data-dir"):
         Place(tmp_path / "file" / "x").hold()
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import logging
 import os
 import shutil
 import tempfile
@@ -21,6 +20,7 @@ from drakit.apiserver.http import Server, serve
 from drakit.apiserver.tls import certificates
 from drakit.client.api import Client
 from drakit.client.dialect import Dialect
+from drakit.cluster.fake_slices import publish
 from drakit.cluster.kubeconfig import kubeconfig
 from drakit.cluster.options import DriverOption, Options
 from drakit.cluster.place import Place, Running, write_atomic
@@ -34,17 +34,12 @@ from drakit.node.choose import choose_runtime
 from drakit.node.fake import FakeNodes
 from drakit.node.image import ImageStore
 from drakit.node.paths import NodePaths
-from drakit.node.runtime import Runtime, RuntimeFailed
 from drakit.profile import profile_for
 from drakit.scheduler import Scheduler
 from drakit.store import Durability, Store
 
 _MASTERS = ("system:masters",)
 _READY_SECONDS = 30.0
-_STOP_SECONDS = 1.0
-"""What containers get to end by themselves when the whole cluster stops."""
-
-_log = logging.getLogger(__name__)
 
 
 class Embedded:
@@ -62,9 +57,9 @@ class Embedded:
         self.place = Place(options.data_dir or Path(self._temporary or ""))
         self._agents: dict[str, Agent] = {}
         self._paths: dict[str, NodePaths] = {}
-        self._runtimes: list[Runtime] = []
         self._runtime_name = "none"
         self._root_ca = b""
+        self._fake: list[str] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._api: API | None = None
         self._server: Server | None = None
@@ -84,7 +79,7 @@ class Embedded:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
-        await asyncio.gather(*map(_stop_containers, self._runtimes))
+        await asyncio.gather(*(agent.stop_containers() for agent in self._agents.values()))
         if self._server:
             await self._server.stop()
         if self._api:
@@ -101,6 +96,8 @@ class Embedded:
         await self._wait_for(ready)
         self._report(f"nodes        {self._nodes_text()}")
         await self._wait_for(self._start_drivers())
+        if self._fake:
+            await publish(self._client("kubelet", "system:node:fake"), self.options.drivers, self._fake)
         for driver in self.options.drivers:
             self._report(f"driver       {driver.name}")
         self.running = Running(
@@ -157,7 +154,6 @@ class Embedded:
         for name in self.node_names:
             paths = NodePaths(self.place.nodes / name)
             runtime = await choose_runtime(self.options.runtime, paths, images=images)
-            self._runtimes.append(runtime)
             self._runtime_name = runtime.info.name
             client = self._client("kubelet", f"system:node:{name}")
             agent = Agent(client, name, runtime, paths, profile=self.profile)
@@ -166,7 +162,9 @@ class Embedded:
             self._spawn(f"node {name}", agent.run)
             ready.append(agent.ready)
         if self.options.fake_nodes:
-            fake = FakeNodes(self._client("kubelet", "system:node:fake"), self.options.fake_nodes)
+            client = self._client("kubelet", "system:node:fake")
+            fake = FakeNodes(client, self.options.fake_nodes, profile=self.profile)
+            self._fake = fake.names
             self._spawn("fake nodes", fake.run)
             ready.append(fake.ready)
         return ready
@@ -222,17 +220,3 @@ class Embedded:
             raise UsageError(
                 f"the cluster is not ready after {_READY_SECONDS:.0f} s; {self.place.log} says why"
             ) from None
-
-
-async def _stop_containers(runtime: Runtime) -> None:
-    """Stop and remove every container and sandbox of a node that goes away with its cluster."""
-
-    async def stop(container_id: str) -> None:
-        await runtime.stop(container_id, _STOP_SECONDS)
-        await runtime.remove(container_id)
-
-    try:
-        await asyncio.gather(*(stop(container.id) for container in await runtime.containers()))
-        await asyncio.gather(*(runtime.remove_sandbox(sandbox.uid) for sandbox in await runtime.sandboxes()))
-    except RuntimeFailed as error:
-        _log.error("a container could not be stopped: %s", error)
