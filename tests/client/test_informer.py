@@ -211,6 +211,20 @@ async def test_a_handler_that_fails_harms_nobody(
         assert "oops" in caplog.text
 
 
+async def test_nonsense_from_the_server_is_survived(
+    server: FakeServer, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    informer, seen = make(server, clock)
+    async with running(informer):
+        server.put("a")
+        server.history.append((server.version + 1, {"type": "ADDED", "object": {"kind": "Pod"}}))
+        server.version += 1
+        server.put("b")
+        await clock.advance(5)
+        assert seen.changes == ["+a", "+b"]
+        assert "cannot make sense" in caplog.text
+
+
 async def test_sharing(server: FakeServer, clock: FakeClock) -> None:
     informers = Informers(Client(server), clock=clock)
     pods = informers.informer(PODS)

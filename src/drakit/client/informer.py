@@ -135,6 +135,10 @@ class Informer:
             except (DRAError, OSError) as error:
                 _log.info("%s: %s", self.resource.plural, error)
                 failed = True
+            except (KeyError, TypeError, ValueError, AttributeError):
+                _log.exception("%s: cannot make sense of what the server sent", self.resource.plural)
+                self._version = ""
+                failed = True
             if not failed or (self._version and self._version != before):
                 delay = _FIRST_DELAY
             else:
