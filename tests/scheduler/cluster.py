@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from drakit.apiserver.app import API, User
 from drakit.client.api import EVENTS, NODES, PODS, RESOURCE_CLAIMS, Client, Resource
+from drakit.client.dialect import Dialect
 from drakit.errors import NotFound
 from drakit.profile import Profile, profile_for
 from drakit.scheduler import Scheduler
@@ -63,8 +64,8 @@ class Cluster:
         self.api = api
         self.clock = clock
         self.profile = profile
-        self.client = Client(api.transport(ADMIN), field_manager="test")
-        self.wire = Wire(api.transport(ADMIN))
+        self.client = Client(Dialect(api.transport(ADMIN)), field_manager="test")
+        self.wire = Wire(Dialect(api.transport(ADMIN)))
         self.scheduler = Scheduler(Client(self.wire, field_manager="sched"), profile, clock=clock)
         self._task: asyncio.Task[None] | None = None
 

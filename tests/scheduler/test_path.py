@@ -7,6 +7,7 @@ import pytest
 from drakit.client.api import NAMESPACES, RESOURCE_CLAIMS
 from drakit.client.clock import timestamp
 from drakit.errors import Conflict, ServiceUnavailable
+from drakit.profile import VERSIONS, Gate
 from drakit.transport import Document, Request
 from tests.scheduler.cluster import NS, Cluster, cluster
 from tests.scheduler.make import DRIVER, claim, device, device_class, node, pod, request, resource_slice
@@ -45,6 +46,19 @@ async def test_a_pod_with_a_claim_is_allocated_reserved_and_bound() -> None:
         assert (event["type"], event["reason"]) == ("Normal", "Scheduled")
         assert event["message"] == "Successfully assigned default/p to n0"
         assert event["reportingComponent"] == "default-scheduler"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_every_version_of_kubernetes_is_served(version: str) -> None:
+    async with cluster(
+        *nodes(1, 2), claim("c", request(count=2)), pod("p", claims=["c"]), version=version
+    ) as it:
+        await it.settle()
+        assert await it.node_of("p") == "n0"
+        allocation = (await it.get("ResourceClaim", "c"))["status"]["allocation"]
+        assert len(allocation["devices"]["results"]) == 2
+        stamps = it.profile.is_on(Gate.DEVICE_BINDING_CONDITIONS)
+        assert ("allocationTimestamp" in allocation) is stamps
 
 
 async def test_a_plain_pod_needs_one_write() -> None:
@@ -383,6 +397,7 @@ async def test_a_device_that_does_not_get_ready_is_given_up_and_tried_anew(ends_
             await it.settle(2)
         texts = [event["message"] for event in await it.events("p") if event["reason"] == "FailedScheduling"]
         assert len(texts) == 1
+        assert "nominatedNodeName" not in (await it.get("Pod", "p"))["status"] or ends_by == "timeout"
         wanted = "binding failed: device" if ends_by == "failure" else "device binding timeout on node n0"
         assert wanted in texts[0]
         for _ in range(3):

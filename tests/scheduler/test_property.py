@@ -23,6 +23,7 @@ from tests.scheduler.make import device_class, node, pod, request, resource_slic
 
 SEEDS = 30
 STEPS = 18
+EXTENDED = "example.com/gpu"
 
 
 class Ledger:
@@ -59,6 +60,7 @@ class Story:
             self.new_pod,
             self.new_pod,
             self.pod_with_old_claim,
+            self.pod_with_extended_resource,
             self.delete_pod,
             self.delete_pod,
             self.delete_claim,
@@ -90,6 +92,12 @@ class Story:
         if claims:
             self.count += 1
             await self.it.put(pod(f"p{self.count}", claims=[self.rng.choice(claims)["metadata"]["name"]]))
+
+    async def pod_with_extended_resource(self) -> None:
+        for _ in range(self.rng.randint(1, 3)):
+            self.count += 1
+            wanted = {EXTENDED: str(self.rng.choice([1, 1, 2]))}
+            await self.it.put(pod(f"p{self.count}", requests=wanted))
 
     async def delete_pod(self) -> None:
         pods = (await self.it.client.list(PODS, NS)).items
@@ -138,7 +146,7 @@ class Story:
 
 async def live(seed: int) -> None:
     rng = random.Random(seed)
-    start: list[Document] = [device_class()]
+    start: list[Document] = [device_class(extended=EXTENDED)]
     for index in range(3):
         start += [node(f"n{index}"), resource_slice(f"n{index}", 3)]
     async with cluster(*start) as it:
@@ -166,6 +174,8 @@ async def live(seed: int) -> None:
 async def everybody_knows(it: Cluster, story: Story) -> None:
     """Every pod is bound, with its claims allocated and reserved for it where it is, or has a reason."""
     claims = {row["metadata"]["name"]: row for row in await it.claims()}
+    special = [n for n in claims if "-extended-resources-" in n]
+    assert len(special) == len({n.partition("-extended-resources-")[0] for n in special}), story.log
     for found in (await it.client.list(PODS, NS)).items:
         name, where = found["metadata"]["name"], found["spec"].get("nodeName")
         if where is None:
@@ -173,8 +183,11 @@ async def everybody_knows(it: Cluster, story: Story) -> None:
             assert (condition.get("status"), bool(condition.get("message"))) == ("False", True), story.log
             assert await it.events(name), story.log
             continue
-        for row in found["spec"].get("resourceClaims") or ():
-            status = claims[row["resourceClaimName"]]["status"]
+        names = [row["resourceClaimName"] for row in found["spec"].get("resourceClaims") or ()]
+        if EXTENDED in found["spec"]["containers"][0]["resources"].get("requests", {}):
+            names.append(found["status"]["extendedResourceClaimStatus"]["resourceClaimName"])
+        for claim_name in names:
+            status = claims[claim_name]["status"]
             assert found["metadata"]["uid"] in [r["uid"] for r in status["reservedFor"]], (name, story.log)
             (term,) = status["allocation"]["nodeSelector"]["nodeSelectorTerms"]
             assert term["matchFields"][0]["values"] == [where], (name, story.log)

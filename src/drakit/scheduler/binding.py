@@ -60,7 +60,8 @@ class Decision(Struct, kw_only=True, eq=False):
     """A pod, its node and the devices promised to it (`promises`: allocation by claim uid).
 
     `variant` holds the special claim for extended resources, if there is one. `reserved` collects the
-    claims that this decision reserved for the pod, `special` the one it created.
+    claims that this decision reserved for the pod, `special` the one it created. `is_nominated`: the
+    pod says that its node is being made ready for it.
     """
 
     pod: PodInfo
@@ -70,6 +71,7 @@ class Decision(Struct, kw_only=True, eq=False):
     promises: dict[str, Document] = field(default_factory=dict)
     reserved: list[Document] = field(default_factory=list)
     special: Document | None = None
+    is_nominated: bool = False
 
     @property
     def may_wait(self) -> bool:
@@ -151,6 +153,8 @@ class Binder:
                 await self.release(decision.special)
             except APIError as error:
                 _log.info("claim %s stays: the next attempt removes it: %s", _name(decision.special), error)
+        if decision.is_nominated:
+            await self._nominate(decision, None)
         for uid in decision.promises:
             key = self._key_of(decision, uid)
             if self._claims.is_in_flight(uid):
@@ -317,7 +321,7 @@ class Binder:
         text = f"waiting for binding conditions for device on node {node}: {', '.join(first)}"
         self._metrics.events += 1
         self._recorder.event(pod.document, "Normal", "BindingConditionsPending", text, action="Scheduling")
-        await self._nominate(decision)
+        await self._nominate(decision, node)
         while True:
             news = [self._changed(_name(claim)) for claim in decision.reserved]
             try:
@@ -359,10 +363,10 @@ class Binder:
             if is_alone and not is_special and not readiness(claim).is_ready and await self.release(claim):
                 decision.reserved.remove(claim)
 
-    async def _nominate(self, decision: Decision) -> None:
-        """Say on the pod which node is being made ready for it."""
+    async def _nominate(self, decision: Decision, node: str | None) -> None:
+        """Say on the pod which node is being made ready for it, or that none is any more."""
         pod = decision.pod
-        patch = {"metadata": {"uid": pod.uid}, "status": {"nominatedNodeName": decision.node}}
+        patch = {"metadata": {"uid": pod.uid}, "status": {"nominatedNodeName": node}}
         self._metrics.pod_writes += 1
         try:
             await self._client.patch(
@@ -370,6 +374,8 @@ class Binder:
             )
         except APIError as error:
             _log.info("nominated node of pod %s: %s", pod.key, error)
+        else:
+            decision.is_nominated = node is not None
 
     @staticmethod
     def _key_of(decision: Decision, uid: str) -> str:

@@ -93,8 +93,9 @@ class Inventory:
         uid, name = document["metadata"]["uid"], document["spec"]["nodeName"]
         node = self._placed.get(uid)
         if node is not None and node.name == name:
-            known = node.pods[uid].document
-            if known["metadata"].get("generation") == document["metadata"].get("generation"):
+            known = node.pods[uid]
+            if known.document["metadata"].get("generation") == document["metadata"].get("generation"):
+                node.pods[uid] = known.with_document(document)
                 return
         self.place(read_pod(document), name)
 

@@ -71,7 +71,8 @@ class Scheduler:
         self._clock = clock or Clock()
 
     async def run(self) -> None:
-        """Schedule until cancelled. May be called again after it ended."""
+        """Schedule until cancelled. May be called again after it ended. Raises APIError if the server
+        cannot be asked for anything at the start; later failures are waited out."""
         self.ready.clear()
         recorder = EventRecorder(self._client, self._name, clock=self._clock)
         try:
@@ -133,11 +134,11 @@ class _Run:
         return Informer(self._client, resource, clock=self._clock)
 
     async def run(self, ready: asyncio.Event) -> None:
+        informers = [self._nodes, self._classes, self._slices, self._claims, self._pods]
+        rules = await self._taint_rules()
+        if rules is not None:
+            informers.append(rules)
         async with asyncio.TaskGroup() as group:
-            informers = [self._nodes, self._classes, self._slices, self._claims, self._pods]
-            rules = await self._taint_rules()
-            if rules is not None:
-                informers.append(rules)
             for informer in informers:
                 group.create_task(informer.run())
             for informer in informers:
