@@ -110,7 +110,7 @@ def _change(new: Document, old: Document, subresource: str, context: Context) ->
 
 def _check(pod: Document, old: Document | None, context: Context) -> Errors:
     spec = pod["spec"]
-    errors = pod_spec(spec)
+    errors = pod_spec(spec, pod_name=pod["metadata"].get("name") or "")
     if listed(spec.get("schedulingGates")) and spec.get("nodeName"):
         errors.append(forbidden("spec.nodeName", "cannot be set until all schedulingGates have been cleared"))
     return errors

@@ -42,12 +42,14 @@ _PROBE_NUMBERS = (
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
 
 
-def pod_spec(spec: Document, path: str = "spec") -> Errors:
-    """The rules for the spec of a new pod or of a template."""
+def pod_spec(spec: Document, path: str = "spec", pod_name: str = "") -> Errors:
+    """The rules for the spec of a new pod (then with its name) or of a template."""
     errors: Errors = []
     volumes, volume_errors = _volumes(listed(spec.get("volumes")), f"{path}.volumes")
     errors += volume_errors
-    claims, claim_errors = _resource_claims(listed(spec.get("resourceClaims")), f"{path}.resourceClaims")
+    claims, claim_errors = _resource_claims(
+        listed(spec.get("resourceClaims")), f"{path}.resourceClaims", pod_name
+    )
     errors += claim_errors
     errors += _containers(spec, path, volumes, claims)
     restart = spec.get("restartPolicy")
@@ -141,7 +143,7 @@ def _volumes(volumes: list[Document], path: str) -> tuple[set[str], Errors]:
     return seen, errors
 
 
-def _resource_claims(claims: list[Document], path: str) -> tuple[set[str], Errors]:
+def _resource_claims(claims: list[Document], path: str, pod_name: str) -> tuple[set[str], Errors]:
     errors: Errors = []
     seen: set[str] = set()
     for index, claim in enumerate(claims):
@@ -151,7 +153,12 @@ def _resource_claims(claims: list[Document], path: str) -> tuple[set[str], Error
         elif name in seen:
             errors.append(duplicate(f"{place}.name", name))
         else:
-            errors += messages(f"{place}.name", name, names.dns_label(name))
+            wrong = names.dns_label(name)
+            errors += messages(f"{place}.name", name, wrong)
+            if not wrong and pod_name and claim.get("resourceClaimTemplateName") is not None:
+                final = f"{pod_name}-{name}"
+                texts = [f"final ResourceClaim name: {text}" for text in names.dns_subdomain(final)]
+                errors += messages(f"{place}.name", final, texts)
             seen.add(name)
         given = [field for field in ("resourceClaimName", "resourceClaimTemplateName") if field in claim]
         if len(given) > 1:
@@ -365,12 +372,17 @@ def _container_claims(references: list[Document], claims: set[str], path: str) -
         if not name:
             errors.append(required(place))
             continue
-        if request:
-            errors += messages(f"{place}.request", request, names.dns_label(request))
-        full = f"{name}/{request}" if request else name
-        if full in seen or name in seen:
-            errors.append(duplicate(place, full))
-        seen.add(full)
+        if name in seen:
+            errors.append(duplicate(place, name))
+        else:
+            full = f"{name}/{request}" if request else name
+            if request:
+                errors += messages(f"{place}.request", request, names.dns_label(request))
+            if full in seen:
+                errors.append(duplicate(place, full))
+            elif not request and any(known.startswith(f"{name}/") for known in seen):
+                errors.append(duplicate(place, name))
+            seen.add(full)
         if name not in claims:
             known = f": {', '.join(sorted(claims))}" if claims else " which is empty"
             missing = not_found(place, name)
