@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from drakit.cel.operate import Sum
+from drakit.cel.operate import MAX_WORK, CostExceeded, Sum
 from drakit.cel.value import DeviceMap
 from drakit.model.quantity import Quantity
 from drakit.model.semver import Version
@@ -43,17 +43,27 @@ def _regex(text: Any, pattern: Any) -> int:
 
 
 def traversal(value: Any) -> int:
-    """The cost of walking through a value."""
-    kind = value.__class__
-    if kind is str:
-        return int(len(value.encode("utf-8", "surrogatepass")) * 0.1)
-    if kind is bytes:
-        return int(len(value) * 0.1)
-    if kind is list:
-        return sum(traversal(item) for item in value)
-    if kind is dict or kind is DeviceMap:
-        return sum(traversal(key) + traversal(value[key]) for key in value)
-    return 1
+    """The cost of walking through a value. Raises CostExceeded for one that shares parts to no end."""
+    total, left = 0, MAX_WORK
+    stack = [value]
+    while stack:
+        value = stack.pop()
+        kind = value.__class__
+        left -= 1
+        if left < 0:
+            raise CostExceeded
+        if kind is str:
+            total += int(len(value.encode("utf-8", "surrogatepass")) * 0.1)
+        elif kind is bytes:
+            total += int(len(value) * 0.1)
+        elif kind is list:
+            stack.extend(value)
+        elif kind is dict or kind is DeviceMap:
+            stack.extend(value)
+            stack.extend(value.values())
+        else:
+            total += 1
+    return total
 
 
 def _contains_ip(args: Sequence[Any], id_: str) -> int:

@@ -43,6 +43,7 @@ class Checker:
         self._bindings: _Bindings = {}
         self._variables = 0
         self._scopes: list[tuple[str, Type]] = []
+        self._ground: dict[int, Type] = {}
         self.issues: list[Issue] = []
 
     def check(self, root: Node) -> None:
@@ -292,9 +293,14 @@ class Checker:
         if type_.kind == "var":
             bound = self._bindings.get(type_.name)
             return type_ if bound is None else self._substitute(bound)
-        if not type_.params:
+        if not type_.params or id(type_) in self._ground:
             return type_
-        return Type(type_.kind, type_.name, tuple(self._substitute(param) for param in type_.params))
+        params = tuple(self._substitute(param) for param in type_.params)
+        result = Type(type_.kind, type_.name, params)
+        if all((not param.params and param.kind != "var") or id(param) in self._ground for param in params):
+            # Kept, so that the id stays its own: a type without variables is not walked through again.
+            self._ground[id(result)] = result
+        return result
 
     def _final(self, type_: Type) -> Type:
         """As `_substitute`, with what stayed unbound dyn."""
@@ -305,7 +311,7 @@ class Checker:
     def _shown(self, type_: Type) -> Type:
         if type_.kind == "var":
             return DYN
-        if not type_.params:
+        if not type_.params or id(type_) in self._ground:
             return type_
         return Type(type_.kind, type_.name, tuple(self._shown(param) for param in type_.params))
 

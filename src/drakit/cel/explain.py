@@ -10,15 +10,15 @@ from msgspec import Struct
 from drakit.cel.evaluate import Failure
 from drakit.cel.library.convert import string_of_double
 from drakit.cel.library.moment import format_duration, format_timestamp
-from drakit.cel.operate import Sum
 from drakit.cel.syntax import Call, Fold, Literal, Node
-from drakit.cel.value import DeviceMap, Duration, Optional, Timestamp, TypeValue, Uint, keys_of, kind_of
+from drakit.cel.value import Duration, Optional, Timestamp, TypeValue, Uint, keys_of, kind_of
 from drakit.errors import CELError
 from drakit.model.quantity import Quantity
 from drakit.model.semver import Version
 
 _LONGEST = 120
 """Characters of a value that are shown."""
+_ITEMS = 10
 
 
 class Part(Struct, frozen=True):
@@ -105,11 +105,25 @@ def _accounts(part: Any, whole: Any) -> bool:
 
 def show(value: Any) -> str:
     """A value as someone would write it in CEL, cut to a readable length."""
-    text = _shown(value)
+    text = _shown(value, 4)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, depth: int) -> str:
+    if depth < 0:
+        return "..."
+    if isinstance(value, list):
+        items = [_shown(item, depth - 1) for item in value[:_ITEMS]]
+        return f"[{', '.join(items + ['...'] * (len(value) > _ITEMS))}]"
+    if isinstance(value, dict):
+        keys = [_shown(key, depth - 1) for key in list(keys_of(value))[:_ITEMS]]
+        return f"{{{', '.join(keys)}}}"
+    if isinstance(value, Optional):
+        return f"optional.of({_shown(value.value, depth - 1)})" if value.has_value else "optional.none()"
+    return _shown_scalar(value)
+
+
+def _shown_scalar(value: Any) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -124,17 +138,10 @@ def _shown(value: Any) -> str:
         return f"duration({_quoted(format_duration(value))})"
     if isinstance(value, float):
         return string_of_double(value)
-    if isinstance(value, list):
-        return f"[{', '.join(_shown(item) for item in value[:20])}{', ...' if len(value) > 20 else ''}]"
-    if isinstance(value, dict | DeviceMap):
-        keys = list(keys_of(value))[:20]
-        return f"{{{', '.join(_shown(key) for key in keys)}}}"
-    if isinstance(value, Quantity | Sum):
+    if isinstance(value, Quantity):
         return f"quantity({_quoted(str(value))})"
     if isinstance(value, Version):
         return f"semver({_quoted(str(value))})"
-    if isinstance(value, Optional):
-        return f"optional.of({_shown(value.value)})" if value.has_value else "optional.none()"
     if isinstance(value, TypeValue):
         return value.name
     return str(value) if isinstance(value, int | bytes) else f"{kind_of(value)}({value})"

@@ -28,6 +28,7 @@ def matches(text: str, pattern: str) -> bool:
     return compiled(pattern).search(text) is not None
 
 
+@lru_cache(maxsize=1024)
 def find(text: str, pattern: str) -> str:
     match = _compiled_for_find(pattern).search(text)
     return match.group() if match is not None else ""
