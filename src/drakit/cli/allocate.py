@@ -11,7 +11,8 @@ from typing import IO, Any
 import click
 import msgspec
 
-from drakit.allocator import STEP_LIMIT, Allocator, State
+from drakit.allocator import STEP_LIMIT, Allocator, Candidate, FellShort, Refusal, State, Trace
+from drakit.allocator.device import DeviceID
 from drakit.errors import AllocationError, UsageError
 from drakit.model.meta import Node
 from drakit.model.resource import (
@@ -39,13 +40,24 @@ _FEATURES: Mapping[str, tuple[Gate, ...]] = {
 _NO_SHARE = "00000000-0000-0000-0000-000000000000"
 
 
-class _Aggregated(msgspec.Struct):
-    """What is consumed of a shared device, all shares together."""
+class Held(msgspec.Struct):
+    """A device in use. `share_id` of a share, `capacity` what all shares together consume."""
 
     driver: str
     pool: str
     device: str
+    share_id: str | None = msgspec.field(default=None, name="shareID")
     capacity: dict[str, str | int] = {}
+
+    def row(self, share: str | None, capacity: Mapping[str, str | int]) -> DeviceRequestAllocationResult:
+        return DeviceRequestAllocationResult(
+            request="held",
+            driver=self.driver,
+            pool=self.pool,
+            device=self.device,
+            share_id=share,
+            consumed_capacity={name: str(value) for name, value in capacity.items()},
+        )
 
 
 class Scenario(msgspec.Struct, rename="camel", kw_only=True):
@@ -59,11 +71,11 @@ class Scenario(msgspec.Struct, rename="camel", kw_only=True):
     resource_slices: list[ResourceSlice] | None = None
     device_taint_rules: list[DeviceTaintRule] | None = None
     claims_to_allocate: list[ResourceClaim] | None = None
-    allocated_devices: list[dict[str, str]] | None = None
-    allocated_shared_device_ids: list[dict[str, str]] | None = msgspec.field(
+    allocated_devices: list[Held] | None = None
+    allocated_shared_device_ids: list[Held] | None = msgspec.field(
         default=None, name="allocatedSharedDeviceIDs"
     )
-    aggregated_capacity: list[_Aggregated] | None = None
+    aggregated_capacity: list[Held] | None = None
     allocated_claims: list[ResourceClaim] | None = None
 
     def profile(self, default: Profile) -> Profile:
@@ -110,35 +122,51 @@ class Scenario(msgspec.Struct, rename="camel", kw_only=True):
         return state
 
     def _held(self) -> Iterator[DeviceRequestAllocationResult]:
-        for entry in self.allocated_devices or ():
-            yield _held_row(entry)
-        shared = {}
-        for index, entry in enumerate(self.allocated_shared_device_ids or ()):
-            shared[entry["driver"], entry["pool"], entry["device"]] = entry.get("shareID") or f"share-{index}"
-        for index, used in enumerate(self.aggregated_capacity or ()):
-            id = (used.driver, used.pool, used.device)
-            share = shared.pop(id, f"aggregated-{index}")
-            consumed = {name: str(value) for name, value in used.capacity.items()}
-            yield _held_row(dict(zip(("driver", "pool", "device"), id, strict=True)), share, consumed)
-        for (driver, pool, device), share in shared.items():
-            yield _held_row({"driver": driver, "pool": pool, "device": device}, share)
+        for held in self.allocated_devices or ():
+            yield held.row(None, {})
+        shares = {(h.driver, h.pool, h.device): h for h in self.allocated_shared_device_ids or ()}
+        for index, held in enumerate(self.aggregated_capacity or ()):
+            share = shares.pop((held.driver, held.pool, held.device), held)
+            yield held.row(share.share_id or f"aggregated-{index}", held.capacity)
+        for index, held in enumerate(shares.values()):
+            yield held.row(held.share_id or f"share-{index}", {})
 
 
-def _held_row(
-    entry: Mapping[str, str], share: str | None = None, consumed: dict[str, str] | None = None
-) -> DeviceRequestAllocationResult:
-    return DeviceRequestAllocationResult(
-        request="held",
-        driver=entry["driver"],
-        pool=entry["pool"],
-        device=entry["device"],
-        share_id=share,
-        consumed_capacity=consumed or {},
-    )
+class _Events(Trace):
+    """A trace as rows of JSON."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def turned_away(self, candidate: Candidate, device: DeviceID, refusal: Refusal) -> None:
+        self._add(candidate, device, _told(refusal))
+
+    def passed(self, candidate: Candidate, device: DeviceID) -> None:
+        self._add(candidate, device, {"check": "passed"})
+
+    def fell_short(self, candidate: Candidate, event: FellShort) -> None:
+        self._add(candidate, None, _told(event))
+
+    def _add(self, candidate: Candidate, device: DeviceID | None, said: dict[str, Any]) -> None:
+        row: dict[str, Any] = {"claim": candidate.claim, "request": candidate.request}
+        if device is not None:
+            row["device"] = "/".join(device).rstrip("/")
+        self.rows.append(row | said)
+
+
+def _told(event: Refusal | FellShort) -> dict[str, Any]:
+    """Only what the event sets."""
+    row: dict[str, Any] = msgspec.to_builtins(event)
+    return {key: value for key, value in row.items() if value or key in ("wanted", "possible")}
 
 
 def run(
-    scenario: Scenario, default: Profile, *, fixed_share_ids: bool, step_limit: int
+    scenario: Scenario,
+    default: Profile,
+    *,
+    fixed_share_ids: bool = False,
+    step_limit: int = STEP_LIMIT,
+    explain: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """What comes of the scenario: one row, or one a node where it has `nodes`."""
     state = scenario.state(scenario.profile(default))
@@ -149,8 +177,9 @@ def run(
         row: dict[str, Any] = {"name": scenario.name}
         if scenario.nodes is not None:
             row["node"] = node.metadata.name
+        events = _Events() if explain else None
         started = time.perf_counter()
-        allocator = Allocator(claims, state, share_id=share_id, step_limit=step_limit)
+        allocator = Allocator(claims, state, share_id=share_id, step_limit=step_limit, trace=events)
         try:
             results = allocator.allocate(node)
         except AllocationError as error:
@@ -161,6 +190,8 @@ def run(
                 row["results"] = msgspec.to_builtins(results)
         row["steps"] = allocator.steps
         row["seconds"] = round(time.perf_counter() - started, 6)
+        if events is not None:
+            row["explain"] = events.rows
         yield row
 
 
@@ -171,9 +202,15 @@ def run(
     "--gates", multiple=True, metavar="NAME=true|false", help="Feature gates on top of the profile."
 )
 @click.option("--fixed-share-ids", is_flag=True, help="Print zeros for the random ids of shares.")
+@click.option("--explain", is_flag=True, help="Add what became of every device to each row.")
 @click.option("--step-limit", default=STEP_LIMIT, show_default=True, help="Choices to try on a node.")
 def command(
-    file: IO[bytes], version: str, gates: tuple[str, ...], fixed_share_ids: bool, step_limit: int
+    file: IO[bytes],
+    version: str,
+    gates: tuple[str, ...],
+    fixed_share_ids: bool,
+    explain: bool,
+    step_limit: int,
 ) -> None:
     """Allocate the claims of each scenario in FILE (JSON lines; - for stdin), without a cluster."""
     default = profile_for(version, [_gate(text) for text in gates])
@@ -181,11 +218,26 @@ def command(
         if not line.strip():
             continue
         try:
-            scenario = msgspec.json.decode(line, type=Scenario)
+            document = msgspec.json.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{file.name}, line {number}: {error}") from None
-        for row in run(scenario, default, fixed_share_ids=fixed_share_ids, step_limit=step_limit):
+            raise UsageError(f"{getattr(file, 'name', 'input')}, line {number}: {error}") from None
+        rows = _rows(document, default, fixed_share_ids, step_limit, explain)
+        for row in rows:
             sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
+
+
+def _rows(
+    document: Any, default: Profile, fixed_share_ids: bool, step_limit: int, explain: bool
+) -> Iterator[dict[str, Any]]:
+    """The rows of one line; one that says what is wrong for a line that is no scenario."""
+    try:
+        scenario = msgspec.convert(document, Scenario)
+        yield from run(
+            scenario, default, fixed_share_ids=fixed_share_ids, step_limit=step_limit, explain=explain
+        )
+    except (msgspec.ValidationError, UsageError) as error:
+        name = document.get("name", "") if isinstance(document, dict) else ""
+        yield {"name": name, "outcome": "error", "error": str(error), "steps": 0, "seconds": 0.0}
 
 
 def _gate(text: str) -> tuple[str, bool]:
