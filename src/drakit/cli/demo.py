@@ -106,7 +106,7 @@ _STORIES = {"pizza": _PIZZA, "gpu": _GPU, "cpu": _CPU}
 @click.argument("story", required=False, type=click.Choice(list(_STORIES)))
 @click.option(
     "--runtime",
-    type=click.Choice(["oci", "bubblewrap", "process"]),
+    type=click.Choice(["oci", "process", "bubblewrap", "plain"]),
     help="How containers run. Default: the best that works here.",
 )
 def command(story: str | None, runtime: str | None) -> None:

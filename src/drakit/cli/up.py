@@ -53,7 +53,7 @@ _DETACH_SECONDS = 60.0
 )
 @click.option(
     "--runtime",
-    type=click.Choice(["oci", "bubblewrap", "process"]),
+    type=click.Choice(["oci", "process", "bubblewrap", "plain"]),
     help="How containers run. Default: the best that works here.",
 )
 @click.option(

@@ -1,8 +1,8 @@
 """Where one node keeps its files.
 
 Drivers meet the node at unix sockets, and a socket's path must fit into 108 bytes. A data directory may
-be deeper than that, so the two socket folders move to a short private directory when they must; the rest
-stays under the root.
+be deeper than that, so the two folders with sockets are then reached through links in a short private
+directory. They themselves stay under the root: drivers keep their checkpoints beside their sockets.
 """
 
 from __future__ import annotations
@@ -31,9 +31,12 @@ class NodePaths:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).absolute()
-        self._sockets, registry, plugins = self._socket_folders()
-        self.plugins_registry = self._sockets / registry
-        self.plugins = self._sockets / plugins
+        self._folders = (self.root / "plugins_registry", self.root / "plugins")
+        self._links = self._short_folder()
+        if self._links is None:
+            self.plugins_registry, self.plugins = self._folders
+        else:
+            self.plugins_registry, self.plugins = self._links / "r", self._links / "p"
         self.cdi = self.root / "cdi"
         self.pods = self.root / "pods"
         self.logs = self.root / "logs"
@@ -43,13 +46,16 @@ class NodePaths:
 
     def create(self) -> None:
         """Make every folder, private to this user. Raises UsageError naming the one that cannot be."""
-        self._make(self.root, self._sockets)
-        owner = os.lstat(self._sockets)
+        self._make(self.root, *self._folders, self.cdi, self.pods, self.logs, self.images, self.runtime)
+        if self._links is None:
+            return
+        self._make(self._links)
+        owner = os.lstat(self._links)
         if owner.st_uid != os.geteuid() or stat.S_ISLNK(owner.st_mode):
-            raise UsageError(f"{self._sockets} belongs to another user: remove it")
-        self._make(
-            self.plugins_registry, self.plugins, self.cdi, self.pods, self.logs, self.images, self.runtime
-        )
+            raise UsageError(f"{self._links} belongs to another user: remove it")
+        for link, folder in zip((self.plugins_registry, self.plugins), self._folders, strict=True):
+            if not link.is_symlink():
+                link.symlink_to(folder)
 
     def _make(self, *folders: Path) -> None:
         for folder in folders:
@@ -59,12 +65,13 @@ class NodePaths:
                 raise UsageError(f"cannot make the node's folder {folder}: {error.strerror}") from None
 
     def remove_sockets(self) -> None:
-        """Delete the private socket folder, where there is one outside of the root."""
-        if self._sockets != self.root:
-            shutil.rmtree(self._sockets, ignore_errors=True)
+        """Delete the short way to the sockets, where there is one outside of the root."""
+        if self._links is not None:
+            shutil.rmtree(self._links, ignore_errors=True)
 
-    def _socket_folders(self) -> tuple[Path, str, str]:
-        if len(os.fsencode(self.root / "plugins_registry")) + 1 + _ROOM_FOR_NAME <= SOCKET_PATH_LIMIT:
-            return self.root, "plugins_registry", "plugins"
+    def _short_folder(self) -> Path | None:
+        """A folder with short links to those of the sockets, if their own paths are too long."""
+        if len(os.fsencode(self._folders[0])) + 1 + _ROOM_FOR_NAME <= SOCKET_PATH_LIMIT:
+            return None
         digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:8]
-        return Path(f"/tmp/drakit-{os.geteuid()}-{digest}"), "r", "p"
+        return Path(f"/tmp/drakit-{os.geteuid()}-{digest}")
