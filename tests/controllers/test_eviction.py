@@ -232,7 +232,7 @@ async def test_a_silent_node_becomes_unknown_and_comes_back() -> None:
             await c.settle(20)
             await renew(c)
         assert await taint_keys(c) == []
-        await c.settle(50)
+        await c.settle(60)
         node = await c.get(NODES, "n0") or {}
         assert (condition(node, "Ready") or {})["status"] == "Unknown"
         unreachable = "node.kubernetes.io/unreachable"

@@ -22,7 +22,8 @@ from drakit.errors import NotFound
 from drakit.transport import Document
 
 LEASE_NAMESPACE = "kube-node-lease"
-GRACE_SECONDS = 40.0
+GRACE_SECONDS = 50.0
+"""Silence after which a node counts as lost (the default of --node-monitor-grace-period since 1.32)."""
 QUARANTINE_SECONDS = 40.0
 """How long the pods of a vanished node are kept: the node may come back under its name."""
 NOT_READY, UNREACHABLE = "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"
@@ -37,7 +38,7 @@ class NodeLifecycle:
         self._recorder = context.recorder("node-controller")
         self._nodes = context.informer(NODES)
         self._pods = context.informer(PODS)
-        self._leases = context.informers.informer(LEASES)
+        self._leases = context.informer(LEASES)
         self._renewed: dict[str, float] = {}
         self._planned: set[str] = set()
         self._missing: dict[str, float] = {}
