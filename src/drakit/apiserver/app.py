@@ -18,6 +18,7 @@ from drakit.apiserver import delete, read, review, subresource, write
 from drakit.apiserver.auth import ANONYMOUS, Attributes, Tokens, User
 from drakit.apiserver.decoding import deprecation
 from drakit.apiserver.discovery import document_at, version_info
+from drakit.apiserver.expiry import EventExpiry
 from drakit.apiserver.openapi import OpenAPI
 from drakit.apiserver.registry import Call, Registry
 from drakit.apiserver.route import Target, find_target, verb_of
@@ -33,6 +34,7 @@ __all__ = ["API", "User"]
 
 WATCH_SECONDS = (1800.0, 3600.0)
 BOOKMARK_SECONDS = 60.0
+SWEEP_SECONDS = 60.0
 _KEYS = "drakit/keys"
 _SERVER = User("system:apiserver", ("system:masters", "system:authenticated"))
 _NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
@@ -67,6 +69,9 @@ class API:
         self.pod_io = pod_io
         self._known = dict(tokens)
         self._tokens = Tokens(tokens, secrets.token_bytes(32), self._is_account)
+        self._clock = clock
+        self._expiry: EventExpiry | None = None
+        self._sweeper: asyncio.Task[None] | None = None
         self.requests: dict[tuple[str, int], int] = {}
 
     @classmethod
@@ -109,6 +114,13 @@ class API:
         }
         await self._ensure(group, "v1", "clusterrolebindings", binding)
 
+        self._expiry = EventExpiry(self.store, self._clock)
+        self._sweeper = asyncio.create_task(self._sweep(self._expiry), name="event expiry")
+
+    async def _sweep(self, expiry: EventExpiry) -> None:
+        while True:
+            await asyncio.sleep(0 if await expiry.sweep() else SWEEP_SECONDS)
+
     async def _ensure(self, group: str, version: str, plural: str, document: Document) -> None:
         kind = self.registry.kinds.find(group, version, plural)
         assert kind is not None
@@ -125,6 +137,9 @@ class API:
 
     async def close(self) -> None:
         """End watches, commit what is queued, close the store."""
+        if self._sweeper and self._expiry:
+            self._sweeper.cancel()
+            self._expiry.close()
         self.end_watches()
         await self.store.close()
 

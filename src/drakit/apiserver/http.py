@@ -27,7 +27,7 @@ from drakit.apiserver.registry import Call
 from drakit.apiserver.route import no_such_path
 from drakit.apiserver.view import Answer, to_bytes, view_for
 from drakit.apiserver.watch import Watch
-from drakit.errors import APIError, BadRequest, Expired, RequestTooLarge, UsageError
+from drakit.errors import APIError, BadRequest, Expired, RequestTooLarge, Timeout, UsageError
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
 _GRACE = 2
+BODY_SECONDS = 30
 _HEALTH = ("/healthz", "/livez", "/readyz")
 _BODY_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 _MAX_CHUNK = 256 << 10
@@ -168,12 +169,20 @@ class Application:
         if method in _BODY_METHODS:
             header = request.header(b"content-type")
             call.content_type = media_type(header) or _JSON
-            body = await request.body()
+            body = await self._body(request)
             call.document, call.raw = read_body(body, header, is_patch=method == "PATCH")
         answer: Answer = await self._api.call(call)
         status = getattr(answer, "status", 200)
         data = to_bytes(answer, view)
         await request.answer(status, data, view.content_type, more=_warning_headers(call.warnings))
+
+    async def _body(self, request: Incoming) -> bytes:
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                return await request.body()
+        except TimeoutError:
+            text = f"the body of the request did not come within {BODY_SECONDS} seconds"
+            raise Timeout(text, code=408, details={}) from None
 
     async def _watch(self, request: Incoming, call: Call) -> None:
         view = view_for(request.header(b"accept"), request.query.get("includeObject", ""))
