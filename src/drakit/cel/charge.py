@@ -173,6 +173,16 @@ _BY_ID: dict[str, Callable[[Sequence[Any]], int]] = {
 """Calls whose cost the arguments decide: it is charged before they run, for they are more than linear."""
 
 
+def is_charged_before(id_: str) -> bool:
+    """Whether `cost_before` knows the cost of the overload."""
+    return id_ in _BY_ID or id_ == "list_flatten_int" or id_.endswith(("_sort", "_sortByAssociatedKeys"))
+
+
+def is_unit(function: str, id_: str) -> bool:
+    """Whether a call costs 1 whatever its arguments."""
+    return function in UNIT or (function not in _BY_ARGUMENTS and id_ not in _BY_SIZE)
+
+
 def cost_before(id_: str, args: Sequence[Any]) -> int | None:
     """The cost of a call that may be expensive, known from its arguments; None for all others."""
     known = _BY_ID.get(id_)
@@ -184,6 +194,14 @@ def cost_before(id_: str, args: Sequence[Any]) -> int | None:
     if id_.endswith("_sort"):
         return _self_compare(args[0])
     return _self_compare(args[1]) if id_.endswith("_sortByAssociatedKeys") else None
+
+
+_BY_ARGUMENTS = _TRAVERSAL | _TENTH_OF_FIRST | _FIFTH_OF_FIRST | {
+    "_==_", "join", "find", "findAll", "ip", "containsIP", "containsCIDR", "validate",
+}  # fmt: skip
+_BY_SIZE = COMPARED_BY_SIZE | _TENTH_BY_ID | {
+    "in_list", "add_string", "add_bytes", "matches_string", "contains_string", "list_slice", "lists_range",
+}  # fmt: skip
 
 
 def call_cost(function: str, id_: str, args: Sequence[Any], result: Any) -> int:

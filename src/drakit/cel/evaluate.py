@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from drakit.cel.charge import call_cost, cost_before
+from drakit.cel.charge import call_cost, cost_before, is_charged_before, is_unit
 from drakit.cel.declare import Overload
 from drakit.cel.library import FUNCTIONS, OPERATORS, PLAIN_REFUSAL
 from drakit.cel.library.regex import compiled
@@ -38,6 +38,8 @@ from drakit.cel.operate import (
 from drakit.cel.syntax import Call, Fold, Ident, ListNode, Literal, MapNode, Node, Select
 from drakit.cel.types import Type
 from drakit.cel.value import NONE, DeviceMap, Fault, NoOverload, Optional, TypeValue, Uint, kind_of, to_key
+from drakit.model.quantity import Quantity
+from drakit.model.semver import Version
 
 COST_LIMIT: Final = 1_000_000
 """What one evaluation may cost (resource.k8s.io CELSelectorExpressionMaxCost)."""
@@ -248,7 +250,9 @@ class Planner:
         def run(frame: Frame) -> Any:
             value = attribute.resolve(frame)
             if not is_free:
-                frame.charge(1)
+                frame.cost += 1
+                if frame.cost > frame.limit:
+                    raise CostExceeded
             return value
 
         def test(frame: Frame) -> Any:
@@ -449,6 +453,8 @@ class Planner:
         if function in _REGEX and len(steps) > 1 and steps[1].is_constant:
             compiled(steps[1].value)
             stops_early = True
+        is_expensive = is_charged_before(id_)
+        has_unit_cost = not is_expensive and is_unit(function, id_)
         is_append = function == "_+_" and self._is_accumulator(node.args[0], list)
 
         def run(frame: Frame) -> Any:
@@ -462,23 +468,26 @@ class Planner:
                     if stops_early:
                         return failure
             if failure is not None:
-                frame.charge(call_cost(function, id_, args, failure))
+                frame.charge(1 if has_unit_cost else call_cost(function, id_, args, failure))
                 return failure
             if is_append and args[0].__class__ is list and args[1].__class__ is list:
                 args[0].extend(args[1])
                 frame.charge(1)
                 return args[0]
-            before = cost_before(id_, args)
-            if before is not None:
-                frame.charge(before)
+            if is_expensive:
+                frame.charge(cost_before(id_, args) or 0)
             try:
                 result = invoke(args, frame.meter)
             except Fault as fault:
                 result = Failure(fault.message, node)
-            if before is None:
+            if has_unit_cost:
+                frame.charge(1)
+            elif not is_expensive:
                 frame.charge(call_cost(function, id_, args, result))
             return result
 
+        if all(step.is_constant for step in steps):
+            return _Step(_remembered(run))
         return _Step(run)
 
     def _is_accumulator(self, node: Node, of: type) -> bool:
@@ -578,6 +587,23 @@ def _fresh(step: _Step) -> Run:
     return step.run
 
 
+def _remembered(run: Run) -> Run:
+    """A call of constants runs once; after that its cost is charged and its value, if a small one, reused."""
+    known: list[tuple[int, Any]] = []
+
+    def remembered(frame: Frame) -> Any:
+        if known:
+            frame.charge(known[0][0])
+            return known[0][1]
+        before = frame.cost
+        value = run(frame)
+        if value.__class__ in _SMALL and (value.__class__ is not str or len(value) <= _SMALL_LENGTH):
+            known.append((frame.cost - before, value))
+        return value
+
+    return remembered
+
+
 def _traced(run: Run, number: int) -> Run:
     def traced(frame: Frame) -> Any:
         value = run(frame)
@@ -635,5 +661,7 @@ _RUNTIME_NAMES = {
 _CONVERSIONS = frozenset(
     ("bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint")
 )
+_SMALL = frozenset((bool, int, Uint, float, str, Quantity, Version))
+_SMALL_LENGTH = 1000
 _PRIMITIVES = frozenset(("bool", "bytes", "double", "int", "string", "uint"))
 _REGEX = frozenset(("matches", "find", "findAll"))
