@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import shlex
@@ -81,3 +82,26 @@ def test_examples_are_manifests_with_a_first_line_that_says_what_for(path: Path)
     documents = [document for document in yaml.safe_load_all(path.read_text()) if document]
     assert all({"apiVersion", "kind", "metadata"} <= document.keys() for document in documents)
     assert path.read_text().startswith("# ") or path.name == "00-class.yaml"
+
+
+def test_the_data_flow_page_names_modules_that_exist() -> None:
+    page = (ROOT / "docs" / "dataflow.md").read_text()
+    rooms = "apiserver|allocator|client|controllers|scheduler|node|driver|drivers|store"
+    named = set(re.findall(rf"(?<![\w./])(?:{rooms})\.(\w+)(?:\.(\w+))?(?:\.(\w+))?", page))
+    assert len(named) > 20
+    for match in re.finditer(rf"(?<![\w./])((?:{rooms})(?:\.\w+)+)", page):
+        _resolve(match[1])
+
+
+def _resolve(dotted: str) -> None:
+    """Import the module part of `drakit.DOTTED` and find the rest as attributes."""
+    parts = dotted.split(".")
+    for cut in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module("drakit." + ".".join(parts[:cut]))
+        except ModuleNotFoundError:
+            continue
+        for name in parts[cut:]:
+            found = getattr(found, name)
+        return
+    raise AssertionError(f"there is no drakit.{dotted}")
