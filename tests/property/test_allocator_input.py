@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -44,11 +45,11 @@ def damage(random: Random, document: dict[str, Any]) -> None:
             parent = parent[key]
         what = random.random()
         if what < 0.6:
-            parent[path[-1]] = random.choice(ODD)
+            parent[path[-1]] = deepcopy(random.choice(ODD))
         elif what < 0.8 or not isinstance(parent, list):
             del parent[path[-1]]
         else:
-            parent.append(parent[path[-1]])
+            parent.append(deepcopy(parent[path[-1]]))
 
 
 @settings(max_examples=800, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -69,7 +69,7 @@ class Published:
     def set_taints(self, taints: tuple[DeviceTaint, ...]) -> None:
         self.taints = taints
         device = self.device
-        self.fingerprint = msgspec.msgpack.encode(
+        self.fingerprint = digest(
             (
                 taints,
                 device.consumes_counters,
@@ -98,6 +98,15 @@ class Published:
             if slash and domain == self.driver:
                 found = self.device.attributes.get(short)
         return found
+
+
+def digest(value: Any) -> bytes:
+    """Equal for equal values; dictionaries are equal only in the same order."""
+    try:
+        return msgspec.msgpack.encode(value)
+    except OverflowError:
+        # Integers beyond 64 bits, which the format does not know.
+        return repr(value).encode()
 
 
 def _is_odd(device: Device) -> bool:

@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 
-import msgspec
 from msgspec import Struct
 
 from drakit import cel
-from drakit.allocator.device import Published, Value, attribute_values
+from drakit.allocator.device import Published, Value, attribute_values, digest
 from drakit.allocator.judge import Verdict, judge
 from drakit.allocator.pool import PoolView
 from drakit.allocator.pool import Problem as PoolProblem
@@ -384,7 +383,7 @@ def _nano(value: str | int | float) -> int:
 def _reader(reads: frozenset[tuple[str, str, str]] | None) -> Callable[[Published], Hashable]:
     """What the expressions see of a device that its fingerprint does not tell, as a key."""
     if reads is None:
-        return lambda published: msgspec.msgpack.encode(published.device.attributes)
+        return lambda published: digest(published.device.attributes)
     names = sorted({(domain, name) for what, domain, name in reads if what == "attributes"})
     if not names:
         return lambda published: None

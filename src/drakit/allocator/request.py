@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
 from drakit import cel
+from drakit.allocator.device import digest
 from drakit.errors import CELError
 from drakit.model.resource import (
     DerivedAttribute,
@@ -73,7 +72,7 @@ class Demand:
         self.expressions: list[Expression] = []
         self.constraints: list[int] = []
         """Indexes into the plan's constraints that apply to it."""
-        self.wants = msgspec.msgpack.encode(
+        self.wants = digest(
             (
                 asked.device_class_name,
                 asked.selectors,

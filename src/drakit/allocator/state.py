@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
+from drakit.allocator.device import digest
 from drakit.allocator.journal import Journal
 from drakit.allocator.plan import Plan
 from drakit.allocator.pool import Pool, PoolID, PoolView, Slice, view_pool
@@ -145,7 +144,7 @@ class State:
         if self._plan_class_revision != self.class_revision:
             self._plans.clear()
             self._plan_class_revision = self.class_revision
-        key = msgspec.msgpack.encode([c.spec for c in claims])
+        key = digest([c.spec for c in claims])
         plan = self._plans.pop(key, None)
         if plan is None:
             self._plan_number += 1
