@@ -44,6 +44,7 @@ class Checker:
         self._variables = 0
         self._scopes: list[tuple[str, Type]] = []
         self._ground: dict[int, Type] = {}
+        self._finals: dict[int, tuple[Type, Type]] = {}
         self.issues: list[Issue] = []
 
     def check(self, root: Node) -> None:
@@ -303,10 +304,18 @@ class Checker:
         return result
 
     def _final(self, type_: Type) -> Type:
-        """As `_substitute`, with what stayed unbound dyn."""
-        if not type_.params and type_.kind != "var":
+        """With every variable replaced, by dyn where it stayed unbound; once all is inferred."""
+        if type_.kind == "var":
+            bound = self._bindings.get(type_.name)
+            return DYN if bound is None else self._final(bound)
+        if not type_.params:
             return type_
-        return self._shown(self._substitute(type_))
+        known = self._finals.get(id(type_))
+        if known is None:
+            params = tuple(self._final(param) for param in type_.params)
+            # The key is kept with the result, so that its id stays its own.
+            known = self._finals[id(type_)] = (type_, Type(type_.kind, type_.name, params))
+        return known[1]
 
     def _shown(self, type_: Type) -> Type:
         if type_.kind == "var":
