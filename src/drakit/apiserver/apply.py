@@ -151,8 +151,9 @@ def _is_reset(path: Path, type_: Type | None, subresource: str) -> bool:
     return path[0] == "f:status" and not is_custom
 
 
-def _owned(fields: Fields, type_: Type | None, subresource: str) -> Fields:
-    return frozenset(p for p in fields if p not in _STRIPPED and not _is_reset(p, type_, subresource))
+def _counted(fields: Fields, type_: Type | None, subresource: str) -> Fields:
+    """The fields that the endpoint does not ignore."""
+    return frozenset(path for path in fields if not _is_reset(path, type_, subresource))
 
 
 def _before(old: Document | None, new: Document, type_: Type | None) -> Document:
@@ -201,8 +202,9 @@ def track_managed_fields(
     elif len(entries) == 1 and not entries[0].fields and not entries[0].manager:
         entries = []
     difference = compare(_bare(_before(old, new, type_)), _bare(new), type_)
-    entries = _disown(entries, difference.changed, difference.removed)
-    changed = _owned(difference.changed, type_, subresource)
+    touched = _counted(difference.changed, type_, subresource)
+    entries = _disown(entries, touched, _counted(difference.removed, type_, subresource))
+    changed = touched - _STRIPPED
     if changed:
         own = _Entry(manager, "Update", api_version, subresource, now, changed)
         known = next((entry for entry in entries if entry.identity == own.identity), None)
@@ -211,6 +213,27 @@ def track_managed_fields(
             own = replace(own, fields=known.fields | changed)
         entries.append(own)
     _write(new, entries)
+
+
+def restore_times(old: Document, new: Document) -> None:
+    """Give `new` back the managedFields of `old` if only their times differ and all else is the same: a
+    write that changes nothing is none. Only `new["metadata"]` is changed; apiVersion and kind do not count.
+    """
+    before, after = old.get("metadata") or {}, new["metadata"]
+    entries, known = after.get("managedFields"), before.get("managedFields")
+    if not entries or not known or entries == known:
+        return
+    if _bare(_without_type(new)) != _bare(_without_type(old)):
+        return
+    timeless = [
+        [{k: v for k, v in entry.items() if k != "time"} for entry in rows] for rows in (entries, known)
+    ]
+    if timeless[0] == timeless[1]:
+        after["managedFields"] = known
+
+
+def _without_type(document: Document) -> Document:
+    return {key: value for key, value in document.items() if key not in ("apiVersion", "kind")}
 
 
 def _disown(entries: list[_Entry], changed: Fields, removed: Fields) -> list[_Entry]:
@@ -252,14 +275,14 @@ def server_side_apply(
     entries = _read(live)
     own = _Entry(manager, "Apply", api_version, subresource, now, frozenset())
     last = next((entry for entry in entries if entry.identity == own.identity), None)
-    own = replace(own, fields=_owned(fields_of(config, type_), type_, subresource))
+    own = replace(own, fields=_counted(fields_of(config, type_), type_, subresource) - _STRIPPED)
     others = [entry for entry in entries if entry.identity != own.identity]
     merged = merge(_bare(base), config, type_)
     if last is not None:
         merged = _without_unwanted(merged, last, [own, *others], type_)
     difference = compare(_bare(base), merged, type_)
-    others = _take_over(others, difference.changed, force)
-    others = _disown(others, frozenset(), difference.removed)
+    others = _take_over(others, _counted(difference.changed, type_, subresource), force)
+    others = _disown(others, frozenset(), _counted(difference.removed, type_, subresource))
     is_change = bool(difference.changed or difference.removed)
     if last is not None and not is_change and (last.fields, last.api_version) == (own.fields, api_version):
         own = replace(own, time=last.time)

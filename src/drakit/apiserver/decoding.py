@@ -65,15 +65,17 @@ def decode(
     field_validation: str = "Warn",
     raw: bytes | None = None,
     type_: Type | None = None,
+    now: str = "",
     hints: list[str] | None = None,
 ) -> Decoded:
     """The object that `document` means, checked, defaulted and in the storage version of `kind`.
 
     `document` is the decoded body (or the outcome of a patch) in `version`; it belongs to this function
     afterwards. `raw` is the JSON text it came from, where repeated fields are to be found. `type_` is
-    given for custom resources. `field_validation` is Strict, Warn or Ignore. How to write what was
-    written wrongly is added to `hints`, also when the object is refused. Raises BadRequest for another
-    kind, for a value of a wrong type and, if strict, for unknown or repeated fields.
+    given for custom resources, `now` (RFC 3339) is what new taints are stamped with. `field_validation`
+    is Strict, Warn or Ignore. How to write what was written wrongly is added to `hints`, also when the
+    object is refused. Raises BadRequest for another kind, for a value of a wrong type and, if strict, for
+    unknown or repeated fields.
     """
     if not isinstance(document, dict):
         raise BadRequest(
@@ -104,7 +106,7 @@ def decode(
     metadata = document.setdefault("metadata", {})
     if not kind.is_namespaced and isinstance(metadata, dict):
         metadata.pop("namespace", None)
-    set_defaults(document, kind.group, version)
+    set_defaults(document, kind.group, version, now)
     return Decoded(convert(document, kind.storage_version), warnings)
 
 
@@ -249,6 +251,16 @@ class _Place(tuple[Any, Any, str]):
         return ".".join([struct, *reversed(fields)])
 
 
+_ZEROES: dict[str, Any] = {"quantity": "0", "int32": 0, "int64": 0, "double": 0, "bool": False}
+
+
+def _zero(type_: Type) -> Any:
+    """What Go makes of a null among the items of a list or map."""
+    if type_.shape == "scalar":
+        return _ZEROES.get(type_.scalar, "")
+    return {"list": [], "any": None}.get(type_.shape, {})
+
+
 class Checker:
     """One walk over a document along its type.
 
@@ -315,7 +327,7 @@ class Checker:
             if not isinstance(value, list):
                 raise self._wrong(value, type_, place)
             items = type_.items
-            zero: Any = {} if items.shape == "object" else ""
+            zero = _zero(items)
             return [
                 zero if item is None else self._value(item, items, _Place((place, index, "")), depth + 1)
                 for index, item in enumerate(value)
@@ -326,7 +338,7 @@ class Checker:
             return self._object(value, type_, place, depth)
         self.keys += len(value)
         items = type_.items
-        zero = {} if items.shape == "object" else ""
+        zero = _zero(items)
         return {
             key: zero if item is None else self._value(item, items, _Place((place, key, "")), depth + 1)
             for key, item in value.items()

@@ -20,13 +20,14 @@ Default = Callable[[Document], None]
 _DEFAULTS: dict[tuple[str, str], Default] = {**CORE_DEFAULTS, **WORKLOAD_DEFAULTS}
 
 
-def set_defaults(document: Document, group: str, version: str) -> None:
-    """Set on `document`, in place, what its kind defaults in `version` of `group`."""
+def set_defaults(document: Document, group: str, version: str, now: str = "") -> None:
+    """Set on `document`, in place, what its kind defaults in `version` of `group`. New device taints are
+    stamped with `now`, if that is known."""
     kind = str(document.get("kind", ""))
     if group == "resource.k8s.io":
         default = RESOURCE_DEFAULTS.get(kind)
         if default is not None:
-            default(document, version)
+            default(document, version, now)
         return
     plain = _DEFAULTS.get((group, kind))
     if plain is not None:

@@ -51,7 +51,7 @@ def _claim_spec(spec: Document, version: str) -> None:
         _request(request, version)
 
 
-def _claim(claim: Document, version: str) -> None:
+def _claim(claim: Document, version: str, now: str) -> None:
     _claim_spec(claim.setdefault("spec", {}), version)
     status = claim.setdefault("status", {})
     allocation = status.get("allocation")
@@ -62,15 +62,22 @@ def _claim(claim: Document, version: str) -> None:
             _tolerations(result)
 
 
-def _template(template: Document, version: str) -> None:
+def _template(template: Document, version: str, now: str) -> None:
     spec = template.setdefault("spec", {})
     spec.setdefault("metadata", {})
     _claim_spec(spec.setdefault("spec", {}), version)
 
 
-def _device(device: Document, version: str) -> None:
+def _taint(taint: Document, now: str) -> None:
+    if now and not taint.get("timeAdded"):
+        taint["timeAdded"] = now
+
+
+def _device(device: Document, version: str, now: str) -> None:
     if version == "v1beta1":
         device = device.setdefault("basic", {})
+    for taint in _objects(device.get("taints")):
+        _taint(taint, now)
     for values in ("capacity", "counters"):
         for capacity in (device.get(values) or {}).values():
             capacity.setdefault("value", "0")
@@ -81,7 +88,7 @@ def _device(device: Document, version: str) -> None:
         mapping.setdefault("allocationMultiplier", "1")
 
 
-def _slice(resource_slice: Document, version: str) -> None:
+def _slice(resource_slice: Document, version: str, now: str) -> None:
     spec = resource_slice.setdefault("spec", {})
     spec.setdefault("driver", "")
     pool = spec.setdefault("pool", {})
@@ -89,27 +96,27 @@ def _slice(resource_slice: Document, version: str) -> None:
         pool.setdefault(name, zero)
     for device in _objects(spec.get("devices")):
         device.setdefault("name", "")
-        _device(device, version)
+        _device(device, version, now)
     for counter_set in _objects(spec.get("sharedCounters")):
         for counter in (counter_set.get("counters") or {}).values():
             counter.setdefault("value", "0")
 
 
-def _class(device_class: Document, version: str) -> None:
+def _class(device_class: Document, version: str, now: str) -> None:
     device_class.setdefault("spec", {})
 
 
-def _taint_rule(rule: Document, version: str) -> None:
-    rule.setdefault("spec", {}).setdefault("taint", {})
+def _taint_rule(rule: Document, version: str, now: str) -> None:
+    _taint(rule.setdefault("spec", {}).setdefault("taint", {}), now)
     rule.setdefault("status", {})
 
 
-def _pool_status_request(request: Document, version: str) -> None:
+def _pool_status_request(request: Document, version: str, now: str) -> None:
     spec = request.setdefault("spec", {})
     spec.setdefault("limit", 100)
 
 
-RESOURCE_DEFAULTS: dict[str, Callable[[Document, str], None]] = {
+RESOURCE_DEFAULTS: dict[str, Callable[[Document, str, str], None]] = {
     "DeviceClass": _class,
     "DeviceTaintRule": _taint_rule,
     "ResourceClaim": _claim,

@@ -177,7 +177,14 @@ class Registry:
             raise Invalid.of("meta.k8s.io", options, "", [error])
         own = dict(document) if isinstance(document, dict) else document
         decoded = decoding.decode(
-            own, kind, target.version, self.profile, field_validation=validation, raw=raw, hints=call.warnings
+            own,
+            kind,
+            target.version,
+            self.profile,
+            field_validation=validation,
+            raw=raw,
+            now=self.now(),
+            hints=call.warnings,
         )
         call.warnings += decoded.warnings
         if not isinstance(decoded.document.get("metadata"), dict):

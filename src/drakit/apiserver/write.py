@@ -91,6 +91,8 @@ async def _create_named(registry: Registry, call: Call, document: Document) -> O
     context, strategy = registry.context(call), registry.strategy(target.kind)
     metadata["uid"] = str(uuid.uuid4())
     metadata["creationTimestamp"] = context.now
+    if call.content_type != APPLY_PATCH:
+        _track(registry, call, None, document, context.now)
     strategy.prepare_create(document, context)
     errors = strategy.validate_create(document, context)
     if errors:
@@ -98,8 +100,6 @@ async def _create_named(registry: Registry, call: Call, document: Document) -> O
     if registry.store.head(target.kind.collection, target.key) is not None:
         raise registry.exists(target)
     call.warnings += strategy.warnings(document, None, context)
-    if call.content_type != APPLY_PATCH:
-        _track(registry, call, None, document, context.now)
     with registry.quota.charge(target, document):
         entry = await registry.write(target, None, document, is_dry_run=call.is_dry_run)
     return One(target=target, entry=entry, status=201)
@@ -222,13 +222,14 @@ async def change(registry: Registry, call: Call, next_state: Change) -> One:
     _check_identity(registry, target, entry, old, new)
     _keep_system_fields(entry, old, new)
     context, strategy = registry.context(call), registry.strategy(target.kind)
+    if call.content_type != APPLY_PATCH:
+        _track(registry, call, old, new, context.now)
     strategy.prepare_update(new, old, target.subresource, context)
     errors = strategy.validate_update(new, old, target.subresource, context)
     if errors:
         raise Invalid.of(target.kind.group, target.kind.kind, target.name, errors)
     call.warnings += strategy.warnings(new, old, context)
-    if call.content_type != APPLY_PATCH:
-        _track(registry, call, old, new, context.now)
+    apply.restore_times(old, new)
     if is_finished(new) and not call.is_dry_run:
         deleted = await registry.commit(target, entry, None)
         return One(target=target, entry=with_version(new, target.key, deleted.revision))
