@@ -138,14 +138,18 @@ class Agent:
     async def stop_containers(self) -> None:
         """End every container of the node, for when the whole cluster stops; call it when `run` has ended.
 
-        Their records stay: the next agent reports them as ended and starts again what is to be.
+        What ran is forgotten, so that the next agent starts it afresh, whatever its restart policy: the
+        cluster was switched off, no container has failed. What had ended before stays ended.
         """
         async with asyncio.TaskGroup() as group:
             for container in await self._runtime.containers():
                 if container.state != "exited":
                     group.create_task(self._stop(container))
         for sandbox in await self._runtime.sandboxes():
-            await self._runtime.remove_sandbox(sandbox.uid)
+            try:
+                await self._runtime.remove_sandbox(sandbox.uid)
+            except RuntimeFailed as error:
+                _log.warning("sandbox of pod %s/%s: %s", sandbox.namespace, sandbox.name, error)
         for path in self.paths.pods.iterdir():
             unmount_volumes(path)
         self.paths.remove_sockets()
@@ -153,6 +157,7 @@ class Agent:
     async def _stop(self, container: Container) -> None:
         try:
             await self._runtime.stop(container.id, _LAST_GRACE)
+            await self._runtime.remove(container.id)
         except RuntimeFailed as error:
             _log.warning("container %s: %s", container.id, error)
 

@@ -115,7 +115,7 @@ class ImageStore:
             return msgspec.structs.replace(self._build_busybox(self._busybox), reference=reference)
         held = ", ".join(self.references()) or "nothing"
         raise ImageNotFound(
-            f'failed to pull image "{reference}": it is not in the local image store {self.folder}, which '
+            f'image "{reference}" is not in the local image store {self.folder}, which '
             f"holds {held}; nothing is ever downloaded: put an OCI archive or a root file system into "
             f"{self.folder / 'drop'}"
         )

@@ -132,7 +132,7 @@ class Plugins:
         delay = _FIRST_RETRY
         while True:
             try:
-                info, service = await self._introduce(path)
+                plugin, health_service = await self._register(path)
             except DRAError as error:
                 _log.warning("registration of %s: %s", path.name, error)
                 await self._clock.sleep(delay)
@@ -142,10 +142,10 @@ class Plugins:
                 _log.exception("registration of %s: a bug", path.name)
                 return
             break
-        await self._keep(info, service)
+        await self._keep(plugin, health_service)
 
-    async def _introduce(self, path: Path) -> tuple[PluginInfo, str]:
-        """Ask who is there and tell them the outcome. Raises RecoverableError when that does not work."""
+    async def _register(self, path: Path) -> tuple[Plugin, str | None]:
+        """Ask who is there, register them and tell them so. Raises RecoverableError when that fails."""
         channel = connect(path)
         try:
             stub = RegistrationStub(channel)
@@ -155,30 +155,36 @@ class Plugins:
                 await stub.notify(False, problem)
                 raise RecoverableError(problem)
             assert service is not None
-            await stub.notify(True)
-            return info, service
+            plugin = Plugin(info.name, service, connect(info.endpoint))
+            self._plugins.setdefault(info.name, []).append(plugin)
+            try:
+                await stub.notify(True)
+            except BaseException:
+                await asyncio.shield(self._forget(plugin))
+                raise
         finally:
             await channel.close()
-
-    async def _keep(self, info: PluginInfo, service: str) -> None:
-        """The driver is registered while this runs."""
-        channel = connect(info.endpoint)
-        plugin = Plugin(info.name, service, channel)
-        self._plugins.setdefault(info.name, []).append(plugin)
         _log.info("driver %s registered (%s at %s)", info.name, service, info.endpoint)
         self._on_change(info.name)
-        health_service = choose_health_service(info.supported_versions) if self._watches_health else None
+        return plugin, choose_health_service(info.supported_versions) if self._watches_health else None
+
+    async def _keep(self, plugin: Plugin, health_service: str | None) -> None:
+        """The driver is registered while this runs."""
         try:
             async with asyncio.TaskGroup() as group:
                 if health_service:
                     group.create_task(self._watch_health(plugin, health_service))
                 await self._follow_connection(plugin)
         finally:
-            self._plugins[info.name].remove(plugin)
-            if not self._plugins[info.name]:
-                del self._plugins[info.name]
-            self._wipe_later_unless_there(info.name)
-            await asyncio.shield(channel.close())
+            await asyncio.shield(self._forget(plugin))
+
+    async def _forget(self, plugin: Plugin) -> None:
+        instances = self._plugins[plugin.driver]
+        instances.remove(plugin)
+        if not instances:
+            del self._plugins[plugin.driver]
+        self._wipe_later_unless_there(plugin.driver)
+        await plugin.channel.close()
 
     async def _follow_connection(self, plugin: Plugin) -> None:
         while True:
