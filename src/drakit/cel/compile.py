@@ -6,11 +6,12 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from drakit.cel.attribute import COST_LIMIT, Failure, Frame, Run
 from drakit.cel.check import Checker
 from drakit.cel.cost import max_cost
 from drakit.cel.declare import Environment, environment
 from drakit.cel.device import variables_of
-from drakit.cel.evaluate import COST_LIMIT, Failure, Frame, Planner, Run
+from drakit.cel.evaluate import Planner
 from drakit.cel.explain import Verdict, parts_of
 from drakit.cel.generate import generate
 from drakit.cel.operate import CostExceeded

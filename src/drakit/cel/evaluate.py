@@ -17,68 +17,29 @@ Source: cel-go interpreter/{planner,interpretable,attributes,decorators,runtimec
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
+from drakit.cel.attribute import UNSET, Attribute, Failure, Frame, Qualifier, Run
 from drakit.cel.charge import call_cost, cost_before, is_charged_before, is_unit
 from drakit.cel.declare import Overload
 from drakit.cel.library import FUNCTIONS, OPERATORS, PLAIN_REFUSAL
 from drakit.cel.library.regex import compiled
 from drakit.cel.operate import (
-    MISSING,
     CostExceeded,
     Meter,
     equal,
-    find,
     is_in,
     iterate,
     iterate_pairs,
-    select,
     shown,
 )
 from drakit.cel.syntax import Call, Fold, Ident, ListNode, Literal, MapNode, Node, Select
 from drakit.cel.types import Type
-from drakit.cel.value import NONE, DeviceMap, Fault, NoOverload, Optional, TypeValue, Uint, kind_of, to_key
+from drakit.cel.value import DeviceMap, Fault, NoOverload, Optional, TypeValue, Uint, kind_of, to_key
 from drakit.model.quantity import Quantity
 from drakit.model.semver import Version
 
-COST_LIMIT: Final = 1_000_000
-"""What one evaluation may cost (resource.k8s.io CELSelectorExpressionMaxCost)."""
-
 Functions = dict[str, tuple[Overload, ...]]
-
-
-class Failure:
-    """An error as a value. `node` is where it arose."""
-
-    __slots__ = ("message", "node")
-
-    def __init__(self, message: str, node: Node) -> None:
-        self.message = message
-        self.node = node
-
-
-class Frame:
-    """One evaluation: the device, the variables, what it has cost so far."""
-
-    __slots__ = ("cost", "device", "limit", "meter", "slots", "trace")
-
-    def __init__(self, device: dict[str, Any], slots: int, limit: int = COST_LIMIT) -> None:
-        self.device = device
-        self.slots: list[Any] = [_UNSET] * slots
-        self.cost = 0
-        self.limit = limit
-        self.meter = Meter()
-        self.trace: dict[int, Any] = {}
-
-    def charge(self, amount: int) -> None:
-        """Raises CostExceeded once the limit is passed."""
-        self.cost += amount
-        if self.cost > self.limit:
-            raise CostExceeded
-
-
-_UNSET: Final = object()
-Run = Callable[[Frame], Any]
 
 
 class _Step:
@@ -87,104 +48,12 @@ class _Step:
     __slots__ = ("attribute", "is_constant", "run", "value")
 
     def __init__(
-        self, run: Run, *, value: Any = None, is_constant: bool = False, attribute: _Attribute | None = None
+        self, run: Run, *, value: Any = None, is_constant: bool = False, attribute: Attribute | None = None
     ) -> None:
         self.run = run
         self.value = value
         self.is_constant = is_constant
         self.attribute = attribute
-
-
-class _Qualifier:
-    """One step into a value: a constant `key`, or `dynamic`, an attribute that gives the key."""
-
-    __slots__ = ("dynamic", "is_optional", "is_test", "key", "node")
-
-    def __init__(
-        self, node: Node, key: Any, *, dynamic: _Attribute | None = None, is_optional: bool = False,
-        is_test: bool = False,
-    ) -> None:  # fmt: skip
-        self.node = node
-        self.key = key
-        self.dynamic = dynamic
-        self.is_optional = is_optional
-        self.is_test = is_test
-
-
-class _Attribute:
-    """A root value and the qualifiers on it, or a condition between two such."""
-
-    __slots__ = ("branches", "node", "qualifiers", "root")
-
-    def __init__(self, node: Node, root: Run, branches: tuple[_Attribute, _Attribute] | None = None) -> None:
-        self.node = node
-        self.root = root
-        self.branches = branches
-        self.qualifiers: list[_Qualifier] = []
-
-    def add(self, qualifier: _Qualifier) -> None:
-        if self.branches is None:
-            self.qualifiers.append(qualifier)
-        else:
-            for branch in self.branches:
-                branch.add(qualifier)
-
-    def resolve(self, frame: Frame) -> Any:
-        value = self.root(frame)
-        if value.__class__ is Failure:
-            return value
-        if self.branches is not None:
-            if value is True:
-                return self.branches[0].resolve(frame)
-            if value is False:
-                return self.branches[1].resolve(frame)
-            return Failure("no such overload", self.node)
-        return self._qualified(frame, value) if self.qualifiers else value
-
-    def _qualified(self, frame: Frame, value: Any) -> Any:
-        is_optional = value.__class__ is Optional
-        if is_optional:
-            if not value.has_value:
-                return value
-            value = value.value
-        for qualifier in self.qualifiers:
-            is_optional = is_optional or qualifier.is_optional
-            try:
-                value = _qualify(frame, qualifier, value, is_optional)
-            except Fault as fault:
-                return Failure(fault.message, qualifier.node)
-            if value is MISSING:
-                return NONE
-            if value.__class__ is Failure:
-                return value
-        return Optional(value) if is_optional else value
-
-
-def _qualify(frame: Frame, qualifier: _Qualifier, value: Any, is_optional: bool) -> Any:
-    """One step further: the value, a Failure, or MISSING where an optional step finds nothing."""
-    key = qualifier.key
-    if qualifier.dynamic is not None:
-        key = qualifier.dynamic.resolve(frame)
-        if key.__class__ is Failure:
-            if not is_optional:
-                frame.charge(1)
-            return key
-        if key.__class__ not in _KEY_CLASSES:
-            frame.charge(1)
-            return Failure(f"invalid qualifier type: {kind_of(key)}", qualifier.node)
-    if is_optional:
-        found = find(value, key)
-        if found is MISSING:
-            return MISSING
-        frame.charge(1)
-        return True if qualifier.is_test else found
-    frame.charge(1)
-    if qualifier.is_test:
-        return find(value, key) is not MISSING
-    return select(value, key)
-
-
-_KEY_CLASSES = frozenset((str, int, Uint, bool, float))
 
 
 class Planner:
@@ -226,9 +95,9 @@ class Planner:
     def _ident(self, node: Ident) -> _Step:
         for name, slot, is_accu in reversed(self._scopes):
             if name == node.name:
-                return self._attribute(_Attribute(node, self._variable(slot, is_accu)))
+                return self._attribute(Attribute(node, self._variable(slot, is_accu)))
         if node.name == "device":
-            return self._attribute(_Attribute(node, lambda frame: frame.device))
+            return self._attribute(Attribute(node, lambda frame: frame.device))
         return _constant(TypeValue(node.name))
 
     def _variable(self, slot: int, is_accu: bool) -> Run:
@@ -238,13 +107,13 @@ class Planner:
 
         def accumulated(frame: Frame) -> Any:
             value = frame.slots[slot]
-            if value is _UNSET:
+            if value is UNSET:
                 value = frame.slots[slot] = init(frame)
             return value
 
         return accumulated
 
-    def _attribute(self, attribute: _Attribute, is_test: bool = False) -> _Step:
+    def _attribute(self, attribute: Attribute, is_test: bool = False) -> _Step:
         is_free = attribute.branches is not None or is_test
 
         def run(frame: Frame) -> Any:
@@ -261,26 +130,26 @@ class Planner:
 
         return _Step(test if is_test else run, attribute=attribute)
 
-    def _operand(self, node: Node) -> _Attribute:
+    def _operand(self, node: Node) -> Attribute:
         """The attribute that qualifiers on `node` are added to."""
         step = self._plan(node)
-        return step.attribute or _Attribute(node, step.run)
+        return step.attribute or Attribute(node, step.run)
 
     def _select(self, node: Select) -> _Step:
         if node.type.kind == "type":
             return _constant(TypeValue(node.type.params[0].name if node.type.params else "type"))
         attribute = self._operand(node.operand)
-        attribute.add(_Qualifier(node, node.field, is_test=node.is_test))
+        attribute.add(Qualifier(node, node.field, is_test=node.is_test))
         return self._attribute(attribute, node.is_test)
 
     def _index(self, node: Call, is_optional: bool) -> _Step:
         attribute = self._operand(node.args[0])
         index = self._plan(node.args[1])
         if index.is_constant:
-            qualifier = _Qualifier(node, index.value, is_optional=is_optional)
+            qualifier = Qualifier(node, index.value, is_optional=is_optional)
         else:
-            dynamic = index.attribute or _Attribute(node.args[1], index.run)
-            qualifier = _Qualifier(node, None, dynamic=dynamic, is_optional=is_optional)
+            dynamic = index.attribute or Attribute(node.args[1], index.run)
+            qualifier = Qualifier(node, None, dynamic=dynamic, is_optional=is_optional)
         attribute.add(qualifier)
         return self._attribute(attribute)
 
@@ -288,13 +157,13 @@ class Planner:
         attribute = self._operand(node.args[0])
         field = node.args[1]
         assert isinstance(field, Literal)
-        attribute.add(_Qualifier(node, field.value, is_optional=True))
+        attribute.add(Qualifier(node, field.value, is_optional=True))
         return self._attribute(attribute)
 
     def _conditional(self, node: Call) -> _Step:
         condition = self._plan(node.args[0])
         branches = (self._operand(node.args[1]), self._operand(node.args[2]))
-        return self._attribute(_Attribute(node, condition.run, branches))
+        return self._attribute(Attribute(node, condition.run, branches))
 
     # --- literals ---------------------------------------------------------------------------------
 
@@ -554,7 +423,7 @@ class Planner:
 
         def run(frame: Frame) -> Any:
             slots = frame.slots
-            slots[accu_slot] = _UNSET
+            slots[accu_slot] = UNSET
             elements = range_run(frame)
             if elements.__class__ is Failure:
                 return elements

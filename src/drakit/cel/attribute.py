@@ -1,0 +1,143 @@
+"""What an evaluation works on: the frame, errors as values, and attributes.
+
+An attribute is a root value with the qualifiers selected on it, resolved in one go as cel-go does it; each
+qualifier costs 1. Where one is optional, all after it are, and the result is an optional.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from drakit.cel.operate import MISSING, CostExceeded, Meter, find, select
+from drakit.cel.syntax import Node
+from drakit.cel.value import NONE, Fault, Optional, Uint, kind_of
+
+COST_LIMIT: Final = 1_000_000
+"""What one evaluation may cost (resource.k8s.io CELSelectorExpressionMaxCost)."""
+
+
+class Failure:
+    """An error as a value. `node` is where it arose."""
+
+    __slots__ = ("message", "node")
+
+    def __init__(self, message: str, node: Node) -> None:
+        self.message = message
+        self.node = node
+
+
+class Frame:
+    """One evaluation: the device, the variables, what it has cost so far."""
+
+    __slots__ = ("cost", "device", "limit", "meter", "slots", "trace")
+
+    def __init__(self, device: dict[str, Any], slots: int, limit: int = COST_LIMIT) -> None:
+        self.device = device
+        self.slots: list[Any] = [UNSET] * slots
+        self.cost = 0
+        self.limit = limit
+        self.meter = Meter()
+        self.trace: dict[int, Any] = {}
+
+    def charge(self, amount: int) -> None:
+        """Raises CostExceeded once the limit is passed."""
+        self.cost += amount
+        if self.cost > self.limit:
+            raise CostExceeded
+
+
+UNSET: Final = object()
+Run = Callable[[Frame], Any]
+
+
+class Qualifier:
+    """One step into a value: a constant `key`, or `dynamic`, an attribute that gives the key."""
+
+    __slots__ = ("dynamic", "is_optional", "is_test", "key", "node")
+
+    def __init__(
+        self, node: Node, key: Any, *, dynamic: Attribute | None = None, is_optional: bool = False,
+        is_test: bool = False,
+    ) -> None:  # fmt: skip
+        self.node = node
+        self.key = key
+        self.dynamic = dynamic
+        self.is_optional = is_optional
+        self.is_test = is_test
+
+
+class Attribute:
+    """A root value and the qualifiers on it, or a condition between two such."""
+
+    __slots__ = ("branches", "node", "qualifiers", "root")
+
+    def __init__(self, node: Node, root: Run, branches: tuple[Attribute, Attribute] | None = None) -> None:
+        self.node = node
+        self.root = root
+        self.branches = branches
+        self.qualifiers: list[Qualifier] = []
+
+    def add(self, qualifier: Qualifier) -> None:
+        if self.branches is None:
+            self.qualifiers.append(qualifier)
+        else:
+            for branch in self.branches:
+                branch.add(qualifier)
+
+    def resolve(self, frame: Frame) -> Any:
+        value = self.root(frame)
+        if value.__class__ is Failure:
+            return value
+        if self.branches is not None:
+            if value is True:
+                return self.branches[0].resolve(frame)
+            if value is False:
+                return self.branches[1].resolve(frame)
+            return Failure("no such overload", self.node)
+        return self._qualified(frame, value) if self.qualifiers else value
+
+    def _qualified(self, frame: Frame, value: Any) -> Any:
+        is_optional = value.__class__ is Optional
+        if is_optional:
+            if not value.has_value:
+                return value
+            value = value.value
+        for qualifier in self.qualifiers:
+            is_optional = is_optional or qualifier.is_optional
+            try:
+                value = _qualify(frame, qualifier, value, is_optional)
+            except Fault as fault:
+                return Failure(fault.message, qualifier.node)
+            if value is MISSING:
+                return NONE
+            if value.__class__ is Failure:
+                return value
+        return Optional(value) if is_optional else value
+
+
+def _qualify(frame: Frame, qualifier: Qualifier, value: Any, is_optional: bool) -> Any:
+    """One step further: the value, a Failure, or MISSING where an optional step finds nothing."""
+    key = qualifier.key
+    if qualifier.dynamic is not None:
+        key = qualifier.dynamic.resolve(frame)
+        if key.__class__ is Failure:
+            if not is_optional:
+                frame.charge(1)
+            return key
+        if key.__class__ not in _KEY_CLASSES:
+            frame.charge(1)
+            return Failure(f"invalid qualifier type: {kind_of(key)}", qualifier.node)
+    if is_optional:
+        found = find(value, key)
+        if found is MISSING:
+            return MISSING
+        frame.charge(1)
+        return True if qualifier.is_test else found
+    frame.charge(1)
+    if qualifier.is_test:
+        return find(value, key) is not MISSING
+    return select(value, key)
+
+
+_KEY_CLASSES = frozenset((str, int, Uint, bool, float))
