@@ -25,7 +25,7 @@ from drakit.apiserver.auth import Attributes, User
 from drakit.apiserver.body import MAX_BODY, media_type, read_body
 from drakit.apiserver.registry import Call
 from drakit.apiserver.route import no_such_path
-from drakit.apiserver.view import Answer, to_bytes, view_for
+from drakit.apiserver.view import Answer, View, to_bytes, view_for
 from drakit.apiserver.watch import Watch
 from drakit.errors import APIError, BadRequest, Expired, RequestTooLarge, Timeout, UsageError
 
@@ -164,7 +164,7 @@ class Application:
             raise BadRequest("Upgrade request required")
         view = view_for(request.header(b"accept"), request.query.get("includeObject", ""))
         if call.verb == "watch":
-            await self._watch(request, call)
+            await self._watch(request, call, view)
             return
         if method in _BODY_METHODS:
             header = request.header(b"content-type")
@@ -184,27 +184,24 @@ class Application:
             text = f"the body of the request did not come within {BODY_SECONDS} seconds"
             raise Timeout(text, code=408, details={}) from None
 
-    async def _watch(self, request: Incoming, call: Call) -> None:
-        view = view_for(request.header(b"accept"), request.query.get("includeObject", ""))
-        content_type = _JSON if view.shape == "object" else f"{_JSON};as=Table;v=v1;g=meta.k8s.io"
+    async def _watch(self, request: Incoming, call: Call, view: View) -> None:
         more = _warning_headers(call.warnings)
         try:
             watch = read.watch(self._api.registry, call)
         except Expired as error:
             line = b'{"type":"ERROR","object":' + msgspec.json.encode(error.status()) + b"}\n"
-            await request.answer(200, line, content_type, more=more)
+            await request.answer(200, line, _JSON, more=more)
             return
-        await request.start(200, content_type, more=more)
+        await request.start(200, _JSON, more=more)
         gone = asyncio.ensure_future(_until_gone(request.receive, watch.close))
         try:
-            await self._pump(request, watch, call)
+            await self._pump(request, watch, call, view)
         finally:
             watch.close()
             gone.cancel()
         await request.write(b"", is_last=True)
 
-    async def _pump(self, request: Incoming, watch: Watch, call: Call) -> None:
-        view = view_for(request.header(b"accept"), request.query.get("includeObject", ""))
+    async def _pump(self, request: Incoming, watch: Watch, call: Call, view: View) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + watch_limit(call.query)
         with_bookmarks = read.is_true(call.query, "allowWatchBookmarks")
