@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -267,6 +269,26 @@ async def test_health_reaches_the_pod(tmp_path: Path) -> None:
                 return await health() == wanted
 
             await until(is_so, state)
+    await driver.stop()
+
+
+async def test_a_full_disk_is_told_and_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver, sync = FakeDriver(), os.fsync
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async with running_node(tmp_path) as node:
+        await driver.start(node.paths)
+        await until(lambda: driver.outcomes)
+        monkeypatch.setattr(os, "fsync", full)
+        await bind(node, "a")
+        text = await node.until_event("a", "FailedPrepareDynamicResources")
+        assert "cannot write the claim checkpoint" in text
+        assert "No space left on device" in text
+        assert driver.calls == [], "no driver is asked for what could be forgotten"
+        monkeypatch.setattr(os, "fsync", sync)
+        await node.until_phase("a", "Running")
     await driver.stop()
 
 

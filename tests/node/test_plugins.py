@@ -71,6 +71,7 @@ async def registry(root: Path) -> AsyncIterator[Registry]:
         with contextlib.suppress(asyncio.CancelledError):
             await task
         await api.close()
+        paths.remove_sockets()
 
 
 async def test_a_driver_registers_and_goes(tmp_path: Path) -> None:

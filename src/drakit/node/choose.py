@@ -11,7 +11,7 @@ from drakit.errors import UsageError
 from drakit.node.bubblewrap import find_bwrap
 from drakit.node.cdi_folder import HOST_FOLDERS
 from drakit.node.image import ImageStore
-from drakit.node.oci import OCIRuntime, find_programs
+from drakit.node.oci import OCIRuntime, find_programs, may_make_namespaces
 from drakit.node.paths import NodePaths
 from drakit.node.process import ProcessRuntime
 from drakit.node.runtime import Runtime
@@ -36,9 +36,12 @@ async def choose_runtime(
         raise UsageError(f"unknown runtime {name!r}: choose one of {', '.join(NAMES)}")
     paths.create()
     folders: list[str | os.PathLike[str]] = list(cdi_folders or [*HOST_FOLDERS, paths.cdi])
-    programs = find_programs() if os.geteuid() == 0 else None
+    is_able = may_make_namespaces()
+    programs = find_programs() if is_able else None
     if name == "oci" and programs is None:
-        why = "runc (or crun) and conmon are not both installed" if os.geteuid() == 0 else "it needs root"
+        why = (
+            "runc (or crun) and conmon are not both installed" if is_able else "it needs root (CAP_SYS_ADMIN)"
+        )
         raise UsageError(f"runtime oci cannot be used: {why}")
     if programs is not None and name in (None, "oci"):
         runc, conmon = programs

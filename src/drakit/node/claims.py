@@ -19,7 +19,7 @@ from drakit.client.api import RESOURCE_CLAIMS, Client
 from drakit.errors import APIError, DRAError, NotFound, RecoverableError
 from drakit.model.cdi import CDIError, parse_name
 from drakit.model.resource import ResourceClaim
-from drakit.node.checkpoint import Checkpoint, ClaimRecord
+from drakit.node.checkpoint import Checkpoint, CheckpointFailed, ClaimRecord
 from drakit.node.plugins import Plugins
 from drakit.pluginapi.dra import Claim, PreparedDevice, PrepareResult
 from drakit.transport import Document
@@ -69,7 +69,7 @@ class Claims:
         async with self._holding([claim.metadata.uid for claim in claims]):
             self._check_drivers(claims)
             records = [self._enter(claim, pod_uid) for claim in claims]
-            await self._checkpoint.save()
+            await self._save()
             by_driver: dict[str, list[ClaimRecord]] = {}
             for record in records:
                 for driver, devices in record.drivers.items():
@@ -79,7 +79,7 @@ class Claims:
                 return
             calls = [self._prepare_driver(driver, records) for driver, records in by_driver.items()]
             problems = [problem for found in await asyncio.gather(*calls) for problem in found]
-            await self._checkpoint.save()
+            await self._save()
         if problems:
             raise PrepareFailed("; ".join(problems), sorted(by_driver))
 
@@ -95,7 +95,7 @@ class Claims:
                 if record not in last and pod_uid in record.pods:
                     record.pods.remove(pod_uid)
             problems, drivers = await self._unprepare_all(last)
-            await self._checkpoint.save()
+            await self._save()
         if problems:
             raise PrepareFailed("; ".join(problems), drivers)
 
@@ -131,6 +131,12 @@ class Claims:
                 full = f"claim:{name}/{request}" if request else f"claim:{name}"
                 status.append({"name": full, "resources": resources})
         return status
+
+    async def _save(self) -> None:
+        try:
+            await self._checkpoint.save()
+        except CheckpointFailed as error:
+            raise PrepareFailed(str(error)) from None
 
     # --- checks ---------------------------------------------------------------------------------------
 

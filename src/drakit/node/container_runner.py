@@ -223,7 +223,7 @@ class ContainerRunner:
             container = await self._runtime.start(container.id)
         except ImageNotFound as error:
             return self._note_missing_image(spec, state, error)
-        except (ConfigFailed, UnresolvableCDI) as error:
+        except (ConfigFailed, UnresolvableCDI, OSError) as error:
             is_config = isinstance(error, ConfigFailed)
             kind = "CreateContainerConfigError" if is_config else "CreateContainerError"
             self._tell("Warning", "Failed", f"Error: {error}")

@@ -69,6 +69,7 @@ LOG_SIZE_LIMIT = 16 << 20
 EXIT_CODE_LOST = 255
 """Of a container whose conmon died with it, for example with the machine."""
 
+_SYS_ADMIN = 21
 _SETTLE_SECONDS = 5.0
 """How long conmon may take from a container's end to its exit file."""
 
@@ -94,7 +95,7 @@ class OCIRuntime:
             (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._records = Records(root)
         self._pauses: dict[str, Child] = {}
-        self._bounding = _bounding_set()
+        self._bounding = _capabilities("CapBnd")
         self._moves_net_devices: bool | None = None
 
     @property
@@ -427,9 +428,15 @@ def find_programs() -> tuple[str, str] | None:
     return (runc, conmon) if runc and conmon else None
 
 
-def _bounding_set() -> frozenset[int]:
+def may_make_namespaces() -> bool:
+    """Whether this process is root with the power that containers need; root in a container often is not."""
+    return os.geteuid() == 0 and _SYS_ADMIN in _capabilities("CapEff")
+
+
+def _capabilities(which: str) -> frozenset[int]:
+    """The numbers of the capabilities in the set `which` of this process."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-        bits = next(int(line.split()[1], 16) for line in status if line.startswith("CapBnd"))
+        bits = next(int(line.split()[1], 16) for line in status if line.startswith(which))
     return frozenset(number for number in range(64) if bits >> number & 1)
 
 
