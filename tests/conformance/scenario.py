@@ -243,8 +243,9 @@ class Scenario:
         for (kind, name), known in self._known.items():
             if kind == "claim" and self._generated.get(name) == entry["name"] and name.startswith(f"{pod}-"):
                 spec = known["spec"]
-        if self.name == "quota":
-            spec["devices"]["requests"][0]["exactly"]["count"] = 2
+        refused = re.search(r"requested: \S+/devices=(\d+)", self.row["timeline"])
+        if refused:
+            spec["devices"]["requests"][0]["exactly"]["count"] = int(refused[1])
         name = entry["resourceClaimTemplateName"]
         template = {"spec": spec}
         return _document("resource.k8s.io/v1", "ResourceClaimTemplate", self.namespace, name, spec=template)
