@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from drakit.errors import Expired, InsufficientStorage, ServiceUnavailable, UsageError
+from drakit.errors import Expired, InsufficientStorage, InternalError, ServiceUnavailable, UsageError
 from drakit.store import Change, Durability, Entry, Stale, Store
 
 pytestmark = pytest.mark.anyio
@@ -213,6 +213,22 @@ async def test_a_full_disk_refuses_writes_and_the_store_goes_on(
     connection.execute("PRAGMA max_page_count = 1000000")
     entry = await put(store, "big", "x" * 100_000)
     assert entry.revision == revision + 1
+    await store.close()
+
+
+@pytest.mark.parametrize("durability", ["normal", "full"])
+async def test_a_table_that_breaks_while_in_use_refuses_writes(
+    tmp_path: Path, durability: Durability
+) -> None:
+    store = Store(tmp_path / "state.db", durability=durability)
+    await put(store, "a", "1")
+    assert store._log is not None
+    store._log._db.execute("INSERT INTO log VALUES (3, 'pods', 'stranger', 0, NULL, 0)")
+    with pytest.raises(InternalError, match="nothing was stored"):
+        await put(store, "b", "1")
+    store._log._db.execute("DELETE FROM log WHERE revision = 3")
+    await put(store, "b", "1")
+    assert keys(store) == ["a", "b"]
     await store.close()
 
 

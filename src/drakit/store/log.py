@@ -12,6 +12,7 @@ second process is refused, never let in.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from drakit.errors import InsufficientStorage, UsageError
+from drakit.errors import InsufficientStorage, InternalError, UsageError
 
 Durability = Literal["normal", "full"]
 """normal: an acknowledged write survives the death of the process; full: the loss of power too."""
@@ -138,7 +139,8 @@ class Log:
     def append(self, rows: Sequence[Row], obsolete: Iterable[int] = (), floor: int | None = None) -> None:
         """Commit `rows`, forget the revisions `obsolete` and set the floor, all or nothing.
 
-        Raises InsufficientStorage when the disk does not take them: nothing has changed then.
+        Raises InsufficientStorage when the disk does not take them, InternalError when the file turns out
+        to be damaged: nothing has changed then.
         """
         db = self._db
         try:
@@ -151,10 +153,11 @@ class Log:
             if floor is not None:
                 db.execute("UPDATE log SET previous = ? WHERE revision = 0", (floor,))
             db.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            if db.in_transaction:
+        except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
-            raise InsufficientStorage(f"cannot write {self.path}, nothing was stored: {error}") from error
+            kind = InsufficientStorage if isinstance(error, sqlite3.OperationalError) else InternalError
+            raise kind(f"cannot write {self.path}, nothing was stored: {error}") from error
         self._unsaved += sum(len(row.value or b"") + 200 for row in rows)
 
     @property

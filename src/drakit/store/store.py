@@ -26,7 +26,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from drakit.errors import Expired, InsufficientStorage, ServiceUnavailable, UsageError
+from drakit.errors import APIError, Expired, ServiceUnavailable, UsageError
 from drakit.store.log import Durability, Log, Row
 
 HISTORY_CHANGES = 20_000
@@ -235,10 +235,10 @@ class Store:
                 lambda error: self._commit(batch, trimmed, floor, error),
             )
         else:
-            error: InsufficientStorage | None = None
+            error: APIError | None = None
             try:
                 self._log.append(rows, _obsolete(trimmed), floor)
-            except InsufficientStorage as refused:
+            except APIError as refused:
                 error = refused
             self._commit(batch, trimmed, floor, error)
 
