@@ -9,9 +9,9 @@ import pytest
 
 from drakit.allocator import State
 from drakit.profile import profile_for
-from drakit.scheduler.binding import Decision
 from drakit.scheduler.claim import Claims
 from drakit.scheduler.cycle import Cycle
+from drakit.scheduler.decision import Decision
 from drakit.scheduler.dynamic import DynamicResources
 from drakit.scheduler.extended import ExtendedResources
 from drakit.scheduler.feed import Feed
@@ -493,6 +493,30 @@ def test_a_device_that_comes_back_is_found_again() -> None:
     world.put({**gone, "status": {}})
     again = world.placed()
     assert devices_of(again) == devices_of(first)
+
+
+def test_what_comes_back_to_a_pool_that_spans_nodes_is_found_from_every_node() -> None:
+    counters = {"sharedCounters": [{"name": "s", "counters": {"power": {"value": "1"}}}]}
+    consumes = [{"counterSet": "s", "counters": {"power": {"value": "1"}}}]
+    rows = [device(f"d{i}", nodeName=f"n{i}", consumesCounters=consumes) for i in range(2)]
+    devices = resource_slice(None, rows, perDeviceNodeSelection=True)
+    del devices["spec"]["allNodes"]
+    table = resource_slice(None, [], **counters)
+    for row in (devices, table):
+        row["spec"]["pool"]["resourceSliceCount"] = 2
+    table["metadata"]["name"] += "-counters"
+    world = World(device_class(), node("n0"), node("n1"), devices, table)
+    for index in range(2):
+        world.put(claim(f"c{index}"))
+        world.put(
+            pod(f"p{index}", claims=[f"c{index}"], nodeSelector={"kubernetes.io/hostname": f"n{index}"})
+        )
+    first = world.placed()
+    world.written(first)
+    assert "1 short of counter s/power" in world.failed().message
+    gone = world.documents["ResourceClaim", "default/c0"]
+    world.put({**gone, "status": {}})
+    assert devices_of(world.placed()) == ["shared/d1"]
 
 
 def test_extended_resources_become_one_special_claim_where_the_node_does_not_count_them() -> None:

@@ -11,79 +11,29 @@ Nothing here decides and nothing here touches the queue. Source: DynamicResource
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from msgspec import Struct, field
-
 from drakit.client.api import PODS, RESOURCE_CLAIMS, Client
 from drakit.client.clock import Clock, timestamp
 from drakit.client.record import EventRecorder
-from drakit.errors import (
-    APIError,
-    Conflict,
-    DRAError,
-    InternalError,
-    NotFound,
-    ServiceUnavailable,
-    Timeout,
-    TooManyRequests,
-)
+from drakit.errors import APIError, Conflict, NotFound
 from drakit.model.resource import EXTENDED_CLAIM_ANNOTATION, FINALIZER
 from drakit.profile import Gate, Profile
 from drakit.scheduler.claim import Claims
+from drakit.scheduler.decision import PASSING, Decision, Lost, name_of
 from drakit.scheduler.metrics import Metrics
-from drakit.scheduler.plan import Plan, Variant, is_reserved_for, special_uid
+from drakit.scheduler.plan import Variant, is_reserved_for, special_uid
 from drakit.scheduler.pod import PodInfo
-from drakit.scheduler.readiness import deadline, has_conditions, readiness
+from drakit.scheduler.readiness import has_conditions
+from drakit.scheduler.waiting import Waiter
 from drakit.transport import STRATEGIC_PATCH, Document
 
 _log = logging.getLogger(__name__)
 
 _TRIES = 5
 _UNKNOWN_DELAY, _UNKNOWN_LAST = 0.1, 5.0
-PASSING = (ServiceUnavailable, Timeout, InternalError, TooManyRequests)
-"""Failures that pass, and after which it is not known whether the write was carried out."""
-
-
-class Lost(Conflict):
-    """The decision no longer stands: something else came first. The pod is scheduled anew."""
-
-
-class NotReady(DRAError):
-    """A device said that it will not get ready for the pod, or took too long."""
-
-
-class Decision(Struct, kw_only=True, eq=False):
-    """A pod, its node and the devices promised to it (`promises`: allocation by claim uid).
-
-    `variant` holds the special claim for extended resources, if there is one. `reserved` collects the
-    claims that this decision reserved for the pod, `special` the one it created. `is_nominated`: the
-    pod says that its node is being made ready for it.
-    """
-
-    pod: PodInfo
-    node: str
-    plan: Plan | None = None
-    variant: Variant | None = None
-    promises: dict[str, Document] = field(default_factory=dict)
-    reserved: list[Document] = field(default_factory=list)
-    special: Document | None = None
-    is_nominated: bool = False
-
-    @property
-    def may_wait(self) -> bool:
-        """Whether devices may have to get ready first."""
-        allocations = list(self.promises.values())
-        for claim in self.plan.claims if self.plan else ():
-            allocations.append((claim.get("status") or {}).get("allocation") or {})
-        return any(
-            result.get("bindingConditions")
-            for allocation in allocations
-            for result in (allocation.get("devices") or {}).get("results") or ()
-        )
 
 
 class Binder:
@@ -101,10 +51,9 @@ class Binder:
     ) -> None:
         self._client = client
         self._claims = claims
-        self._recorder = recorder
         self._metrics = metrics
         self._clock = clock
-        self._changed = changed
+        self._waiter = Waiter(client, claims, recorder, metrics, clock, changed, self.release)
         self._stamps = profile.is_on(Gate.DEVICE_BINDING_CONDITIONS) and profile.is_on(Gate.DEVICE_STATUS)
 
     async def bind(self, decision: Decision) -> None:
@@ -116,7 +65,7 @@ class Binder:
             if decision.variant is not None and decision.variant.special is not None:
                 await self._special(decision, decision.variant)
             if self._stamps and any(has_conditions(claim) for claim in decision.reserved):
-                await self._wait_for_devices(decision)
+                await self._waiter.wait(decision)
         await self._pod(decision.pod, decision.node)
 
     async def undo(self, decision: Decision) -> None:
@@ -147,14 +96,14 @@ class Binder:
                 self._claims.assume(document)
             except APIError as error:
                 # Controllers drop reservations of pods that are gone; a live pod uses its own again.
-                _log.info("reservation of claim %s for pod %s stays: %s", _name(claim), pod.key, error)
+                _log.info("reservation of claim %s for pod %s stays: %s", name_of(claim), pod.key, error)
         if decision.special is not None:
             try:
                 await self.release(decision.special)
             except APIError as error:
-                _log.info("claim %s stays: the next attempt removes it: %s", _name(decision.special), error)
+                _log.info("claim %s stays: the next attempt removes it: %s", name_of(decision.special), error)
         if decision.is_nominated:
-            await self._nominate(decision, None)
+            await self._waiter.nominate(decision, None)
         for uid in decision.promises:
             key = self._key_of(decision, uid)
             if self._claims.is_in_flight(uid):
@@ -269,7 +218,7 @@ class Binder:
                 if is_reserved_for(latest, pod.uid):
                     return latest
                 claim = latest
-        raise Lost(f"resourceclaim {_name(claim)} keeps changing under our writes")
+        raise Lost(f"resourceclaim {name_of(claim)} keeps changing under our writes")
 
     def _reserved(self, pod: PodInfo, claim: Document, promise: Document | None) -> Document:
         status = dict(claim.get("status") or {})
@@ -284,7 +233,7 @@ class Binder:
         meta = claim["metadata"]
         latest = await self._client.get(RESOURCE_CLAIMS, meta["name"], meta["namespace"])
         if latest["metadata"]["uid"] != meta["uid"]:
-            raise Lost(f"resourceclaim {_name(claim)} was deleted and made anew in the meantime")
+            raise Lost(f"resourceclaim {name_of(claim)} was deleted and made anew in the meantime")
         return latest
 
     async def _until_answered(self, ask: Callable[[], Awaitable[Document]]) -> Document | None:
@@ -310,100 +259,18 @@ class Binder:
             )
         await self._client.delete(RESOURCE_CLAIMS, meta["name"], meta["namespace"], uid=meta["uid"])
 
-    # --- binding conditions -----------------------------------------------------------------------
-
-    async def _wait_for_devices(self, decision: Decision) -> None:
-        """Wait until all devices are ready. Failure or the end of the time gives the claim up."""
-        pod, node = decision.pod, decision.node
-        first = self._missing(decision)
-        if not first:
-            return
-        text = f"waiting for binding conditions for device on node {node}: {', '.join(first)}"
-        self._metrics.events += 1
-        self._recorder.event(pod.document, "Normal", "BindingConditionsPending", text, action="Scheduling")
-        await self._nominate(decision, node)
-        while True:
-            news = [self._changed(_name(claim)) for claim in decision.reserved]
-            try:
-                missing = self._missing(decision)
-            except NotReady:
-                await self._give_up(decision)
-                raise
-            if not missing:
-                return
-            ends = [end for claim in decision.reserved if (end := deadline(claim)) is not None]
-            left = min(ends, default=self._clock.now()) - self._clock.now()
-            if left <= 0:
-                await self._give_up(decision)
-                raise NotReady(f"device binding timeout on node {node}: {', '.join(missing)}")
-            await _first_of([*news, self._clock.sleep(left)])
-
-    def _missing(self, decision: Decision) -> list[str]:
-        """Conditions still awaited. Raises NotReady for one of failure, Lost for a claim that is gone."""
-        missing: list[str] = []
-        for index, claim in enumerate(decision.reserved):
-            latest = self._claims.get(_name(claim))
-            if latest is None or latest["metadata"]["uid"] != claim["metadata"]["uid"]:
-                raise Lost(f"resourceclaim {_name(claim)} was deleted in the meantime")
-            if not is_reserved_for(latest, decision.pod.uid):
-                raise Lost(f"resourceclaim {_name(claim)} is no longer reserved for the pod")
-            decision.reserved[index] = latest
-            state = readiness(latest)
-            if state.failure is not None:
-                raise NotReady(state.failure)
-            missing += state.missing
-        return missing
-
-    async def _give_up(self, decision: Decision) -> None:
-        """Deallocate the claims whose devices are not ready, where no other pod uses them."""
-        for claim in list(decision.reserved):
-            reserved = claim["status"].get("reservedFor") or ()
-            is_alone = all(row.get("uid") == decision.pod.uid for row in reserved)
-            is_special = decision.special is not None and _name(claim) == _name(decision.special)
-            if is_alone and not is_special and not readiness(claim).is_ready and await self.release(claim):
-                decision.reserved.remove(claim)
-
-    async def _nominate(self, decision: Decision, node: str | None) -> None:
-        """Say on the pod which node is being made ready for it, or that none is any more."""
-        pod = decision.pod
-        patch = {"metadata": {"uid": pod.uid}, "status": {"nominatedNodeName": node}}
-        self._metrics.pod_writes += 1
-        try:
-            await self._client.patch(
-                PODS, pod.name, patch, pod.namespace, content_type=STRATEGIC_PATCH, subresource="status"
-            )
-        except APIError as error:
-            _log.info("nominated node of pod %s: %s", pod.key, error)
-        else:
-            decision.is_nominated = node is not None
-
     @staticmethod
     def _key_of(decision: Decision, uid: str) -> str:
         claims = decision.plan.claims if decision.plan else []
-        return next((_name(claim) for claim in claims if claim["metadata"]["uid"] == uid), "")
+        return next((name_of(claim) for claim in claims if claim["metadata"]["uid"] == uid), "")
 
 
 def _check(claim: Document, decided: Document | None, *, is_promised: bool) -> None:
     """Raise Lost unless the decision still fits `claim`."""
     allocation = (claim.get("status") or {}).get("allocation")
     if claim["metadata"].get("deletionTimestamp"):
-        raise Lost(f"resourceclaim {_name(claim)} got deleted in the meantime")
+        raise Lost(f"resourceclaim {name_of(claim)} got deleted in the meantime")
     if is_promised and allocation is not None:
-        raise Lost(f"resourceclaim {_name(claim)} got allocated elsewhere in the meantime")
+        raise Lost(f"resourceclaim {name_of(claim)} got allocated elsewhere in the meantime")
     if not is_promised and allocation != decided:
-        raise Lost(f"resourceclaim {_name(claim)} got another allocation in the meantime")
-
-
-def _name(claim: Document) -> str:
-    meta = claim["metadata"]
-    return f"{meta['namespace']}/{meta['name']}"
-
-
-async def _first_of(waits: list[Awaitable[None]]) -> None:
-    """Return when one of `waits` is done; the others are called off."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
+        raise Lost(f"resourceclaim {name_of(claim)} got another allocation in the meantime")

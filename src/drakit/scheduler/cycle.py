@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from drakit.errors import AllocationError
-from drakit.scheduler.binding import Decision
+from drakit.scheduler.decision import Decision
 from drakit.scheduler.dynamic import DynamicResources
 from drakit.scheduler.inventory import Inventory, enough
 from drakit.scheduler.metrics import Metrics

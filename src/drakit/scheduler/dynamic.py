@@ -65,7 +65,8 @@ class DynamicResources:
         self._has_class = has_class
         self._now = now
         self._memories: OrderedDict[tuple[bytes, ...], Memory] = OrderedDict()
-        self._spanning: Counter[tuple[str, str]] = Counter()
+        self._pools: dict[tuple[str, str], Counter[str]] = {}
+        """Of each pool (driver, name) how many slices each node has, "" for those that name no node."""
 
     # --- what came back ---------------------------------------------------------------------------
 
@@ -79,26 +80,33 @@ class DynamicResources:
 
     def freed(self, nodes: frozenset[str] | None, results: list[Document]) -> None:
         """Devices came back. Those of a pool that spans nodes may share its counters with others."""
-        spans = any((r.get("driver", ""), r.get("pool", "")) in self._spanning for r in results)
+        spans = any(self._spans_nodes(r.get("driver", ""), r.get("pool", "")) for r in results)
         self.forget_misfits(None if spans else nodes)
 
     def slice_changed(self, old: Document | None, new: Document | None) -> None:
         """Keep track of the pools that span nodes, and try again where the slice matters."""
-        nodes: set[str] | None = set()
+        nodes: set[str] = set()
+        spans = False
         for document, step in ((old, -1), (new, 1)):
             if document is None:
                 continue
             spec = document["spec"]
-            if name := spec.get("nodeName"):
-                if nodes is not None:
-                    nodes.add(name)
-            else:
-                nodes = None
-                pool = (spec["driver"], spec["pool"]["name"])
-                self._spanning[pool] += step
-                if not self._spanning[pool]:
-                    del self._spanning[pool]
-        self.forget_misfits(nodes)
+            name, pool = spec.get("nodeName") or "", (spec["driver"], spec["pool"]["name"])
+            spans = spans or self._spans_nodes(*pool)
+            where = self._pools.setdefault(pool, Counter())
+            where[name] += step
+            if not where[name]:
+                del where[name]
+            if not where:
+                del self._pools[pool]
+            spans = spans or self._spans_nodes(*pool)
+            nodes.add(name)
+        self.forget_misfits(None if spans or "" in nodes else nodes)
+
+    def _spans_nodes(self, driver: str, pool: str) -> bool:
+        """Whether more than one node may see the pool."""
+        where = self._pools.get((driver, pool))
+        return where is not None and (len(where) > 1 or "" in where)
 
     # --- the pod's claims -------------------------------------------------------------------------
 

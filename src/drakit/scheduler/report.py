@@ -14,7 +14,7 @@ from drakit.client.api import PODS, Client
 from drakit.client.clock import Clock, timestamp
 from drakit.client.record import EventRecorder
 from drakit.errors import APIError, Conflict
-from drakit.scheduler.binding import PASSING
+from drakit.scheduler.decision import PASSING
 from drakit.scheduler.metrics import Metrics
 from drakit.scheduler.pod import PodInfo
 from drakit.transport import STRATEGIC_PATCH, Document

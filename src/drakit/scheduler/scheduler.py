@@ -32,9 +32,10 @@ from drakit.client.informer import Informer
 from drakit.client.record import EventRecorder
 from drakit.errors import Conflict, DRAError, NotFound
 from drakit.profile import Gate, Profile
-from drakit.scheduler.binding import Binder, Decision
+from drakit.scheduler.binding import Binder
 from drakit.scheduler.claim import Claims
 from drakit.scheduler.cycle import Cycle
+from drakit.scheduler.decision import Decision
 from drakit.scheduler.dynamic import DynamicResources
 from drakit.scheduler.extended import ExtendedResources
 from drakit.scheduler.feed import Feed
