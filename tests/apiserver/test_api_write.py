@@ -345,6 +345,11 @@ async def test_eviction(served: Served) -> None:
     assert (await served.refused("POST", f"{POD_PATH}/p/eviction", eviction))[0] == 404
 
 
+async def test_streams_are_for_http(served: Served) -> None:
+    await served.ok("POST", POD_PATH, pod("p", nodeName="n"))
+    assert (await served.refused("GET", f"{POD_PATH}/p/log"))[0] == 400
+
+
 async def test_scale(served: Served) -> None:
     template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}}
     spec = {"replicas": 2, "selector": {"matchLabels": {"a": "b"}}, "template": template}

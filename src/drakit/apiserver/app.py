@@ -24,7 +24,7 @@ from drakit.apiserver.registry import Call, Registry
 from drakit.apiserver.route import Target, find_target, verb_of
 from drakit.apiserver.view import Answer, to_document, view_for
 from drakit.apiserver.watch import Watch, expired_event
-from drakit.errors import APIError, Expired, InternalError, Unauthorized
+from drakit.errors import APIError, BadRequest, Expired, InternalError, Unauthorized
 from drakit.podio import PodIO
 from drakit.profile import Profile
 from drakit.store import Store
@@ -185,6 +185,8 @@ class API:
     async def call(self, call: Call) -> Answer:
         """Carry out anything but a watch, a log or an exec. Raises APIError."""
         target = call.target
+        if target.subresource in ("log", "exec"):
+            raise BadRequest("logs and exec are streams: they are served over HTTP alone")
         special = subresource.HANDLERS.get((target.kind.plural, target.subresource))
         special = special or subresource.HANDLERS.get(("*", target.subresource))
         if special is not None:

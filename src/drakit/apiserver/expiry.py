@@ -10,7 +10,7 @@ import datetime
 from collections.abc import Callable, Sequence
 
 from drakit.apiserver.view import stored_document
-from drakit.errors import InsufficientStorage, ServiceUnavailable
+from drakit.errors import APIError, ServiceUnavailable
 from drakit.store import Change, Entry, Stale, Store
 
 EVENT_SECONDS = 3600.0
@@ -53,7 +53,7 @@ class EventExpiry:
                 with contextlib.suppress(Stale, ServiceUnavailable):
                     writes.append(self._store.write(_COLLECTION, key, entry.revision, None))
         for write in writes:
-            with contextlib.suppress(InsufficientStorage):
+            with contextlib.suppress(APIError):
                 await write
         return len(writes)
 
