@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
-from drakit.apiserver.apply import MAX_UPDATE_MANAGERS, server_side_apply, track_managed_fields
+from drakit.apiserver.apply import (
+    MAX_UPDATE_MANAGERS,
+    restore_times,
+    server_side_apply,
+    track_managed_fields,
+)
 from drakit.apiserver.apply_fields import from_fields_v1, to_fields_v1
 from drakit.apiserver.schema import custom_type, type_for
 from drakit.errors import BadRequest, Conflict
@@ -285,3 +290,24 @@ def test_custom_resources_merge_as_their_schema_says() -> None:
 )
 def test_fields_v1_reads_back(tree: Doc) -> None:
     assert to_fields_v1(from_fields_v1(tree)) == tree
+
+
+def test_a_write_that_changes_nothing_keeps_its_times() -> None:
+    old = write(None, deployment(replicas=1), "w")
+    new = copy.deepcopy(old)
+    new["metadata"]["managedFields"][0]["time"] = LATE
+    restore_times(old, new)
+    assert new == old
+    new["metadata"]["managedFields"][0]["time"] = LATE
+    new["spec"]["replicas"] = 2
+    restore_times(old, new)
+    assert new["metadata"]["managedFields"][0]["time"] == LATE
+
+
+def test_what_an_endpoint_ignores_stays_owned() -> None:
+    first = write(None, deployment(replicas=1), "w")
+    changed = copy.deepcopy(first) | {"status": {"readyReplicas": 1}}
+    changed["spec"]["replicas"] = 7
+    second = write(first, changed, "x", subresource="status")
+    assert "f:replicas" in owned(second, "w")["f:spec"]
+    assert list(owned(second, "x")) == ["f:status"]
