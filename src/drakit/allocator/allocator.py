@@ -21,7 +21,7 @@ from drakit.errors import AllocationError, FailedOnNode
 from drakit.model.meta import Node
 from drakit.model.resource import MAX_RESULTS, AllocationResult, ResourceClaim
 
-STEP_LIMIT = 50_000
+STEP_LIMIT = 20_000
 """Choices the search may try on one node before it gives up."""
 
 _OUTCOMES = 16384

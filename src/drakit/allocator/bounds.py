@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from drakit.allocator.problem import Problem
+from drakit.allocator.problem import Demanded, Problem
 from drakit.model.resource import MAX_RESULTS
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Bounds:
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
         self._counters = _Counters(problem)
+        self._volumes = _Volumes(problem)
         self._where: dict[tuple[int, int], dict[int, int]] = {}
         """(demand, constraint) -> value bit -> devices with that value."""
         for index, demand in enumerate(problem.demands):
@@ -82,8 +83,12 @@ class Bounds:
             groups.append(Group(slots, option.mask, (option,)))
             count += slots
             request += 1
-        later = self._later(request, count, state, plain, groups)
-        return later and self._flows(groups, state) and self._constraints_hold(groups, state)
+        return (
+            self._later(request, count, state, plain, groups)
+            and self._volumes.suffice(groups, state)
+            and self._flows(groups, state)
+            and self._constraints_hold(groups, state)
+        )
 
     def _later(self, request: int, count: int, state: Partial, plain: int, groups: list[Group]) -> bool:
         """Add the requests from `request` on; False when one of them cannot be served on its own."""
@@ -398,14 +403,87 @@ class _Counters:
             rows = [dict(amounts) for position, amounts in self._by_set[index] if mask >> position & 1]
             outside = mask.bit_count() - len(rows)
             alike: dict[int, list[int]] = {}
-            for counter in range(len(left[index])):
-                alike.setdefault(self._problem.left[index][counter], []).append(counter)
+            for counter, kind in enumerate(self._problem.counter_classes[index]):
+                alike.setdefault(kind, []).append(counter)
                 best = min(best, outside + _fill([row.get(counter, 0) for row in rows], left[index][counter]))
             for counters in alike.values():
-                # Counters of equal size often are the slots of one resource: what fits of them together.
                 needs = [sum(row.get(counter, 0) for counter in counters) for row in rows]
                 best = min(best, outside + _fill(needs, sum(left[index][c] for c in counters)))
         return best
+
+
+class _Volumes:
+    """What all groups need at least of each resource, against all that is left of it anywhere.
+
+    A resource is a class of counters over all sets, or a capacity (by its place in the order of names) of
+    all shareable devices of a demand.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._least: dict[int, tuple[int, ...]] = {}
+        self._kinds = 1 + max((kind for row in problem.counter_classes for kind in row), default=-1)
+        columns = [len(room) for _, room in problem.shares]
+        self._columns = columns[0] if columns and len(set(columns)) == 1 else 0
+        """Capacities of every shareable device; 0 where they differ: then their volume is not looked at."""
+        self._left: dict[tuple[int, tuple[int, ...]], tuple[int, ...]] = {}
+
+    def suffice(self, groups: Sequence[Group], state: Partial) -> bool:
+        if not self._kinds and not self._columns:
+            return True
+        total = [0] * (self._kinds + self._columns)
+        for group in groups:
+            rows = [
+                tuple([option.need * amount for amount in self._of(option.demand)])
+                for option in group.options
+            ]
+            for column, amounts in enumerate(zip(*rows, strict=True)):
+                total[column] += min(amounts)
+        if not any(total):
+            return True
+        room = [0] * len(total)
+        for index, left in enumerate(state.left):
+            for kind, amount in enumerate(self._by_kind(index, left)):
+                room[kind] += amount
+        if self._columns:
+            for _, rest in state.shares:
+                for column, amount in enumerate(rest):
+                    room[self._kinds + column] += max(0, amount)
+        return all(need <= have for need, have in zip(total, room, strict=True))
+
+    def _by_kind(self, index: int, left: tuple[int, ...]) -> tuple[int, ...]:
+        known = self._left.get((index, left))
+        if known is None:
+            sums = [0] * self._kinds
+            for kind, amount in zip(self._problem.counter_classes[index], left, strict=True):
+                sums[kind] += max(0, amount)
+            known = self._left[index, left] = tuple(sums)
+        return known
+
+    def _of(self, number: int) -> tuple[int, ...]:
+        """The least of each resource that any candidate of the demand takes."""
+        least = self._least.get(number)
+        if least is None:
+            demand = self._problem.demands[number]
+            rows = [
+                self._takes(demand, position)
+                for position in range(self._problem.size)
+                if demand.candidates >> position & 1
+            ]
+            least = tuple(map(min, zip(*rows, strict=True))) if rows else (0,) * (self._kinds + self._columns)
+            self._least[number] = least
+        return least
+
+    def _takes(self, demand: Demanded, position: int) -> tuple[int, ...]:
+        row = [0] * (self._kinds + self._columns)
+        if position in self._problem.shareable:
+            if self._columns:
+                row[self._kinds :] = demand.consumes[position]
+            return tuple(row)
+        for index, amounts, _ in self._problem.needs.get(position, ()):
+            for counter, amount in amounts:
+                row[self._problem.counter_classes[index][counter]] += amount
+        return tuple(row)
 
 
 def _fill(needs: list[int], room: int) -> int:

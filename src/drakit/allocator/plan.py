@@ -8,6 +8,7 @@ by all claims of equal spec, so the next replica of a workload finds most nodes 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 
@@ -27,6 +28,7 @@ from drakit.model.quantity import Quantity
 from drakit.model.resource import MAX_RESULTS, DeviceAttribute, DeviceClass, DeviceConstraint, ResourceClaim
 from drakit.profile import Gate, Profile
 
+_DIGITS = re.compile("[0-9]+")
 _SIGNATURES = 64
 """Plans a view remembers its signature for."""
 
@@ -220,7 +222,7 @@ class Plan:
     def problem(self, view: NodeView, in_use: InUse) -> Problem:
         """What there is to solve on the node, and on every node of its signature used alike."""
         kinds = self._rows[self.signature(view)]
-        needs = self._needs(view)
+        needs, groups = self._needs(view, in_use)
         barred = self._barred(view, in_use, needs)
         shareable = {i: n for n, i in enumerate(i for i, p in enumerate(view.devices) if p.is_shareable)}
         rooms = _rooms(view, in_use, shareable)
@@ -235,7 +237,8 @@ class Plan:
             constraint_claims=[c.claim for c in self.constraints],
             needs=needs,
             left=in_use.left,
-            groups=_groups(in_use, needs, len(view.sets)),
+            counter_classes=_counter_classes(view),
+            groups=groups,
             shareable=shareable,
             shares=rooms,
         )
@@ -304,15 +307,20 @@ class Plan:
                     rows[demand.index] = tuple([bits(v.derived.get(attribute, ())) for v in verdicts])
         return rows
 
-    def _needs(self, view: NodeView) -> dict[int, tuple[Need, ...]]:
-        if not view.sets:
-            return {}
+    def _needs(
+        self, view: NodeView, in_use: InUse
+    ) -> tuple[dict[int, tuple[Need, ...]], tuple[int | None, ...]]:
+        """What each device draws from the counters, and the compatibility groups possible in each set."""
         sets = {(s.pool, s.name): index for index, s in enumerate(view.sets)}
         has_groups = self.profile.is_on(Gate.COMPATIBILITY_GROUPS)
         numbers: dict[tuple[int, str], int] = {}
+
+        def bits(index: int, groups: Sequence[str]) -> int:
+            return sum(1 << numbers.setdefault((index, group), len(numbers)) for group in set(groups))
+
         found: dict[int, tuple[Need, ...]] = {}
         pool = -1
-        for position, published in enumerate(view.devices):
+        for position, published in enumerate(view.devices if sets else ()):
             while pool + 1 < len(view.starts) and view.starts[pool + 1] <= position:
                 pool += 1
             rows: list[Need] = []
@@ -320,13 +328,17 @@ class Plan:
                 index = sets[pool, row.counter_set]
                 names = view.sets[index].names
                 amounts = published.needs[row.counter_set]
-                bits = 0
-                for group in row.compatibility_groups if has_groups else ():
-                    bits |= 1 << numbers.setdefault((index, group), len(numbers))
-                rows.append((index, tuple((names.index(n), a) for n, a in amounts.items()), bits))
+                wanted = bits(index, row.compatibility_groups) if has_groups else 0
+                rows.append((index, tuple((names.index(n), a) for n, a in amounts.items()), wanted))
             if rows:
                 found[position] = tuple(rows)
-        return found
+        possible: list[int | None] = [None] * len(view.sets)
+        for index, members in in_use.groups if has_groups else ():
+            common = bits(index, members[0])
+            for member in members[1:]:
+                common &= bits(index, member)
+            possible[index] = common
+        return found, tuple(possible)
 
     def _barred(self, view: NodeView, in_use: InUse, needs: Mapping[int, tuple[Need, ...]]) -> int:
         """Devices of pools that have promised more counters than they have, and, with compatibility groups
@@ -365,8 +377,13 @@ def _rooms(view: NodeView, in_use: InUse, shareable: Mapping[int, int]) -> Rooms
     return tuple(rooms)
 
 
-def _groups(in_use: InUse, needs: Mapping[int, tuple[Need, ...]], size: int) -> tuple[int | None, ...]:
-    return (None,) * size
+def _counter_classes(view: NodeView) -> list[tuple[int, ...]]:
+    """`memory-slice-0` to `memory-slice-7` of all GPUs are slots of one resource, as far as names tell."""
+    numbers: dict[str, int] = {}
+    return [
+        tuple([numbers.setdefault(_DIGITS.sub("", name), len(numbers)) for name in counter_set.names])
+        for counter_set in view.sets
+    ]
 
 
 def _fits(needed: Sequence[int], room: Sequence[int]) -> bool:

@@ -55,6 +55,7 @@ class Problem:
         constraint_claims: Sequence[int],
         needs: Mapping[int, tuple[Need, ...]],
         left: tuple[tuple[int, ...], ...],
+        counter_classes: Sequence[tuple[int, ...]],
         groups: tuple[int | None, ...],
         shareable: Mapping[int, int],
         shares: tuple[tuple[bool, tuple[int, ...]], ...],
@@ -73,6 +74,8 @@ class Problem:
         self.needs = needs
         """Counters the device at a position consumes."""
         self.left = left
+        self.counter_classes = counter_classes
+        """Of each counter set the class of each counter: counters that differ by a number only are of one."""
         self.groups = groups
         self.shareable = shareable
         """Position of a shareable device -> its index in `shares`."""
