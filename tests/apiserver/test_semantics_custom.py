@@ -8,6 +8,11 @@ from typing import Any
 import pytest
 
 from drakit.apiserver import custom
+from drakit.apiserver.decoding import decode_custom
+from drakit.apiserver.kinds import Kind
+from drakit.apiserver.strategy import custom_strategy
+from drakit.errors import BadRequest
+from tests.apiserver.semantics import Semantics
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -109,3 +114,55 @@ def test_valid(spec: dict[str, Any]) -> None:
 def test_a_pattern_nobody_can_read_is_no_rule() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": "(?<=x)y"}}}
     assert custom.validate({"a": "z"}, schema) == []
+
+
+def _decode(document: Any, **more: Any) -> Any:
+    kind = Kind(
+        group="x.io",
+        plural="things",
+        kind="Thing",
+        versions=("v1", "v1beta1"),
+        storage_version="v1",
+        is_namespaced=True,
+        singular="thing",
+    )
+    return decode_custom(document, kind, "v1beta1", SCHEMA, **more)
+
+
+def test_decoding() -> None:
+    given = {
+        "apiVersion": "x.io/v1beta1",
+        "kind": "Thing",
+        "metadata": {"name": "t", "zz": 1},
+        "spec": {"y": 1},
+    }
+    before = copy.deepcopy(given)
+    found = _decode(given)
+    assert found.document == {
+        "apiVersion": "x.io/v1",
+        "kind": "Thing",
+        "metadata": {"name": "t"},
+        "spec": {"color": "red"},
+    }
+    assert found.warnings == ['unknown field "metadata.zz"', 'unknown field "spec.y"']
+    assert given == before
+    with pytest.raises(BadRequest, match="strict decoding error"):
+        _decode(given, field_validation="Strict")
+    assert _decode(given, field_validation="Ignore").warnings == []
+
+
+def test_metadata_is_checked_like_any_other() -> None:
+    with pytest.raises(
+        BadRequest, match=r"cannot unmarshal number into Go struct field ObjectMeta\.metadata\.name"
+    ):
+        _decode({"metadata": {"name": 1}})
+
+
+def test_the_strategy_keeps_the_rules() -> None:
+    strategy = custom_strategy(SCHEMA, is_namespaced=True, has_status=True)
+    context = Semantics().context
+    document = {"metadata": {"name": "t", "namespace": "d"}, "spec": {"size": 0}, "status": {"x": 1}}
+    strategy.prepare_create(document, context)
+    assert "status" not in document
+    assert document["metadata"]["generation"] == 1
+    assert [error.field for error in strategy.validate_create(document, context)] == ["spec.size"]
