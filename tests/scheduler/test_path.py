@@ -215,6 +215,14 @@ async def test_extended_resources_get_a_claim_of_their_own() -> None:
         assert await it.node_of("r") == "n0"
 
 
+async def test_without_the_feature_an_extended_resource_is_the_nodes_affair() -> None:
+    wanted = {"deviceclass.resource.kubernetes.io/gpu": "1"}
+    async with cluster(*nodes(1), pod("p", requests=wanted), version="1.35") as it:
+        await it.settle()
+        assert "Insufficient deviceclass.resource.kubernetes.io/gpu" in (await it.condition("p"))["message"]
+        assert await it.claims() == []
+
+
 async def test_the_special_claim_of_an_attempt_that_did_not_end_is_removed_first() -> None:
     resource = "example.com/gpu"
     async with cluster(

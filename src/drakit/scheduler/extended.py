@@ -20,16 +20,19 @@ IMPLICIT_PREFIX = "deviceclass.resource.kubernetes.io/"
 
 
 class ExtendedResources:
-    """Which DeviceClass stands behind an extended resource. `name in resources` asks whether one does."""
+    """Which DeviceClass stands behind an extended resource: none where the feature is off. `name in
+    resources` asks whether one does."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_on: bool = True) -> None:
+        self._is_on = is_on
         self._classes: dict[str, tuple[str, str]] = {}
         self._by_resource: dict[str, str] = {}
 
     def put(self, name: str, created: str, resource: str | None) -> None:
         """The class `name`, created at `created` (RFC 3339), offers `resource`."""
-        self._classes[name] = (created, resource or "")
-        self._index()
+        if self._is_on:
+            self._classes[name] = (created, resource or "")
+            self._index()
 
     def remove(self, name: str) -> None:
         self._classes.pop(name, None)

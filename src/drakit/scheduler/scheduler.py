@@ -116,7 +116,11 @@ class _Run:
         self._inventory = Inventory()
         claims = Claims(state, self._claims.get, lambda nodes, results: self._feed.freed(nodes, results))
         dynamic = DynamicResources(
-            state, claims, ExtendedResources(), lambda name: self._classes.get(name) is not None, clock.now
+            state,
+            claims,
+            ExtendedResources(is_on=profile.is_on(Gate.EXTENDED_RESOURCE)),
+            lambda name: self._classes.get(name) is not None,
+            clock.now,
         )
         self._feed = Feed(
             name,
