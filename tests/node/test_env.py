@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
+from msgspec import structs
 
 from drakit.apiserver.app import API
 from drakit.client.api import CONFIG_MAPS, SECRETS, Client
@@ -148,3 +149,12 @@ async def test_the_whole_environment() -> None:
         with pytest.raises(ConfigFailed, match=words):
             await build_env(client, POD, {"name": "c", "env": [{"name": "E", "valueFrom": reference}]}, FACTS)
     await api.close()
+
+
+@pytest.mark.anyio
+async def test_where_the_api_server_is() -> None:
+    client = Client(API.open(Store(), profile_for()).transport(ADMIN))
+    shares = structs.replace(FACTS, api_address="127.0.0.1:6443")
+    assert (await build_env(client, POD, {"name": "c"}, shares))["KUBERNETES_SERVICE_PORT"] == "6443"
+    alone = structs.replace(shares, pod_ip="")
+    assert await build_env(client, POD, {"name": "c"}, alone) == {}

@@ -33,9 +33,7 @@ class Registry:
         self.paths = paths
         self.clock = FakeClock()
         self.changes: list[str] = []
-        self.plugins = Plugins(
-            client, NODE, paths.plugins_registry, on_change=self.changes.append, clock=self.clock
-        )
+        self.plugins = Plugins(client, NODE, paths, on_change=self.changes.append, clock=self.clock)
 
     async def add_slice(self, driver: str = "lamp.example.com") -> None:
         pool = {"name": NODE, "generation": 1, "resourceSliceCount": 1}
@@ -79,7 +77,7 @@ async def test_a_driver_registers_and_goes(tmp_path: Path) -> None:
     async with registry(tmp_path) as here:
         await driver.start(here.paths)
         await until(lambda: here.plugins.drivers() == [driver.name])
-        assert driver.outcomes == ["registered"]
+        await until(lambda: driver.outcomes == ["registered"])
         assert here.plugins.find(driver.name) is not None
         assert driver.name in here.changes
         await driver.stop()

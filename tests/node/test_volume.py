@@ -13,6 +13,7 @@ import pytest
 from drakit.apiserver.app import API
 from drakit.client.api import CONFIG_MAPS, Client
 from drakit.node.env import ConfigFailed, Facts
+from drakit.node.paths import NodePaths
 from drakit.node.volume import Volumes
 from drakit.profile import profile_for
 from drakit.store import Store
@@ -29,7 +30,8 @@ class Here:
     def __init__(self, client: Client, folder: Path) -> None:
         self.client = client
         self.clock = FakeClock()
-        self.volumes = Volumes(client, folder, self.clock)
+        self.paths = NodePaths(folder.parent / "node")
+        self.volumes = Volumes(client, folder, self.paths, self.clock)
 
     async def prepare(self, *volumes: Document) -> None:
         pod = {
@@ -151,6 +153,19 @@ async def test_host_paths(tmp_path: Path) -> None:
                 await node.prepare({"name": "v", "hostPath": {"path": str(made), "type": kind}})
         with pytest.raises(ConfigFailed, match="is not there"):
             await node.prepare({"name": "v", "hostPath": {"path": f"{made}/no", "type": "Directory"}})
+
+
+async def test_the_kubelets_folders_are_those_of_this_node(tmp_path: Path) -> None:
+    async with here(tmp_path) as node:
+        for name, path in (("r", "/var/lib/kubelet/plugins_registry"), ("c", "/var/run/cdi")):
+            await node.prepare({"name": name, "hostPath": {"path": path, "type": "DirectoryOrCreate"}})
+        assert node.source("r") == node.paths.plugins_registry
+        assert node.source("c") == node.paths.cdi
+        assert (
+            node.paths.of_kubelet("/var/lib/kubelet/plugins/d/dra.sock") == node.paths.plugins / "d/dra.sock"
+        )
+        assert node.paths.of_kubelet("/var/lib/kubelet/plugins2") == Path("/var/lib/kubelet/plugins2")
+        node.paths.remove_sockets()
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,8 @@ _log = logging.getLogger(__name__)
 
 class Agent:
     """Runs the pods of the node `node_name` with `runtime`. `labels` go on the Node, `capacity` takes the
-    place of what the machine has. Raises UsageError when the claim checkpoint cannot be read."""
+    place of what the machine has; `api_address` (HOST:PORT) is where pods that share the host's network find
+    the API server. Raises UsageError when the claim checkpoint cannot be read."""
 
     def __init__(
         self,
@@ -60,6 +61,7 @@ class Agent:
         labels: Mapping[str, str] | None = None,
         capacity: Mapping[str, str] | None = None,
         profile: Profile | None = None,
+        api_address: str = "",
         clock: Clock | None = None,
     ) -> None:
         paths.create()
@@ -76,27 +78,17 @@ class Agent:
             client,
             profile,
             node_name,
-            labels=labels or {},
-            capacity=capacity,
+            labels or {},
+            capacity,
             runtime=runtime.info.name,
             ip=ip,
             clock=self._clock,
         )
-        self.plugins = Plugins(
-            client,
-            node_name,
-            paths.plugins_registry,
-            on_change=self._driver_changed,
-            watches_health=profile.is_on(Gate.HEALTH_STATUS),
-            clock=self._clock,
-        )
-        self.claims = Claims(
-            client,
-            self.plugins,
-            Checkpoint(paths.checkpoint),
-            skips_operations=profile.is_on(Gate.OPTIONAL_NODE_OPERATIONS),
-        )
+        self.plugins, self.claims = self._make_claims(profile)
         self._recorder = EventRecorder(client, "kubelet", node_name, clock=self._clock)
+        facts = Facts(
+            node_name=node_name, host_ip=ip, pod_ip="", allocatable=capacity, api_address=api_address
+        )
         self._around = Surroundings(
             client=client,
             runtime=runtime,
@@ -104,11 +96,24 @@ class Agent:
             recorder=self._recorder,
             paths=paths,
             clock=self._clock,
-            facts=Facts(node_name=node_name, host_ip=ip, pod_ip="", allocatable=capacity),
+            facts=facts,
         )
         self._workers: dict[str, PodWorker] = {}
         self._found: dict[str, list[Container]] = {}
         self._group: asyncio.TaskGroup | None = None
+
+    def _make_claims(self, profile: Profile) -> tuple[Plugins, Claims]:
+        plugins = Plugins(
+            self._client,
+            self.node_name,
+            self.paths,
+            on_change=self._driver_changed,
+            watches_health=profile.is_on(Gate.HEALTH_STATUS),
+            clock=self._clock,
+        )
+        skips_operations = profile.is_on(Gate.OPTIONAL_NODE_OPERATIONS)
+        checkpoint = Checkpoint(self.paths.checkpoint)
+        return plugins, Claims(self._client, plugins, checkpoint, skips_operations=skips_operations)
 
     async def run(self) -> None:
         """Be the node's agent until cancelled. Containers go on when this ends."""

@@ -29,12 +29,13 @@ class ConfigFailed(DRAError):
 
 
 class Facts(Struct, frozen=True, kw_only=True):
-    """What the node adds to a pod's own fields."""
+    """What the node adds to a pod's own fields. `pod_ip` is "" for a pod whose network leads nowhere."""
 
     node_name: str
     host_ip: str
     pod_ip: str
     allocatable: Mapping[str, str]
+    api_address: str = ""
 
 
 def expand(text: str, known: Mapping[str, str]) -> str:
@@ -53,7 +54,7 @@ def expand(text: str, known: Mapping[str, str]) -> str:
 async def build_env(client: Client, pod: Document, container: Document, facts: Facts) -> dict[str, str]:
     """The variables of `container`. Raises ConfigFailed for a reference that leads nowhere."""
     namespace = pod["metadata"]["namespace"]
-    env: dict[str, str] = {}
+    env = _service_env(facts)
     for source in container.get("envFrom") or []:
         prefix = source.get("prefix", "")
         for kind in ("configMapRef", "secretRef"):
@@ -65,6 +66,18 @@ async def build_env(client: Client, pod: Document, container: Document, facts: F
         if value is not None:
             env[entry["name"]] = value
     return env
+
+
+def _service_env(facts: Facts) -> dict[str, str]:
+    """Where client libraries look for the API server, for a pod that can reach it."""
+    host, _, port = facts.api_address.rpartition(":")
+    if not host or not facts.pod_ip:
+        return {}
+    return {
+        "KUBERNETES_SERVICE_HOST": host,
+        "KUBERNETES_SERVICE_PORT": port,
+        "KUBERNETES_SERVICE_PORT_HTTPS": port,
+    }
 
 
 async def _value(

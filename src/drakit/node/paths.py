@@ -64,6 +64,19 @@ class NodePaths:
             except OSError as error:
                 raise UsageError(f"cannot make the node's folder {folder}: {error.strerror}") from None
 
+    def of_kubelet(self, path: str) -> Path:
+        """The host's file that `path` of a manifest means: a driver's pod mounts the kubelet's folders (and
+        the CDI folder) by their usual names, and gets those of this node."""
+        for usual, own in (
+            ("/var/lib/kubelet/plugins_registry", self.plugins_registry),
+            ("/var/lib/kubelet/plugins", self.plugins),
+            ("/var/run/cdi", self.cdi),
+            ("/run/cdi", self.cdi),
+        ):
+            if path == usual or path.startswith(usual + "/"):
+                return own / path[len(usual) :].lstrip("/")
+        return Path(path)
+
     def remove_sockets(self) -> None:
         """Delete the short way to the sockets, where there is one outside of the root."""
         if self._links is not None:

@@ -27,6 +27,7 @@ from drakit.errors import DRAError, NotFound, RecoverableError
 from drakit.model.cdi import parse_name
 from drakit.node.folder_watch import FolderWatch
 from drakit.node.health import HealthCache
+from drakit.node.paths import NodePaths
 from drakit.pluginapi.dra import DRA_SERVICES, DRAStub, choose_service
 from drakit.pluginapi.health import HealthStub, choose_health_service
 from drakit.pluginapi.registration import DRA_PLUGIN_TYPE, PluginInfo, RegistrationStub
@@ -53,7 +54,7 @@ class Plugin:
 
 
 class Plugins:
-    """The drivers that registered in the folder `registry`.
+    """The drivers that registered in the registry folder of `paths`.
 
     `on_change(driver)` is called when a driver has registered, or its devices' health changed.
     """
@@ -62,7 +63,7 @@ class Plugins:
         self,
         client: Client,
         node_name: str,
-        registry: Path,
+        paths: NodePaths,
         *,
         on_change: Callable[[str], None],
         watches_health: bool = True,
@@ -70,7 +71,7 @@ class Plugins:
     ) -> None:
         self._client = client
         self._node_name = node_name
-        self._registry = registry
+        self._paths = paths
         self._on_change = on_change
         self._watches_health = watches_health
         self._clock = clock or Clock()
@@ -92,7 +93,7 @@ class Plugins:
 
     async def run(self) -> None:
         """Follow the registry folder until cancelled."""
-        watch = FolderWatch(self._registry, self._clock)
+        watch = FolderWatch(self._paths.plugins_registry, self._clock)
         self._sockets.clear()
         try:
             async with asyncio.TaskGroup() as group:
@@ -114,7 +115,7 @@ class Plugins:
     def _scan(self, group: asyncio.TaskGroup) -> None:
         """Start following new sockets, stop following those that are gone or were replaced."""
         found: dict[Path, _Identity] = {}
-        for path in self._registry.iterdir():
+        for path in self._paths.plugins_registry.iterdir():
             with contextlib.suppress(OSError):
                 entry = path.lstat()
                 if stat.S_ISSOCK(entry.st_mode) and not path.name.startswith("."):
@@ -155,7 +156,7 @@ class Plugins:
                 await stub.notify(False, problem)
                 raise RecoverableError(problem)
             assert service is not None
-            plugin = Plugin(info.name, service, connect(info.endpoint))
+            plugin = Plugin(info.name, service, connect(self._paths.of_kubelet(info.endpoint)))
             self._plugins.setdefault(info.name, []).append(plugin)
             try:
                 await stub.notify(True)

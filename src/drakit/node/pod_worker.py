@@ -56,7 +56,7 @@ class PodWorker:
         status = pod.get("status") or {}
         statuses = [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]
         self.files = PodFiles(around.paths, pod)
-        self._volumes = Volumes(around.client, self.files.folder, around.clock)
+        self._volumes = Volumes(around.client, self.files.folder, around.paths, around.clock)
         self.runner = ContainerRunner(
             around,
             self.uid,

@@ -19,6 +19,7 @@ from drakit.client.clock import Clock
 from drakit.errors import APIError, DRAError
 from drakit.model.quantity import Quantity
 from drakit.node.env import ConfigFailed, Facts, expand, fetch_data, pod_field, resource_field
+from drakit.node.paths import NodePaths
 from drakit.node.runtime import Mount
 from drakit.transport import Document
 
@@ -33,9 +34,10 @@ _Files = dict[str, tuple[bytes, int]]
 class Volumes:
     """The volumes of one pod below `folder`."""
 
-    def __init__(self, client: Client, folder: Path, clock: Clock) -> None:
+    def __init__(self, client: Client, folder: Path, paths: NodePaths, clock: Clock) -> None:
         self._client = client
         self._folder = folder
+        self._node_paths = paths
         self._clock = clock
         self._paths: dict[str, Path] = {}
         self._contents: dict[str, _Files] = {}
@@ -84,7 +86,7 @@ class Volumes:
             raise ConfigFailed(f"volumes of kind {others} are not supported, only {', '.join(_SUPPORTED)}")
         source: dict[str, Any] = volume[kind] or {}
         if kind == "hostPath":
-            return _host_path(source)
+            return _host_path(self._node_paths.of_kubelet(source["path"]), source.get("type") or "")
         path: Path = self._folder / "volumes" / volume["name"]
         path.mkdir(mode=0o755, parents=True, exist_ok=True)
         if kind == "emptyDir":
@@ -186,9 +188,7 @@ def _downward(pod: Document, source: Document, mode: int, facts: Facts) -> _File
     return files
 
 
-def _host_path(source: Document) -> Path:
-    path = Path(source["path"])
-    kind = source.get("type") or ""
+def _host_path(path: Path, kind: str) -> Path:
     if kind == "DirectoryOrCreate":
         path.mkdir(mode=0o755, parents=True, exist_ok=True)
     elif kind == "FileOrCreate" and not path.exists():

@@ -35,7 +35,12 @@ _OPTIONS = (
     ("grpc.so_reuseport", 0),
 )
 _COUNTER = itertools.count()
-_RECONNECT = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 2000))
+_CHANNEL = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    # A new channel to a path must not inherit the failed connection of an old one: plugins come back there.
+    ("grpc.use_local_subchannel_pool", 1),
+)
 
 
 def _load() -> descriptor_pool.DescriptorPool:
@@ -126,7 +131,7 @@ def _failure(method: str, error: grpc.aio.AioRpcError) -> RecoverableError:
 
 def connect(path: Path | str) -> grpc.aio.Channel:
     """A channel to the unix socket at `path`; connects when first used, and again after a loss."""
-    return grpc.aio.insecure_channel(f"unix://{os.path.abspath(path)}", options=_OPTIONS + _RECONNECT)
+    return grpc.aio.insecure_channel(f"unix://{os.path.abspath(path)}", options=_OPTIONS + _CHANNEL)
 
 
 def check_socket_path(path: Path) -> None:
