@@ -11,6 +11,7 @@ from typing import Any
 
 from drakit.apiserver.app import API, User
 from drakit.client.api import NODES, RESOURCE_CLAIMS, RESOURCE_SLICES, Client
+from drakit.client.dialect import Dialect
 from drakit.driver import Claim, Device, Driver, Plugin, PreparedClaim, PreparedDevice, device
 from drakit.pluginapi import wire
 from drakit.pluginapi.dra import DRA_V1, DRAStub, PrepareResult
@@ -67,14 +68,12 @@ class Cluster:
         """`driver` at work, published and ready."""
         plugin = self.plugin(driver, **more)
         task = asyncio.create_task(plugin.run())
-        waiting = asyncio.gather(plugin.ready.wait(), plugin.publisher.published.wait())
-        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED, timeout=20)
         try:
-            if task.done():
-                task.result()
+            async with asyncio.timeout(20):
+                await plugin.ready.wait()
+                await plugin.publisher.published.wait()
             yield plugin
         finally:
-            waiting.cancel()
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
@@ -124,7 +123,7 @@ def _split(text: str) -> tuple[str, str]:
 async def cluster(root: Path, version: str = DEFAULT_VERSION) -> AsyncIterator[Cluster]:
     api = API.open(Store(None), profile_for(version), tokens={TOKEN: ADMIN})
     await api.start()
-    made = Cluster(Client(api.transport(ADMIN)), root, api)
+    made = Cluster(Client(Dialect(api.transport(ADMIN))), root, api)
     await made.add_node()
     try:
         yield made

@@ -32,6 +32,7 @@ from drakit.model import cdi
 from drakit.pluginapi import wire
 from drakit.pluginapi.dra import DRA_SERVICES
 from drakit.pluginapi.health import HEALTH_SERVICES, HealthStub
+from drakit.profile import VERSIONS
 from tests.driver.make import NODE, Cluster, Kubelet, LampDriver, cluster, until
 
 pytestmark = pytest.mark.anyio
@@ -186,6 +187,21 @@ async def test_every_driver_publishes(lab: Cluster, name: str, options: dict[str
     async with lab.running(driver) as plugin:
         (item,) = await lab.slices(driver.name)
         assert len(item["spec"]["devices"]) == len(driver.devices())
+        assert plugin.metrics.value("dra_driver_slice_writes_total", "update") == 0
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_every_kubernetes(tmp_path: Path, version: str) -> None:
+    """Published, prepared and given back on each version, whichever API it serves."""
+    async with (
+        cluster(tmp_path, version) as lab,
+        lab.running(LampDriver()) as plugin,
+        Kubelet.meet(lab, NAME) as kubelet,
+    ):
+        claim = await lab.claim("c", "lamp-0")
+        assert (await kubelet.prepare(claim))["c"].error == ""
+        assert await kubelet.unprepare(claim) == {"c": ""}
+        assert len(await lab.slices(NAME)) == 1
         assert plugin.metrics.value("dra_driver_slice_writes_total", "update") == 0
 
 
