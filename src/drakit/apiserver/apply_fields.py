@@ -173,9 +173,10 @@ def _compare(
     modified: set[Path],
     removed: set[Path],
 ) -> None:
+    if old == new:
+        return
     if _is_whole(new, type_) or _is_whole(old, type_):
-        if old != new:
-            modified.add(path)
+        modified.add(path)
         return
     before = {step: (item, below) for step, item, below in _below(old, type_)}
     after = {step: (item, below) for step, item, below in _below(new, type_)}

@@ -63,11 +63,13 @@ def immutable(path: str, new: Any, old: Any, shown: Any = ...) -> Errors:
 
 def same(new: Any, old: Any) -> bool:
     """Whether two parts of documents are equal, empty lists and objects being the same as absent ones."""
+    if new == old:
+        return True
     if isinstance(new, dict) and isinstance(old, dict):
         return all(same(new.get(key), old.get(key)) for key in new.keys() | old.keys())
     if isinstance(new, list) and isinstance(old, list):
         return len(new) == len(old) and all(map(same, new, old))
-    return bool(new == old) or (new in (None, [], {}) and old in (None, [], {}))
+    return new in (None, [], {}) and old in (None, [], {})
 
 
 def messages(path: str, value: Any, texts: Iterable[str]) -> Errors:
