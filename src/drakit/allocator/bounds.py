@@ -18,7 +18,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from drakit.allocator.problem import Demanded, Problem
+from drakit.allocator.counters import Counters
+from drakit.allocator.flow import Place, served, suffices
+from drakit.allocator.problem import Problem
+from drakit.allocator.volume import Volumes
 from drakit.model.resource import MAX_RESULTS
 
 if TYPE_CHECKING:
@@ -43,20 +46,13 @@ class Group(NamedTuple):
     options: tuple[Option, ...]
 
 
-class _Place(NamedTuple):
-    """Room for `total` devices, of each group (in order) at most `per_group`."""
-
-    total: int
-    per_group: tuple[int, ...]
-
-
 class Bounds:
     """The bounds of one problem. `allow` keeps what it learns about counters between calls."""
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
-        self._counters = _Counters(problem)
-        self._volumes = _Volumes(problem)
+        self._counters = Counters(problem)
+        self._volumes = Volumes(problem)
         self._where: dict[tuple[int, int], dict[int, int]] = {}
         """(demand, constraint) -> value bit -> devices with that value."""
         for index, demand in enumerate(problem.demands):
@@ -156,13 +152,13 @@ class Bounds:
             entry = merged.setdefault((group.mask, tuple(o.demand for o in group.options)), [0, 0])
             entry[0] += group.need
             entry[1] += 1
-        return _served([need for need, _ in merged.values()], self._places(merged, state))
+        return served([need for need, _ in merged.values()], self._places(merged, state))
 
-    def _places(self, merged: dict[tuple[int, tuple[int, ...]], list[int]], state: Partial) -> list[_Place]:
+    def _places(self, merged: dict[tuple[int, tuple[int, ...]], list[int]], state: Partial) -> list[Place]:
         problem = self._problem
         masks = [mask for mask, _ in merged]
         special = self._counters.members
-        places: list[_Place] = []
+        places: list[Place] = []
         for position, share in problem.shareable.items():
             bit = 1 << position
             special |= bit
@@ -175,7 +171,7 @@ class Bounds:
                 union |= mask
             if union:
                 total = self._counters.at_most(union, state.left)
-                places.append(_Place(total, tuple([self._counters.at_most(m, state.left) for m in inside])))
+                places.append(Place(total, tuple([self._counters.at_most(m, state.left) for m in inside])))
         parts = [0]
         for mask in masks:
             parts[0] |= mask & ~special
@@ -183,12 +179,12 @@ class Bounds:
             parts = [part for whole in parts for part in (whole & mask, whole & ~mask) if part]
         for part in parts:
             size = part.bit_count()
-            places.append(_Place(size, tuple([size if part & mask else 0 for mask in masks])))
+            places.append(Place(size, tuple([size if part & mask else 0 for mask in masks])))
         return places
 
     def _shared(
         self, position: int, room: tuple[int, ...], merged: dict[tuple[int, tuple[int, ...]], list[int]]
-    ) -> _Place:
+    ) -> Place:
         """How often a device can be shared by each group, and at all."""
         per_group: list[int] = []
         least: tuple[int, ...] | None = None
@@ -204,7 +200,7 @@ class Bounds:
             need = tuple(min(column) for column in zip(*needs, strict=True))
             least = need if least is None else tuple(map(min, least, need))
             per_group.append(min(requests, _times(room, need)))
-        return _Place(_times(room, least or ()), tuple(per_group))
+        return Place(_times(room, least or ()), tuple(per_group))
 
     # --- constraints ---------------------------------------------------------------------------
 
@@ -231,7 +227,7 @@ class Bounds:
                 for value, devices in self._where[option.demand, constraint].items():
                     if devices & option.mask:
                         values.setdefault(value, [0] * len(always))[index] = 1
-        return _suffices([g.need for g in always], [_Place(1, tuple(row)) for row in values.values()])
+        return suffices([g.need for g in always], [Place(1, tuple(row)) for row in values.values()])
 
     def _has_match(self, constraints: Sequence[int], groups: Sequence[Group], state: Partial) -> bool:
         """Whether some value of each of `constraints` has devices enough for the groups."""
@@ -281,217 +277,3 @@ def _times(room: Sequence[int], need: Sequence[int]) -> int:
     """How often `need` fits into `room`."""
     times = [have // amount for have, amount in zip(room, need, strict=False) if amount > 0]
     return min(times, default=_MANY)
-
-
-def _suffices(needs: Sequence[int], places: Sequence[_Place]) -> bool:
-    return _served(needs, places) >= sum(needs)
-
-
-def _served(needs: Sequence[int], places: Sequence[_Place]) -> int:
-    """How much of `needs` fits through `places`: greedy first, then along augmenting paths."""
-    if len(needs) == 1:
-        return min(needs[0], sum([min(place.total, place.per_group[0]) for place in places]))
-    free = [place.total for place in places]
-    flow = [[0] * len(places) for _ in needs]
-    served = 0
-    for group, need in enumerate(needs):
-        served += need
-        for index, place in enumerate(places):
-            amount = min(need, free[index], place.per_group[group])
-            flow[group][index] += amount
-            free[index] -= amount
-            need -= amount
-        while need and _augment(group, places, flow, free):
-            need -= 1
-        served -= need
-    return served
-
-
-def _augment(start: int, places: Sequence[_Place], flow: list[list[int]], free: list[int]) -> bool:
-    """Find one more unit for group `start` by moving others; False when there is none."""
-    came: dict[int, tuple[int, int] | None] = {start: None}
-    queue = [start]
-    for group in queue:
-        for index, place in enumerate(places):
-            if flow[group][index] >= place.per_group[group]:
-                continue
-            if free[index]:
-                free[index] -= 1
-                _move(group, index, came, flow)
-                return True
-            for other in range(len(flow)):
-                if other not in came and flow[other][index]:
-                    came[other] = (group, index)
-                    queue.append(other)
-    return False
-
-
-def _move(group: int, index: int, came: dict[int, tuple[int, int] | None], flow: list[list[int]]) -> None:
-    flow[group][index] += 1
-    while (step := came[group]) is not None:
-        before, place = step
-        flow[group][place] -= 1
-        flow[before][place] += 1
-        group = before
-
-
-class _Counters:
-    """How many partitions counters allow at once, at most."""
-
-    def __init__(self, problem: Problem) -> None:
-        self._problem = problem
-        self.members = 0
-        self.components: list[int] = []
-        """Devices that draw on the same counters, directly or through others."""
-        self._sets: dict[int, list[int]] = {}
-        """Component -> its counter sets."""
-        self._known: dict[tuple[int, tuple[tuple[int, ...], ...]], int] = {}
-        self._short: dict[tuple[int, tuple[int, ...]], int] = {}
-        self._by_set: dict[int, list[tuple[int, tuple[tuple[int, int], ...]]]] = {}
-        self._tie()
-
-    def _tie(self) -> None:
-        shared: dict[int, set[int]] = {}
-        masks: dict[int, int] = {}
-        for position, rows in self._problem.needs.items():
-            if position in self._problem.shareable:
-                continue
-            self.members |= 1 << position
-            joined = {index for index, _, _ in rows}
-            for index, amounts, _ in rows:
-                self._by_set.setdefault(index, []).append((position, amounts))
-                masks[index] = masks.get(index, 0) | 1 << position
-                joined |= shared.get(index, set())
-            for index in joined:
-                shared[index] = joined
-        for joined in {id(group): group for group in shared.values()}.values():
-            component = 0
-            for index in joined:
-                component |= masks[index]
-            self.components.append(component)
-            self._sets[component] = sorted(joined)
-
-    def short(self, left: tuple[tuple[int, ...], ...]) -> int:
-        """Devices for which the counters do not suffice even alone."""
-        found = 0
-        for index, devices in self._by_set.items():
-            key = (index, left[index])
-            mask = self._short.get(key)
-            if mask is None:
-                mask = 0
-                for position, amounts in devices:
-                    if any(amount > left[index][counter] for counter, amount in amounts):
-                        mask |= 1 << position
-                self._short[key] = mask
-            found |= mask
-        return found
-
-    def at_most(self, mask: int, left: tuple[tuple[int, ...], ...]) -> int:
-        """An upper bound of how many devices of `mask`, all of one component, fit together."""
-        if not mask:
-            return 0
-        sets = next(s for c, s in self._sets.items() if c & mask)
-        key = (mask, tuple([left[index] for index in sets]))
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = self._count(mask, sets, left)
-        return known
-
-    def _count(self, mask: int, sets: Sequence[int], left: tuple[tuple[int, ...], ...]) -> int:
-        best = mask.bit_count()
-        for index in sets:
-            rows = [dict(amounts) for position, amounts in self._by_set[index] if mask >> position & 1]
-            outside = mask.bit_count() - len(rows)
-            alike: dict[int, list[int]] = {}
-            for counter, kind in enumerate(self._problem.counter_classes[index]):
-                alike.setdefault(kind, []).append(counter)
-                best = min(best, outside + _fill([row.get(counter, 0) for row in rows], left[index][counter]))
-            for counters in alike.values():
-                needs = [sum(row.get(counter, 0) for counter in counters) for row in rows]
-                best = min(best, outside + _fill(needs, sum(left[index][c] for c in counters)))
-        return best
-
-
-class _Volumes:
-    """What all groups need at least of each resource, against all that is left of it anywhere.
-
-    A resource is a class of counters over all sets, or a capacity (by its place in the order of names) of
-    all shareable devices of a demand.
-    """
-
-    def __init__(self, problem: Problem) -> None:
-        self._problem = problem
-        self._least: dict[int, tuple[int, ...]] = {}
-        self._kinds = 1 + max((kind for row in problem.counter_classes for kind in row), default=-1)
-        columns = [len(room) for _, room in problem.shares]
-        self._columns = columns[0] if columns and len(set(columns)) == 1 else 0
-        """Capacities of every shareable device; 0 where they differ: then their volume is not looked at."""
-        self._left: dict[tuple[int, tuple[int, ...]], tuple[int, ...]] = {}
-
-    def suffice(self, groups: Sequence[Group], state: Partial) -> bool:
-        if not self._kinds and not self._columns:
-            return True
-        total = [0] * (self._kinds + self._columns)
-        for group in groups:
-            rows = [
-                tuple([option.need * amount for amount in self._of(option.demand)])
-                for option in group.options
-            ]
-            for column, amounts in enumerate(zip(*rows, strict=True)):
-                total[column] += min(amounts)
-        if not any(total):
-            return True
-        room = [0] * len(total)
-        for index, left in enumerate(state.left):
-            for kind, amount in enumerate(self._by_kind(index, left)):
-                room[kind] += amount
-        if self._columns:
-            for _, rest in state.shares:
-                for column, amount in enumerate(rest):
-                    room[self._kinds + column] += max(0, amount)
-        return all(need <= have for need, have in zip(total, room, strict=True))
-
-    def _by_kind(self, index: int, left: tuple[int, ...]) -> tuple[int, ...]:
-        known = self._left.get((index, left))
-        if known is None:
-            sums = [0] * self._kinds
-            for kind, amount in zip(self._problem.counter_classes[index], left, strict=True):
-                sums[kind] += max(0, amount)
-            known = self._left[index, left] = tuple(sums)
-        return known
-
-    def _of(self, number: int) -> tuple[int, ...]:
-        """The least of each resource that any candidate of the demand takes."""
-        least = self._least.get(number)
-        if least is None:
-            demand = self._problem.demands[number]
-            rows = [
-                self._takes(demand, position)
-                for position in range(self._problem.size)
-                if demand.candidates >> position & 1
-            ]
-            least = tuple(map(min, zip(*rows, strict=True))) if rows else (0,) * (self._kinds + self._columns)
-            self._least[number] = least
-        return least
-
-    def _takes(self, demand: Demanded, position: int) -> tuple[int, ...]:
-        row = [0] * (self._kinds + self._columns)
-        if position in self._problem.shareable:
-            if self._columns:
-                row[self._kinds :] = demand.consumes[position]
-            return tuple(row)
-        for index, amounts, _ in self._problem.needs.get(position, ()):
-            for counter, amount in amounts:
-                row[self._problem.counter_classes[index][counter]] += amount
-        return tuple(row)
-
-
-def _fill(needs: list[int], room: int) -> int:
-    """How many of `needs` fit into `room`, smallest first."""
-    count = 0
-    for need in sorted(needs):
-        room -= need
-        if room < 0:
-            break
-        count += 1
-    return count
