@@ -215,6 +215,17 @@ def test_status_and_spec_are_written_apart() -> None:
     assert changed["metadata"]["generation"] == 1
 
 
+def test_resizing_changes_resources_alone() -> None:
+    semantics = Semantics()
+    old, _ = semantics.created("", "pods", pod())
+    new = copy.deepcopy(old)
+    new["spec"]["containers"][0] |= {"image": "other", "resources": {"requests": {"cpu": "2"}}}
+    changed, errors = semantics.updated("", "pods", old, new, "resize")
+    assert errors == []
+    container = changed["spec"]["containers"][0]
+    assert (container["image"], container["resources"]) == ("busybox:1", {"requests": {"cpu": "2"}})
+
+
 def workload(**spec: Any) -> Doc:
     template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}}
     return {

@@ -22,13 +22,23 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}([.,]\d+)?(Z|[+-]\d{2}:\
 _RANGE = {"int32": 1 << 31, "int64": 1 << 63}
 _KEPT_EMPTY = frozenset(
     {
-        ("ResourceSliceSpec", "nodeName"),
+        ("AllocatedDeviceStatus", "shareID"),
         ("Device", "nodeName"),
-        ("PersistentVolumeClaimSpec", "storageClassName"),
         ("DeviceClassSpec", "extendedResourceName"),
-        ("PodSpec", "priorityClassName"),
+        ("DeviceConstraint", "distinctAttribute"),
+        ("DeviceConstraint", "matchAttribute"),
+        ("DeviceRequestAllocationResult", "shareID"),
+        ("DeviceTaintSelector", "device"),
+        ("DeviceTaintSelector", "driver"),
+        ("DeviceTaintSelector", "pool"),
         ("LeaseSpec", "holderIdentity"),
-        ("EnvVar", "value"),
+        ("NodeAllocatableMapping", "capacityKey"),
+        ("PersistentVolumeClaimSpec", "storageClassName"),
+        ("PodResourceClaim", "resourceClaimName"),
+        ("PodResourceClaim", "resourceClaimTemplateName"),
+        ("ResourcePoolStatusRequestSpec", "poolName"),
+        ("ResourceSliceSpec", "nodeName"),
+        ("ResourceSliceSpec", "partitionTypeAttribute"),
     }
 )
 """Optional fields that are pointers in Go: there, empty is not the same as absent."""

@@ -103,9 +103,21 @@ def _change(new: Document, old: Document, subresource: str, context: Context) ->
         status["qosClass"] = before["qosClass"]
     if subresource == "" and "ephemeralContainers" in (old.get("spec") or {}):
         new["spec"]["ephemeralContainers"] = old["spec"]["ephemeralContainers"]
+    elif subresource == "resize":
+        new["spec"] = _resized(old["spec"], mapped(new.get("spec")))
     elif subresource == "ephemeralcontainers":
         containers = listed(mapped(new.get("spec")).get("ephemeralContainers"))
         new["spec"] = {**old["spec"], "ephemeralContainers": containers}
+
+
+def _resized(spec: Document, wanted: Document) -> Document:
+    """`spec` with the resources that `wanted` gives its containers."""
+    resources = {c.get("name"): c.get("resources") or {} for c in listed(wanted.get("containers"))}
+    containers = [
+        {**c, "resources": resources.get(c.get("name"), c.get("resources") or {})}
+        for c in listed(spec.get("containers"))
+    ]
+    return {**spec, "containers": containers}
 
 
 def _check(pod: Document, old: Document | None, context: Context) -> Errors:
@@ -117,6 +129,8 @@ def _check(pod: Document, old: Document | None, context: Context) -> Errors:
 
 
 def _check_update(pod: Document, old: Document, context: Context) -> Errors:
+    if context.subresource == "resize":
+        return _check(pod, old, context)
     if not same(
         mapped(pod["spec"]).get("ephemeralContainers"), mapped(old["spec"]).get("ephemeralContainers")
     ):

@@ -28,7 +28,8 @@ from drakit.transport import Document
 class Context(Struct, kw_only=True):
     """What a strategy may ask about the request and the cluster around it.
 
-    `now` is RFC 3339 with seconds, `verb` the request's (create, update, patch), `user_node` the node that
+    `now` is RFC 3339 with seconds, `verb` the request's (create, update, patch), `subresource`
+    what an update goes through, `user_node` the node that
     the user's token is bound to. `namespace_labels(name)` gives a namespace's labels ({} without one);
     `find(kind, namespace, name)` another object ("PriorityClass", "", "high") or None; `authorize(verb,
     resource, namespace, name)` says whether the user may do that on resource.k8s.io (None: no
@@ -42,6 +43,7 @@ class Context(Struct, kw_only=True):
     groups: tuple[str, ...] = ()
     version: str = ""
     verb: str = ""
+    subresource: str = ""
     user_node: str = ""
     namespace_labels: Callable[[str], Mapping[str, str]]
     find: Callable[[str, str, str], Document | None]
@@ -161,6 +163,7 @@ class Strategy:
     ) -> list[FieldError]:
         """Every rule the changed object or the change breaks."""
         rules = self.rules
+        context.subresource = subresource
         errors = rules.before(new, old, subresource, context) if rules.before else []
         metadata, before = new["metadata"], old.get("metadata") or {}
         if subresource == "status":
