@@ -27,8 +27,7 @@ WRONG: list[tuple[str, str, Any, str]] = [
         GROUP,
         "resourceslices",
         {"spec": "x"},
-        SLICE
-        + "json: cannot unmarshal string into Go struct field ResourceSlice.spec of type v1.ResourceSliceSpec",
+        f"{SLICE}{CANNOT} string into Go struct field ResourceSlice.spec of type v1.ResourceSliceSpec",
     ),
     (
         GROUP,
@@ -53,7 +52,7 @@ WRONG: list[tuple[str, str, Any, str]] = [
         "",
         "pods",
         {"metadata": {"labels": {"a": 1}}},
-        POD + "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
+        f"{POD}{CANNOT} number into Go struct field ObjectMeta.metadata.labels of type string",
     ),
     (
         "",
@@ -66,7 +65,7 @@ WRONG: list[tuple[str, str, Any, str]] = [
         "",
         "pods",
         {"spec": {"hostNetwork": "yes"}},
-        POD + "json: cannot unmarshal string into Go struct field PodSpec.spec.hostNetwork of type bool",
+        f"{POD}{CANNOT} string into Go struct field PodSpec.spec.hostNetwork of type bool",
     ),
     (
         "",
