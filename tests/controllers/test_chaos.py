@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -119,10 +120,8 @@ def workload(resource: Any, **spec: Any) -> Document:
 
 async def run_all(c: Cluster) -> None:
     for each in await c.list(PODS):
-        try:
+        with suppress(NotFound):
             await c.set_pod(each["metadata"]["name"], phase="Running")
-        except NotFound:
-            continue
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -148,7 +147,8 @@ async def test_deployments_end_with_the_right_number(seed: int) -> None:
             for each in await c.list(PODS):
                 name = each["metadata"]["name"]
                 if choice == "kill" and rng.random() < 0.3:
-                    await c.client.delete(PODS, name, NS, grace_period_seconds=0)
+                    with suppress(NotFound):
+                        await c.client.delete(PODS, name, NS, grace_period_seconds=0)
             await settle(rng.choice([0, 1, 5, 50]))
         for _ in range(15):
             await c.settle()
@@ -172,11 +172,12 @@ async def test_jobs_count_every_pod_once(seed: int) -> None:
                 break
             for each in await c.list(PODS):
                 name, uid = each["metadata"]["name"], each["metadata"]["uid"]
-                if is_active(each) and rng.random() < 0.6:
-                    await c.set_pod(name, phase="Succeeded")
-                    ended.add(uid)
-                elif not is_active(each) and rng.random() < 0.3:
-                    await c.client.delete(PODS, name, NS)
+                with suppress(NotFound):
+                    if is_active(each) and rng.random() < 0.6:
+                        await c.set_pod(name, phase="Succeeded")
+                        ended.add(uid)
+                    elif not is_active(each) and rng.random() < 0.3:
+                        await c.client.delete(PODS, name, NS)
             if rng.random() < 0.2:
                 await c.stop()
                 c.start()
