@@ -58,6 +58,7 @@ class Slice:
             Published(self, d, self._taints(d, rules), is_shared and bool(d.allow_multiple_allocations))
             for d in spec.devices
         ]
+        self._everywhere = [True] * len(self.devices)
         self.consumes_counters = any(d.consumes_counters for d in spec.devices)
         self.has_binding_conditions = any(d.binding_conditions for d in spec.devices)
 
@@ -95,6 +96,12 @@ class Slice:
         if spec.node_name or spec.all_nodes or spec.node_selector is not None:
             return _matches(spec.node_name, spec.all_nodes, self._matcher, node)
         return self.per_device and any(self.is_here(index, node) for index in range(len(spec.devices)))
+
+    def here(self, node: Node) -> list[bool]:
+        """Of each device whether it may be used on a node that sees the slice."""
+        if not self.per_device:
+            return self._everywhere
+        return [self.is_here(index, node) for index in range(len(self.devices))]
 
     def is_here(self, index: int, node: Node) -> bool:
         """Whether the device at `index` may be used on a node that sees the slice."""
@@ -157,10 +164,7 @@ class PoolView:
                 continue
             self.devices += seen.devices
             self.goes_last = self.goes_last or seen.has_binding_conditions
-            if seen.per_device:
-                self.here += [seen.is_here(index, node) for index in range(len(seen.devices))]
-            else:
-                self.here += [True] * len(seen.devices)
+            self.here += seen.here(node)
         self.prints = tuple([published.fingerprint for published in self.devices])
 
     def reject(self, problem: Problem, reason: str) -> None:

@@ -43,6 +43,9 @@ class InUse(NamedTuple):
     groups: tuple[tuple[int, tuple[tuple[str, ...], ...]], ...] = ()
 
 
+_NOTHING = InUse()
+
+
 class NodeView:
     """What `node` sees of all pools."""
 
@@ -70,7 +73,7 @@ class NodeView:
         """By plan: the last outcome and the results built from it."""
         self.invalid = [p for p in ordered if p.problem is Problem.INVALID]
         self._revisions: list[int] | None = None
-        self._in_use = InUse()
+        self._in_use = _NOTHING
         self._positions: dict[tuple[str, str], dict[str, int]] | None = None
 
     def in_use(self, usages: Usages) -> InUse:
@@ -89,6 +92,8 @@ class NodeView:
         return self._positions.get(pool, {}).get(device)
 
     def _look(self, usages: Usages) -> InUse:
+        if not self.sets and not any([view.pool.id in usages for view in self.pools]):
+            return _NOTHING
         taken = 0
         shares = []
         for view in self.pools:
