@@ -72,8 +72,14 @@ async def test_a_terminal() -> None:
 
 
 async def test_kill() -> None:
-    session = open_session(["sleep", "1000"], stdin=True, tty=False)
+    session = open_session(["sh", "-c", "sleep 1000 & echo $!; wait"], stdin=True, tty=False)
+    chunk = await session.read()
+    assert chunk is not None
+    pid = int(chunk[1])
+    ticks = started_at_ticks(pid)
     await session.kill()
+    async with asyncio.timeout(5):
+        await wait_gone(pid, ticks)
     assert await session.wait() == 128 + signal.SIGKILL
     assert await session.read() is None
 

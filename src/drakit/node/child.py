@@ -155,6 +155,12 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
+    def kill_group(self) -> None:
+        """Kill it and what it started in its process group; for one that began a session of its own."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+
 
 def spawn(
     argv: Sequence[str],

@@ -18,7 +18,6 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import shutil
 import signal
 import sys
@@ -43,6 +42,7 @@ from drakit.node.child import (
     started_at_ticks,
     wait_gone,
 )
+from drakit.node.conmon import Conmon, last_words
 from drakit.node.image import Image, ImageStore
 from drakit.node.oci_config import build
 from drakit.node.oci_user import find_user
@@ -62,9 +62,6 @@ from drakit.node.runtime import (
     container_id,
 )
 from drakit.node.session import Session, open_session
-
-LOG_SIZE_LIMIT = 16 << 20
-"""Bytes after which conmon begins a log anew."""
 
 EXIT_CODE_LOST = 255
 """Of a container whose conmon died with it, for example with the machine."""
@@ -90,7 +87,7 @@ class OCIRuntime:
         self._images = images
         self._cdi = CDIFolders(cdi_folders)
         self._runc_path = runc
-        self._conmon = conmon
+        self._conmon = Conmon(conmon, runc, root)
         for name in ("state", "exits", "sockets"):
             (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._records = Records(root)
@@ -184,7 +181,8 @@ class OCIRuntime:
         self._records.put_container(container)
         try:
             await asyncio.to_thread(self._write_bundle, sandbox, spec, edits, self._records.folder(cid))
-            pid = await self._create_with_conmon(cid, spec)
+            folder = self._records.folder(cid)
+            pid = await self._conmon.create(cid, folder, Path(spec.log_path), has_terminal=spec.has_terminal)
         except BaseException:
             await asyncio.shield(self.remove(cid))
             raise
@@ -242,45 +240,6 @@ class OCIRuntime:
         if not self._moves_net_devices:
             raise UnresolvableCDI(f"CDI netDevices need a newer OCI runtime than {self._runc_path}")
 
-    async def _create_with_conmon(self, cid: str, spec: ContainerSpec) -> int:
-        """Have conmon create the container; the pid of its first process, which waits for `start`."""
-        folder = self._records.folder(cid)
-        Path(spec.log_path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        # conmon leaves a file in its working directory when the kernel kills for want of memory.
-        argv = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', str(folder)]
-        argv += [self._conmon, "--api-version", "1", "-c", cid, "-u", cid, "-n", cid, "-r", self._runc_path]
-        argv += ["--runtime-arg", "--root", "--runtime-arg", str(self._root / "state")]
-        argv += ["-b", str(folder), "-p", str(folder / "pid"), "--persist-dir", str(folder)]
-        argv += ["--exit-dir", str(self._root / "exits"), "--socket-dir-path", str(self._root / "sockets")]
-        argv += [
-            "-l",
-            f"k8s-file:{spec.log_path}",
-            "--log-size-max",
-            str(LOG_SIZE_LIMIT),
-            "--log-level",
-            "error",
-        ]
-        argv += ["-t"] if spec.has_terminal else []
-        sync_reader, sync_writer = os.pipe()
-        error_reader, error_writer = os.pipe()
-        env = {"PATH": os.environ.get("PATH", os.defpath), "_OCI_SYNCPIPE": "3"}
-        try:
-            child = spawn(argv, env=env, descriptors={2: error_writer, 3: sync_writer}, new_session=True)
-        finally:
-            os.close(sync_writer)
-            os.close(error_writer)
-        with os.fdopen(sync_reader, "rb") as sync, os.fdopen(error_reader, "rb") as errors:
-            line = await asyncio.to_thread(sync.readline)
-            await child.wait()  # conmon's first process; the one that stays is a grandchild
-            os.set_blocking(errors.fileno(), False)
-            said = (errors.read() or b"").decode(errors="replace").strip()
-        answer = json.loads(line) if line.strip() else {}
-        pid = int(answer.get("data", -1))
-        if pid <= 0:
-            reason = str(answer.get("message") or said or "conmon said nothing").strip()
-            raise RuntimeFailed(f"cannot create container {spec.name}: {_last_line(reason)}")
-        return pid
-
     async def start(self, container_id: str) -> Container:
         container = self._known(container_id)
         if container.state != "created":
@@ -289,7 +248,7 @@ class OCIRuntime:
             await self._runc("start", container_id)
         except ProgramFailed as error:
             raise RuntimeFailed(
-                f"cannot start container {container.name}: {_last_line(str(error))}"
+                f"cannot start container {container.name}: {last_words(str(error))}"
             ) from None
         return self._records.put_container(
             structs.replace(container, state="running", started_at=time.time())
@@ -438,15 +397,3 @@ def _capabilities(which: str) -> frozenset[int]:
     with open("/proc/self/status", encoding="ascii", errors="replace") as status:
         bits = next(int(line.split()[1], 16) for line in status if line.startswith(which))
     return frozenset(number for number in range(64) if bits >> number & 1)
-
-
-def _last_line(text: str) -> str:
-    """The part of a runtime's chatter that says what went wrong."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    for line in reversed(lines):
-        if said := re.search(r'msg="((?:[^"\\]|\\.)*)"', line):
-            line = said.group(1).replace('\\"', '"')
-            return line[-1000:]
-        if "level=error" in line or len(lines) == 1 or "fail" in line or "unable" in line:
-            return line[-1000:]
-    return lines[-1][-1000:] if lines else ""

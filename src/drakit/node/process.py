@@ -316,7 +316,7 @@ class ProcessRuntime:
             lacks.append(f"it does not get the groups {', '.join(map(str, edits.additional_gids))}")
         if self._bwrap:
             return lacks
-        lacks.append("it sees the host's files and processes, as there is no bubblewrap that works")
+        lacks.append("it sees the host's files and processes")
         lacks += [f"{m.target} is not mounted: its files are in {m.source}" for m in spec.mounts]
         lacks += [f"{m.container_path} is not mounted from {m.host_path}" for m in edits.mounts]
         for node in edits.device_nodes:

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import signal
 import struct
 import termios
 from collections import deque
@@ -83,7 +82,7 @@ class Session:
 
     async def kill(self) -> None:
         """End the command and everything this session holds."""
-        self._child.kill(signal.SIGKILL)
+        self._child.kill_group()
         for task in (*self._readers, self._end):
             task.cancel()
         await asyncio.gather(*self._readers, self._end, return_exceptions=True)
