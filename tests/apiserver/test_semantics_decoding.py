@@ -84,6 +84,43 @@ def test_wrong_types(group: str, plural: str, document: Any, text: str) -> None:
     assert caught.value.message == text
 
 
+ODD: list[tuple[str, str, Any, str]] = [
+    ("", "secrets", {"data": {"k": "a b"}}, "illegal base64 data at input byte 1"),
+    ("", "secrets", {"data": {"k": "dg="}}, "illegal base64 data at input byte 3"),
+    (
+        "coordination.k8s.io",
+        "leases",
+        {"metadata": {"creationTimestamp": 3}},
+        "json: cannot unmarshal number into Go value of type string",
+    ),
+    (
+        GROUP,
+        "devicetaintrules",
+        {"spec": {"taint": {"timeAdded": "2026-13-01T00:00:00Z"}}},
+        'parsing time "2026-13-01T00:00:00Z": month out of range',
+    ),
+    (
+        GROUP,
+        "devicetaintrules",
+        {"spec": {"taint": {"timeAdded": "2026-01-01"}}},
+        'parsing time "2026-01-01" as "2006-01-02T15:04:05Z07:00": cannot parse "" as "T"',
+    ),
+    (
+        "",
+        "services",
+        {"spec": {"ports": [{"port": 1, "targetPort": True}]}},
+        "json: cannot unmarshal bool into Go value of type int32",
+    ),
+]
+
+
+@pytest.mark.parametrize(("group", "plural", "document", "text"), ODD)
+def test_values_that_decode_themselves(group: str, plural: str, document: Any, text: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        Semantics().decoded(group, plural, document)
+    assert caught.value.message.endswith(f": {text}")
+
+
 def _decode(text: str, validation: str) -> tuple[Doc, list[str]]:
     semantics = Semantics()
     kind = semantics.kind(GROUP, "deviceclasses")

@@ -7,18 +7,23 @@ drop, with canonical quantities. Source: sigs.k8s.io/json (decode.go), encoding/
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from drakit.apiserver.go_text import base64_problem, time_problem
 from drakit.apiserver.schema import Type
 from drakit.errors import BadRequest
 from drakit.model.quantity import Quantity
 from drakit.transport import Document
 
 _MAX_DEPTH = 200
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}([.,]\d+)?(Z|[+-]\d{2}:\d{2})$")
+_PYTHON: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "bytes": (str,),
+    "bool": (bool,),
+    "double": (int, float),
+}
 _RANGE = {"int32": 1 << 31, "int64": 1 << 63}
 _KEPT_EMPTY = frozenset(
     {
@@ -191,33 +196,26 @@ class Checker:
 
     def _scalar(self, value: Any, type_: Type, place: _Place) -> Any:
         scalar = type_.scalar
-        if scalar == "string" or scalar == "bytes":
-            if not isinstance(value, str):
-                raise self._wrong(value, type_, place)
-            return value
-        if scalar == "bool":
-            if not isinstance(value, bool):
-                raise self._wrong(value, type_, place)
-            return value
         if scalar == "quantity":
             return self._quantity(value)
-        if isinstance(value, bool):
-            raise self._wrong(value, type_, place)
+        if scalar in ("time", "microtime"):
+            return self._time(value, type_)
+        if scalar == "intstr":
+            if isinstance(value, bool) or not isinstance(value, int | str):
+                raise self._bare(value, "int32")
+            return value
         if scalar in _RANGE:
             return self._integer(value, type_, place)
-        if scalar == "double":
-            if not isinstance(value, int | float):
-                raise self._wrong(value, type_, place)
-            return value
-        if scalar == "intstr":
-            if not isinstance(value, int | str):
-                raise self._wrong(value, type_, place)
-            return value
-        return self._time(value, type_, place)
+        wanted: tuple[type, ...] = _PYTHON[scalar]
+        if not isinstance(value, wanted) or (isinstance(value, bool) and scalar != "bool"):
+            raise self._wrong(value, type_, place)
+        if scalar == "bytes" and (problem := base64_problem(str(value))):
+            raise BadRequest(self.refused + problem)
+        return value
 
     def _integer(self, value: Any, type_: Type, place: _Place) -> int:
         limit = _RANGE[type_.scalar]
-        if not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._wrong(value, type_, place)
         if isinstance(value, float) or not -limit <= value < limit:
             raise self._wrong(value, type_, place, json.dumps(value))
@@ -231,15 +229,20 @@ class Checker:
         except ValueError as error:
             raise BadRequest(f"{self.refused}{error}") from None
 
-    def _time(self, value: Any, type_: Type, place: _Place) -> str:
+    def _time(self, value: Any, type_: Type) -> str:
         if not isinstance(value, str):
-            raise self._wrong(value, type_, place)
+            raise self._bare(value, "string")
         layout = "2006-01-02T15:04:05Z07:00" if type_.scalar == "time" else "2006-01-02T15:04:05.000000Z07:00"
-        if not _DATE.match(value):
-            raise BadRequest(
-                f'{self.refused}parsing time "{value}" as "{layout}": cannot parse "{value}" as "2006"'
-            )
+        problem = time_problem(value, layout)
+        if problem:
+            raise BadRequest(self.refused + problem)
         return value
+
+    def _bare(self, value: Any, go_type: str) -> BadRequest:
+        """The error of a type that decodes itself: it does not know where it stands."""
+        literal = f" {json.dumps(value)}" if go_type == "int32" and json_name(value) == "number" else ""
+        text = f"json: cannot unmarshal {json_name(value)}{literal} into Go value of type {go_type}"
+        return BadRequest(self.refused + text)
 
 
 @lru_cache(maxsize=4096)
