@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
+from drakit.client.clock import Clock
 from drakit.node.child import is_alive
 from drakit.node.image import ImageNotFound, ImageStore
 from drakit.node.oci import OCIRuntime, find_programs
+from drakit.node.probe import Prober
 from drakit.node.runtime import (
     Container,
     ContainerSpec,
@@ -235,6 +237,30 @@ async def test_containers_of_a_pod_share_their_network(tmp_path: Path) -> None:
         async with asyncio.timeout(10):
             await here.runtime.wait(client.id)
         assert here.log(client) == "hello"
+
+
+async def test_a_probe_reaches_into_the_network_of_the_pod(tmp_path: Path) -> None:
+    async with host(tmp_path) as here:
+        server = await here.create("while :; do echo hello | nc -l -p 8080; done", "server")
+        await here.runtime.start(server.id)
+        assert here.sandbox is not None
+        probe = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
+        well = asyncio.Event()
+        prober = Prober(
+            here.runtime,
+            server.id,
+            {"readinessProbe": probe},
+            here.sandbox.pid,
+            Clock(),
+            lambda kind, is_well, message: well.set() if is_well else None,
+            lambda kind, message: None,
+        )
+        task = asyncio.create_task(prober.run())
+        async with asyncio.timeout(10):
+            await well.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
 
 async def test_mounts_users_and_read_only_roots(tmp_path: Path) -> None:
