@@ -55,7 +55,9 @@ def parse(
     root = parser.expression()
     token = parser.token
     if token[0] != "end":
-        parser.fail(token[2], f"Syntax error: mismatched input '{parser.text(token)}' expecting <EOF>")
+        is_last = parser.tokens[parser.index + 1][0] == "end"
+        what = "extraneous" if is_last else "mismatched"
+        parser.fail(token[2], f"Syntax error: {what} input '{parser.text(token)}' expecting <EOF>")
     return root, parser.count
 
 
@@ -271,7 +273,14 @@ class _Parser:
                 self.index += 1
                 return self.name(self.tokens[self.index - 1], start)
         self.index -= 1
-        self.fail(start, f"Syntax error: extraneous input '{self.text(token)}' expecting {_EXPECTED}")
+        what = "extraneous" if self.starts_operand(self.index + 1) else "mismatched"
+        self.fail(start, f"Syntax error: {what} input '{self.text(token)}' expecting {_EXPECTED}")
+
+    def starts_operand(self, index: int) -> bool:
+        """Whether the token at `index` could begin an expression: then the one before it is called
+        extraneous, else mismatched, as the reference's parser recovers."""
+        kind, value, *_ = self.tokens[min(index, len(self.tokens) - 1)]
+        return kind != "end" and (kind != "op" or value in ("(", "[", "{", ".", "-", "!"))
 
     def name(self, token: Token, start: int) -> Node:
         name = str(token[1])

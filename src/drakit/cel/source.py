@@ -13,6 +13,8 @@ Issue = tuple[int, str]
 def describe(source: str, issue: Issue) -> str:
     """`ERROR: <input>:1:4: message` with the line and a caret under the position."""
     position, message = issue
+    if not source:
+        return f"ERROR: <input>:1:0: {message}"
     start = source.rfind("\n", 0, position) + 1
     end = source.find("\n", position)
     line = source[start : len(source) if end < 0 else end].replace("\t", " ")
