@@ -11,7 +11,9 @@ import msgspec
 import pytest
 
 from bench import worst_cases
+from drakit.allocator import Allocator
 from drakit.cli.allocate import Scenario, run
+from drakit.errors import AllocationError
 from drakit.profile import profile_for
 from tests.allocator.checker import Checker
 
@@ -62,3 +64,27 @@ def test_few_steps(family: str, parameters: dict[str, Any], outcome: str) -> Non
     assert row["outcome"] == outcome, row.get("error")
     if outcome == "allocated":
         Checker(document).check(row["results"])
+
+
+def test_gives_up_in_time() -> None:
+    """Packing without a gap is beyond every bound: the answer is an error that says so."""
+    sizes: list[int] = []
+    for gpu in range(7):
+        parts = [(7 * gpu + 5) % 23 + 4, (11 * gpu + 3) % 19 + 9, (5 * gpu + 1) % 17 + 11]
+        sizes += [*parts, 80 - sum(parts)]
+    sizes.sort(key=lambda size: size * 37 % 101)
+    requests = [
+        worst_cases.exact(f"r{i}", 1, "gpu", capacity={"requests": {"memory": f"{size}Gi"}})
+        for i, size in enumerate(sizes)
+    ]
+    gpus = worst_cases.slices("node-0", [worst_cases.shared(i) for i in range(7)])
+    document = worst_cases.scenario("", gpus, [worst_cases.claim("c", requests)])
+    scenario = msgspec.convert(document, Scenario)
+    state = scenario.state(profile_for("1.37"))
+    allocator = Allocator(scenario.claims_to_allocate or [], state, share_id=str, step_limit=500)
+    assert scenario.node is not None
+    for calls in (1, 2):
+        with pytest.raises(AllocationError, match=r"claim default/c: node node-0: gave up after 500 steps"):
+            allocator.allocate(scenario.node)
+        assert allocator.gave_up == calls
+        assert allocator.steps == 501 * calls

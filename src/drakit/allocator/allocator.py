@@ -6,7 +6,7 @@ requests for all devices find on the node, then the search.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 
 from drakit.allocator.judge import failure_text
 from drakit.allocator.pool import Problem as PoolProblem
@@ -55,6 +55,8 @@ class Allocator:
         self._plan = state.plan(claims)
         self.steps = 0
         """Choices tried in all calls so far; answers known from nodes that look alike cost none."""
+        self.gave_up = 0
+        """Calls that ended because `step_limit` choices were not enough."""
 
     def allocate(self, node: Node) -> list[AllocationResult] | None:
         """One result a claim, in order; None when they do not fit on the node.
@@ -74,19 +76,6 @@ class Allocator:
             reasons = "; ".join(f"{pool.pool}: {pool.reason}" for pool in view.invalid)
             raise FailedOnNode(f"invalid resource pools were encountered: {reasons}")
         return None
-
-    def feasible(self, nodes: Iterable[Node]) -> Iterator[tuple[Node, list[AllocationResult]]]:
-        """The nodes on which the claims fit, in the order given, each with its results, as they are found.
-
-        Raises what `allocate` raises, but passes over nodes that cannot be used.
-        """
-        for node in nodes:
-            try:
-                results = self.allocate(node)
-            except FailedOnNode:
-                continue
-            if results is not None:
-                yield node, results
 
     def prospects(self, nodes: Mapping[str, Node]) -> Set[str]:
         """The names of the nodes on which the claims fit, and of those on which `allocate` raises
@@ -159,6 +148,7 @@ class Allocator:
     def _raise(self, outcome: Outcome, view: NodeView) -> None:
         failed = outcome.failed
         if isinstance(failed, GaveUp):
+            self.gave_up += 1
             claims = ", ".join(claim.metadata.key for claim in self._claims)
             raise AllocationError(
                 f"claim {claims}: node {view.node_name}: gave up after {self._limit} steps: "

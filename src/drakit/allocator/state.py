@@ -7,12 +7,12 @@ changes, so that a pod much like the last one on a cluster much like a moment ag
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from drakit.allocator.device import digest
 from drakit.allocator.journal import Journal
 from drakit.allocator.plan import Plan
-from drakit.allocator.pool import Pool, PoolID, PoolView, Slice, view_pool
+from drakit.allocator.pool import Pool, PoolID, Slice, view_pool
 from drakit.allocator.usage import Use, held_rows
 from drakit.allocator.view import InUse, NodeView
 from drakit.model.meta import Node
@@ -121,9 +121,6 @@ class State:
         use = self._usages.get((driver, pool), {}).get(device)
         return use.holders() if use else ()
 
-    def use_of(self, driver: str, pool: str, device: str) -> Use | None:
-        return self._usages.get((driver, pool), {}).get(device)
-
     # --- what the search asks ------------------------------------------------------------------
 
     def view(self, node: Node) -> NodeView:
@@ -161,9 +158,6 @@ class State:
 
     def in_use(self, view: NodeView) -> InUse:
         return view.in_use(self._usages)
-
-    def consumed(self, view: PoolView) -> Mapping[str, Use]:
-        return self._usages.get(view.pool.id, {})
 
     # --- keeping it consistent -----------------------------------------------------------------
 
