@@ -316,6 +316,16 @@ def test_services_keep_their_address() -> None:
     assert Semantics().created("", "services", document)[0]["spec"] == old["spec"]
 
 
+def test_node_ports_are_given_once() -> None:
+    semantics = Semantics()
+    document = {"metadata": {"name": "s"}, "spec": {"type": "NodePort", "ports": [{"port": 80}]}}
+    old, errors = semantics.created("", "services", document)
+    given = old["spec"]["ports"][0]["nodePort"]
+    assert (errors, 30000 <= given < 32768) == ([], True)
+    new = copy.deepcopy(document) | {"metadata": old["metadata"]}
+    assert semantics.updated("", "services", old, new)[0]["spec"]["ports"][0]["nodePort"] == given
+
+
 def test_secrets_take_plain_text() -> None:
     made, errors = Semantics().created("", "secrets", {"metadata": {"name": "s"}, "stringData": {"k": "v"}})
     assert (errors, made["data"], made["type"]) == ([], {"k": "dg=="}, "Opaque")

@@ -13,6 +13,7 @@ from drakit.model.validation import core, names
 from drakit.model.validation.field import Errors, listed, mapped
 from drakit.transport import Document
 
+_FIRST_NODE_PORT, _NODE_PORTS = 30000, 2768
 _RBAC = "rbac.authorization.k8s.io"
 _ADMISSION = "admissionregistration.k8s.io"
 
@@ -50,8 +51,22 @@ def _prepare_service(service: Document, context: Context) -> None:
         digest = hashlib.sha256(name.encode()).digest()
         spec["clusterIP"] = f"10.{96 + digest[0] % 16}.{digest[1]}.{1 + digest[2] % 254}"
     spec["clusterIPs"] = [spec["clusterIP"]]
+    _give_node_ports(service, {})
     spec.setdefault("ipFamilies", ["IPv4"])
     spec.setdefault("ipFamilyPolicy", "SingleStack")
+
+
+def _give_node_ports(service: Document, before: Document) -> None:
+    """Node ports for the ports that want one: those they had before, else derived from the name."""
+    spec, known = service["spec"], {p.get("port"): p.get("nodePort") for p in listed(before.get("ports"))}
+    if spec.get("type") not in ("NodePort", "LoadBalancer"):
+        return
+    for port in listed(spec.get("ports")):
+        if port.get("nodePort"):
+            continue
+        name = f"{service['metadata'].get('namespace')}/{service['metadata'].get('name')}/{port.get('port')}"
+        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+        port["nodePort"] = known.get(port.get("port")) or _FIRST_NODE_PORT + number % _NODE_PORTS
 
 
 def _change_service(new: Document, old: Document, subresource: str, context: Context) -> None:
@@ -61,6 +76,8 @@ def _change_service(new: Document, old: Document, subresource: str, context: Con
     for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
         if not spec.get(field) and before.get(field):
             spec[field] = before[field]
+    if subresource == "":
+        _give_node_ports(new, before)
 
 
 def _prepare_definition(definition: Document, context: Context) -> None:

@@ -63,6 +63,8 @@ def immutable(path: str, new: Any, old: Any, shown: Any = ...) -> Errors:
 
 def same(new: Any, old: Any) -> bool:
     """Whether two parts of documents are equal, empty lists and objects being the same as absent ones."""
+    if new is old or new == old:
+        return True
     if new == old:
         return True
     if isinstance(new, dict) and isinstance(old, dict):
