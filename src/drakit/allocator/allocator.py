@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
 
+from drakit.allocator.formulation import problem_of
 from drakit.allocator.judge import failure_text
 from drakit.allocator.pool import Problem as PoolProblem
 from drakit.allocator.report import Report
@@ -34,7 +35,8 @@ class Allocator:
     """Allocates `claims` together, on one node after the other.
 
     The claims share their devices: no two are given the same one. `share_id` makes the id of one share of
-    a device that several claims may use; it must never repeat. What is in `state` is read at each call.
+    a device that several claims may use; it must never repeat. Classes are read
+    now, everything else in `state` at each call.
     A `trace` is told, on each call and whatever comes of it, what became of every device.
     """
 
@@ -136,7 +138,7 @@ class Allocator:
         key = (plan.signature(view), in_use)
         outcome = plan.outcomes.get(key)
         if outcome is None or isinstance(outcome.failed, GaveUp):
-            outcome = solve(plan.problem(view, in_use), self._limit)
+            outcome = solve(problem_of(plan, view, in_use), self._limit)
             if len(plan.outcomes) >= _OUTCOMES:
                 plan.outcomes.clear()
             plan.outcomes[key] = outcome
@@ -206,4 +208,4 @@ class Allocator:
                 verdict = self._plan.verdict(demand, view.devices[position], view.here[position])
                 if verdict.failure is not None:
                     raise AllocationError(self._failure(demand, view, position))
-        return self._plan.problem(view, self._state.in_use(view)).demands[demand.index].count
+        return problem_of(self._plan, view, self._state.in_use(view)).demands[demand.index].count

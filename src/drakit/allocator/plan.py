@@ -8,7 +8,6 @@ by all claims of equal spec, so the next replica of a workload finds most nodes 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 
@@ -19,22 +18,16 @@ from drakit.allocator.device import Published, Value, attribute_values, digest
 from drakit.allocator.judge import Verdict, judge
 from drakit.allocator.pool import PoolView
 from drakit.allocator.pool import Problem as PoolProblem
-from drakit.allocator.problem import Demanded, Need, Problem
 from drakit.allocator.request import Asked, Demand, applies, read_request
 from drakit.allocator.search import Outcome
 from drakit.allocator.view import InUse, NodeView
 from drakit.errors import CELError
-from drakit.model.quantity import Quantity
 from drakit.model.resource import MAX_RESULTS, DeviceAttribute, DeviceClass, DeviceConstraint, ResourceClaim
 from drakit.profile import Gate, Profile
 
-_DIGITS = re.compile("[0-9]+")
+_KINDS = 65536
 _SIGNATURES = 64
 """Plans a view remembers its signature for."""
-
-
-Rooms = tuple[tuple[bool, tuple[int, ...]], ...]
-"""Of each shareable device whether it is shared already, and what is left of its capacities."""
 
 
 class PlanConstraint(Struct, frozen=True):
@@ -78,18 +71,18 @@ class Plan:
         self.has_config = any(d.device_class is not None and d.device_class.spec.config for d in self.demands)
         reads = self._reads()
         self._read = _reader(reads)
-        self._attributes = list(dict.fromkeys(c.attribute for c in self.constraints))
+        self.attributes = list(dict.fromkeys(c.attribute for c in self.constraints))
         self._reads_attributes = (
-            reads is None or bool(self._attributes) or any(what == "attributes" for what, _, _ in reads)
+            reads is None or bool(self.attributes) or any(what == "attributes" for what, _, _ in reads)
         )
         self._pools: dict[Hashable, tuple[int, ...]] = {}
         self._lists = profile.is_on(Gate.LIST_ATTRIBUTES)
         self._kinds: dict[Hashable, int] = {}
         self._judged: dict[Hashable, tuple[Verdict, ...]] = {}
-        self._verdicts: list[tuple[Verdict, ...]] = []
-        self._values: list[tuple[tuple[Value, ...], ...]] = []
+        self.verdicts: list[tuple[Verdict, ...]] = []
+        self.values: list[tuple[tuple[Value, ...], ...]] = []
         self._signatures: dict[Hashable, int] = {}
-        self._rows: list[list[int]] = []
+        self.rows: list[list[int]] = []
         """Of each signature the kinds of the devices."""
         self.outcomes: dict[tuple[int, InUse], Outcome] = {}
         """By signature and use: what came of the search."""
@@ -152,8 +145,8 @@ class Plan:
     def kind(self, published: Published, is_here: bool) -> int:
         """A number that is equal for devices the plan cannot tell apart."""
         values: tuple[tuple[Value, ...], ...] = ()
-        if self._attributes:
-            values = tuple([self._constrained(published, name) for name in self._attributes])
+        if self.attributes:
+            values = tuple([self._constrained(published, name) for name in self.attributes])
         alike = (published.driver, self._read(published), is_here, published.fingerprint)
         key = (alike, values)
         kind = self._kinds.get(key)
@@ -161,9 +154,9 @@ class Plan:
             verdicts = self._judged.get(alike)
             if verdicts is None:
                 verdicts = self._judged[alike] = self._judge(published, is_here)
-            kind = self._kinds[key] = len(self._verdicts)
-            self._verdicts.append(verdicts)
-            self._values.append(values)
+            kind = self._kinds[key] = len(self.verdicts)
+            self.verdicts.append(verdicts)
+            self.values.append(values)
         return kind
 
     def _judge(self, published: Published, is_here: bool) -> tuple[Verdict, ...]:
@@ -172,12 +165,17 @@ class Plan:
         verdicts = {wants: judge(d, published, is_here, self.profile) for wants, d in distinct.items()}
         return tuple([verdicts[d.wants] for d in self.demands])
 
+    @property
+    def is_worn(self) -> bool:
+        """Whether it has seen so many different devices that a new plan would be smaller."""
+        return len(self._kinds) > _KINDS or len(self.rows) > _KINDS
+
     def _constrained(self, published: Published, name: str) -> tuple[Value, ...]:
         attribute = published.attribute(name)
         return () if attribute is None else attribute_values(attribute, self._lists)
 
     def verdict(self, demand: Demand, published: Published, is_here: bool) -> Verdict:
-        return self._verdicts[self.kind(published, is_here)][demand.index]
+        return self.verdicts[self.kind(published, is_here)][demand.index]
 
     def values_of(
         self, constraint: int, demand: Demand, published: Published, is_here: bool
@@ -194,9 +192,9 @@ class Plan:
         known = view.signatures.get(self.number)
         if known is None:
             pools = [self._pool_kinds(pool) for pool in view.pools]
-            known = self._signatures.setdefault((tuple(pools), tuple(view.sets)), len(self._rows))
-            if known == len(self._rows):
-                self._rows.append([kind for pool in pools if isinstance(pool, tuple) for kind in pool])
+            known = self._signatures.setdefault((tuple(pools), tuple(view.sets)), len(self.rows))
+            if known == len(self.rows):
+                self.rows.append([kind for pool in pools if isinstance(pool, tuple) for kind in pool])
             if len(view.signatures) >= _SIGNATURES:
                 view.signatures.clear()
             view.signatures[self.number] = known
@@ -216,185 +214,6 @@ class Plan:
 
     def _kinds_of(self, devices: Sequence[Published], here: Sequence[bool]) -> tuple[int, ...]:
         return tuple([self.kind(p, is_here) for p, is_here in zip(devices, here, strict=True)])
-
-    # --- what the search works on --------------------------------------------------------------
-
-    def problem(self, view: NodeView, in_use: InUse) -> Problem:
-        """What there is to solve on the node, and on every node of its signature used alike."""
-        kinds = self._rows[self.signature(view)]
-        needs, groups = self._needs(view, in_use)
-        barred = self._barred(view, in_use, needs)
-        shareable = {i: n for n, i in enumerate(i for i, p in enumerate(view.devices) if p.is_shareable)}
-        rooms = _rooms(view, in_use, shareable)
-        values = [self._numbered(index, kinds) for index in range(len(self.constraints))]
-        return Problem(
-            size=len(kinds),
-            taken=in_use.taken,
-            requests=[tuple(d.index for d in a.alternatives) for row in self.claims for a in row],
-            claim_of=[a.claim for row in self.claims for a in row],
-            demands=[self._demanded(d, view, kinds, barred, shareable, rooms, values) for d in self.demands],
-            is_match=[c.is_match for c in self.constraints],
-            constraint_claims=[c.claim for c in self.constraints],
-            needs=needs,
-            left=in_use.left,
-            counter_classes=_counter_classes(view),
-            groups=groups,
-            shareable=shareable,
-            shares=rooms,
-        )
-
-    def _demanded(
-        self,
-        demand: Demand,
-        view: NodeView,
-        kinds: Sequence[int],
-        barred: int,
-        shareable: Mapping[int, int],
-        rooms: Rooms,
-        values: list[dict[int, tuple[int, ...]]],
-    ) -> Demanded:
-        selectable, tolerable, mines = 0, 0, 0
-        consumes: dict[int, tuple[int, ...]] = {}
-        for position, kind in enumerate(kinds):
-            verdict = self._verdicts[kind][demand.index]
-            bit = 1 << position
-            if verdict.failure is not None:
-                mines |= bit
-            elif verdict.refusal is None:
-                if position in shareable:
-                    needed = tuple(verdict.consumes[n].nano for n in _capacities(view.devices[position]))
-                    consumes[position] = needed
-                    if demand.is_all and not _fits(needed, rooms[shareable[position]][1]):
-                        continue
-                selectable |= bit
-                if verdict.taint is None:
-                    tolerable |= bit
-        tolerable &= ~barred
-        candidates = tolerable
-        for constraint in demand.constraints:
-            row = values[constraint][demand.index]
-            candidates &= sum(1 << i for i, value in enumerate(row) if value)
-        positions = tuple(i for i in range(len(kinds)) if selectable >> i & 1) if demand.is_all else ()
-        return Demanded(
-            claim=demand.claim,
-            count=len(positions) if demand.is_all else demand.count,
-            is_all=demand.is_all,
-            is_admin=demand.is_admin,
-            candidates=candidates,
-            mines=mines,
-            all_positions=positions,
-            tolerable=tolerable,
-            values=tuple((c, values[c][demand.index]) for c in demand.constraints),
-            consumes=consumes,
-        )
-
-    def _numbered(self, index: int, kinds: Sequence[int]) -> dict[int, tuple[int, ...]]:
-        """For each demand that the constraint concerns, each device's values of its attribute as bits."""
-        attribute = self.constraints[index].attribute
-        column = self._attributes.index(attribute)
-        numbers: dict[Hashable, int] = {}
-
-        def bits(values: Sequence[Value]) -> int:
-            return sum(1 << numbers.setdefault(value, len(numbers)) for value in values)
-
-        published = tuple([bits(self._values[kind][column]) for kind in kinds])
-        rows: dict[int, tuple[int, ...]] = {}
-        for demand in self.demands:
-            if index in demand.constraints:
-                rows[demand.index] = published
-                if any(derived.name == attribute for derived in demand.derived):
-                    verdicts = [self._verdicts[kind][demand.index] for kind in kinds]
-                    rows[demand.index] = tuple([bits(v.derived.get(attribute, ())) for v in verdicts])
-        return rows
-
-    def _needs(
-        self, view: NodeView, in_use: InUse
-    ) -> tuple[dict[int, tuple[Need, ...]], tuple[int | None, ...]]:
-        """What each device draws from the counters, and the compatibility groups possible in each set."""
-        sets = {(s.pool, s.name): index for index, s in enumerate(view.sets)}
-        has_groups = self.profile.is_on(Gate.COMPATIBILITY_GROUPS)
-        numbers: dict[tuple[int, str], int] = {}
-
-        def bits(index: int, groups: Sequence[str]) -> int:
-            return sum(1 << numbers.setdefault((index, group), len(numbers)) for group in set(groups))
-
-        found: dict[int, tuple[Need, ...]] = {}
-        pool = -1
-        for position, published in enumerate(view.devices if sets else ()):
-            while pool + 1 < len(view.starts) and view.starts[pool + 1] <= position:
-                pool += 1
-            rows: list[Need] = []
-            for row in published.device.consumes_counters:
-                index = sets[pool, row.counter_set]
-                names = view.sets[index].names
-                amounts = published.needs[row.counter_set]
-                wanted = bits(index, row.compatibility_groups) if has_groups else 0
-                rows.append((index, tuple((names.index(n), a) for n, a in amounts.items()), wanted))
-            if rows:
-                found[position] = tuple(rows)
-        possible: list[int | None] = [None] * len(view.sets)
-        for index, members in in_use.groups if has_groups else ():
-            common = bits(index, members[0])
-            for member in members[1:]:
-                common &= bits(index, member)
-            possible[index] = common
-        return found, tuple(possible)
-
-    def _barred(self, view: NodeView, in_use: InUse, needs: Mapping[int, tuple[Need, ...]]) -> int:
-        """Devices of pools that have promised more counters than they have, and, with compatibility groups
-        switched off, devices beside allocated ones that have groups: nobody could check them."""
-        over = {view.sets[i].pool for i, left in enumerate(in_use.left) if left and min(left) < 0}
-        grouped: set[int] = set()
-        if not self.profile.is_on(Gate.COMPATIBILITY_GROUPS):
-            grouped = {index for index, members in in_use.groups if any(members)}
-        barred = 0
-        for position, rows in needs.items():
-            if any(view.sets[index].pool in over or index in grouped for index, _, _ in rows):
-                barred |= 1 << position
-        return barred
-
-
-def _capacities(published: Published) -> list[str]:
-    return sorted(published.device.capacity)
-
-
-def _rooms(view: NodeView, in_use: InUse, shareable: Mapping[int, int]) -> Rooms:
-    """Of each shareable device whether it is shared already, and what is left of its capacities."""
-    consumed = {position: dict(amounts) for position, amounts in in_use.shares}
-    rooms: list[tuple[bool, tuple[int, ...]]] = []
-    for position in shareable:
-        published = view.devices[position]
-        gone = consumed.get(position, {})
-        rooms.append(
-            (
-                position in consumed,
-                tuple(
-                    _nano(published.device.capacity[name].value) - gone.get(name, 0)
-                    for name in _capacities(published)
-                ),
-            )
-        )
-    return tuple(rooms)
-
-
-def _counter_classes(view: NodeView) -> list[tuple[int, ...]]:
-    """`memory-slice-0` to `memory-slice-7` of all GPUs are slots of one resource, as far as names tell."""
-    numbers: dict[str, int] = {}
-    return [
-        tuple([numbers.setdefault(_DIGITS.sub("", name), len(numbers)) for name in counter_set.names])
-        for counter_set in view.sets
-    ]
-
-
-def _fits(needed: Sequence[int], room: Sequence[int]) -> bool:
-    return all(amount <= have for amount, have in zip(needed, room, strict=True))
-
-
-def _nano(value: str | int | float) -> int:
-    try:
-        return Quantity.of(value).nano
-    except ValueError:
-        return 0
 
 
 def _reader(reads: frozenset[tuple[str, str, str]] | None) -> Callable[[Published], Hashable]:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from drakit.allocator.bounds import Bounds, Group, Option, group_of
+from drakit.allocator.formulation import problem_of
 from drakit.allocator.plan import Plan
 from drakit.allocator.problem import Problem
 from drakit.allocator.request import Demand
@@ -35,7 +36,7 @@ class Report:
         self._state = state
         self._view = view
         self._trace = trace
-        self._problem: Problem = plan.problem(view, state.in_use(view))
+        self._problem: Problem = problem_of(plan, view, state.in_use(view))
         self._root = start(self._problem)
         self._bounds = Bounds(self._problem)
         self._passed: dict[int, int] = {}

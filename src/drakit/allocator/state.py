@@ -143,7 +143,7 @@ class State:
             self._plan_class_revision = self.class_revision
         key = digest([c.spec for c in claims])
         plan = self._plans.pop(key, None)
-        if plan is None:
+        if plan is None or plan.is_worn:
             self._plan_number += 1
             plan = Plan(self._plan_number, claims, self.classes, self.profile)
             if len(self._plans) >= _PLANS:

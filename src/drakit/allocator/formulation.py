@@ -1,0 +1,209 @@
+"""From a plan and a node to what the search works on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Mapping, Sequence
+
+from drakit.allocator.device import Published, Value
+from drakit.allocator.plan import Plan
+from drakit.allocator.problem import Demanded, Need, Problem
+from drakit.allocator.request import Demand
+from drakit.allocator.view import InUse, NodeView
+from drakit.model.quantity import Quantity
+from drakit.profile import Gate
+
+_DIGITS = re.compile("[0-9]+")
+
+Rooms = tuple[tuple[bool, tuple[int, ...]], ...]
+"""Of each shareable device whether it is shared already, and what is left of its capacities."""
+
+
+def problem_of(plan: Plan, view: NodeView, in_use: InUse) -> Problem:
+    """What there is to solve on the node, and on every node of its signature used alike."""
+    return _Formulation(plan).problem(view, in_use)
+
+
+class _Formulation:
+    """Names become numbers: positions of devices, bits of values, columns of capacities and counters."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def problem(self, view: NodeView, in_use: InUse) -> Problem:
+        kinds = self._plan.rows[self._plan.signature(view)]
+        needs, groups = self._needs(view, in_use)
+        barred = self._barred(view, in_use, needs)
+        shareable = {i: n for n, i in enumerate(i for i, p in enumerate(view.devices) if p.is_shareable)}
+        rooms = _rooms(view, in_use, shareable)
+        values = [self._numbered(index, kinds) for index in range(len(self._plan.constraints))]
+        return Problem(
+            size=len(kinds),
+            taken=in_use.taken,
+            requests=[tuple(d.index for d in a.alternatives) for row in self._plan.claims for a in row],
+            claim_of=[a.claim for row in self._plan.claims for a in row],
+            demands=[
+                self._demanded(d, view, kinds, barred, shareable, rooms, values) for d in self._plan.demands
+            ],
+            is_match=[c.is_match for c in self._plan.constraints],
+            constraint_claims=[c.claim for c in self._plan.constraints],
+            needs=needs,
+            left=in_use.left,
+            counter_classes=_counter_classes(view),
+            groups=groups,
+            shareable=shareable,
+            shares=rooms,
+        )
+
+    def _demanded(
+        self,
+        demand: Demand,
+        view: NodeView,
+        kinds: Sequence[int],
+        barred: int,
+        shareable: Mapping[int, int],
+        rooms: Rooms,
+        values: list[dict[int, tuple[int, ...]]],
+    ) -> Demanded:
+        selectable, tolerable, mines = 0, 0, 0
+        consumes: dict[int, tuple[int, ...]] = {}
+        for position, kind in enumerate(kinds):
+            verdict = self._plan.verdicts[kind][demand.index]
+            bit = 1 << position
+            if verdict.failure is not None:
+                mines |= bit
+            elif verdict.refusal is None:
+                if position in shareable:
+                    needed = tuple(verdict.consumes[n].nano for n in _capacities(view.devices[position]))
+                    consumes[position] = needed
+                    if demand.is_all and not _fits(needed, rooms[shareable[position]][1]):
+                        continue
+                selectable |= bit
+                if verdict.taint is None:
+                    tolerable |= bit
+        tolerable &= ~barred
+        candidates = tolerable
+        for constraint in demand.constraints:
+            row = values[constraint][demand.index]
+            candidates &= sum(1 << i for i, value in enumerate(row) if value)
+        positions = tuple(i for i in range(len(kinds)) if selectable >> i & 1) if demand.is_all else ()
+        return Demanded(
+            claim=demand.claim,
+            count=len(positions) if demand.is_all else demand.count,
+            is_all=demand.is_all,
+            is_admin=demand.is_admin,
+            candidates=candidates,
+            mines=mines,
+            all_positions=positions,
+            tolerable=tolerable,
+            values=tuple((c, values[c][demand.index]) for c in demand.constraints),
+            consumes=consumes,
+        )
+
+    def _numbered(self, index: int, kinds: Sequence[int]) -> dict[int, tuple[int, ...]]:
+        """For each demand that the constraint concerns, each device's values of its attribute as bits."""
+        attribute = self._plan.constraints[index].attribute
+        column = self._plan.attributes.index(attribute)
+        numbers: dict[Hashable, int] = {}
+
+        def bits(values: Sequence[Value]) -> int:
+            return sum(1 << numbers.setdefault(value, len(numbers)) for value in values)
+
+        published = tuple([bits(self._plan.values[kind][column]) for kind in kinds])
+        rows: dict[int, tuple[int, ...]] = {}
+        for demand in self._plan.demands:
+            if index in demand.constraints:
+                rows[demand.index] = published
+                if any(derived.name == attribute for derived in demand.derived):
+                    verdicts = [self._plan.verdicts[kind][demand.index] for kind in kinds]
+                    rows[demand.index] = tuple([bits(v.derived.get(attribute, ())) for v in verdicts])
+        return rows
+
+    def _needs(
+        self, view: NodeView, in_use: InUse
+    ) -> tuple[dict[int, tuple[Need, ...]], tuple[int | None, ...]]:
+        """What each device draws from the counters, and the compatibility groups possible in each set."""
+        sets = {(s.pool, s.name): index for index, s in enumerate(view.sets)}
+        has_groups = self._plan.profile.is_on(Gate.COMPATIBILITY_GROUPS)
+        numbers: dict[tuple[int, str], int] = {}
+
+        def bits(index: int, groups: Sequence[str]) -> int:
+            return sum(1 << numbers.setdefault((index, group), len(numbers)) for group in set(groups))
+
+        found: dict[int, tuple[Need, ...]] = {}
+        pool = -1
+        for position, published in enumerate(view.devices if sets else ()):
+            while pool + 1 < len(view.starts) and view.starts[pool + 1] <= position:
+                pool += 1
+            rows: list[Need] = []
+            for row in published.device.consumes_counters:
+                index = sets[pool, row.counter_set]
+                names = view.sets[index].names
+                amounts = published.needs[row.counter_set]
+                wanted = bits(index, row.compatibility_groups) if has_groups else 0
+                rows.append((index, tuple((names.index(n), a) for n, a in amounts.items()), wanted))
+            if rows:
+                found[position] = tuple(rows)
+        possible: list[int | None] = [None] * len(view.sets)
+        for index, members in in_use.groups if has_groups else ():
+            common = bits(index, members[0])
+            for member in members[1:]:
+                common &= bits(index, member)
+            possible[index] = common
+        return found, tuple(possible)
+
+    def _barred(self, view: NodeView, in_use: InUse, needs: Mapping[int, tuple[Need, ...]]) -> int:
+        """Devices of pools that have promised more counters than they have, and, with compatibility groups
+        switched off, devices beside allocated ones that have groups: nobody could check them."""
+        over = {view.sets[i].pool for i, left in enumerate(in_use.left) if left and min(left) < 0}
+        grouped: set[int] = set()
+        if not self._plan.profile.is_on(Gate.COMPATIBILITY_GROUPS):
+            grouped = {index for index, members in in_use.groups if any(members)}
+        barred = 0
+        for position, rows in needs.items():
+            if any(view.sets[index].pool in over or index in grouped for index, _, _ in rows):
+                barred |= 1 << position
+        return barred
+
+
+def _capacities(published: Published) -> list[str]:
+    return sorted(published.device.capacity)
+
+
+def _rooms(view: NodeView, in_use: InUse, shareable: Mapping[int, int]) -> Rooms:
+    """Of each shareable device whether it is shared already, and what is left of its capacities."""
+    consumed = {position: dict(amounts) for position, amounts in in_use.shares}
+    rooms: list[tuple[bool, tuple[int, ...]]] = []
+    for position in shareable:
+        published = view.devices[position]
+        gone = consumed.get(position, {})
+        rooms.append(
+            (
+                position in consumed,
+                tuple(
+                    _nano(published.device.capacity[name].value) - gone.get(name, 0)
+                    for name in _capacities(published)
+                ),
+            )
+        )
+    return tuple(rooms)
+
+
+def _counter_classes(view: NodeView) -> list[tuple[int, ...]]:
+    """`memory-slice-0` to `memory-slice-7` of all GPUs are slots of one resource, as far as names tell."""
+    numbers: dict[str, int] = {}
+    return [
+        tuple([numbers.setdefault(_DIGITS.sub("", name), len(numbers)) for name in counter_set.names])
+        for counter_set in view.sets
+    ]
+
+
+def _fits(needed: Sequence[int], room: Sequence[int]) -> bool:
+    return all(amount <= have for amount, have in zip(needed, room, strict=True))
+
+
+def _nano(value: str | int | float) -> int:
+    try:
+        return Quantity.of(value).nano
+    except ValueError:
+        return 0
