@@ -65,8 +65,6 @@ def same(new: Any, old: Any) -> bool:
     """Whether two parts of documents are equal, empty lists and objects being the same as absent ones."""
     if new is old or new == old:
         return True
-    if new == old:
-        return True
     if isinstance(new, dict) and isinstance(old, dict):
         return all(same(new.get(key), old.get(key)) for key in new.keys() | old.keys())
     if isinstance(new, list) and isinstance(old, list):
