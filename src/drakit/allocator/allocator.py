@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from drakit.allocator.formulation import problem_of
 from drakit.allocator.judge import failure_text
 from drakit.allocator.pool import Problem as PoolProblem
+from drakit.allocator.problem import Problem
 from drakit.allocator.report import Report
 from drakit.allocator.request import Asked, Demand
 from drakit.allocator.result import build
 from drakit.allocator.search import GaveUp, Mine, MustFail, Outcome, solve
 from drakit.allocator.state import State
 from drakit.allocator.trace import Trace
-from drakit.allocator.view import NodeView
+from drakit.allocator.view import InUse, NodeView
 from drakit.errors import AllocationError, FailedOnNode
 from drakit.model.meta import Node
 from drakit.model.resource import MAX_RESULTS, AllocationResult, ResourceClaim
@@ -35,9 +36,9 @@ class Allocator:
     """Allocates `claims` together, on one node after the other.
 
     The claims share their devices: no two are given the same one. `share_id` makes the id of one share of
-    a device that several claims may use; it must never repeat. Classes are read
-    now, everything else in `state` at each call.
-    A `trace` is told, on each call and whatever comes of it, what became of every device.
+    a device that several claims may use; it must never repeat. Classes are read now, everything else in
+    `state` at each call. A `trace` is told, on each call and whatever comes of it, what became of every
+    device.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Allocator:
         self._plan = state.plan(claims)
         self.steps = 0
         """Choices tried in all calls so far; answers known from nodes that look alike cost none."""
+        self._last: tuple[tuple[int, InUse], Problem] | None = None
         self.gave_up = 0
         """Calls that ended because `step_limit` choices were not enough."""
 
@@ -138,12 +140,19 @@ class Allocator:
         key = (plan.signature(view), in_use)
         outcome = plan.outcomes.get(key)
         if outcome is None or isinstance(outcome.failed, GaveUp):
-            outcome = solve(problem_of(plan, view, in_use), self._limit)
+            outcome = solve(self._problem(view), self._limit)
             if len(plan.outcomes) >= _OUTCOMES:
                 plan.outcomes.clear()
             plan.outcomes[key] = outcome
             self.steps += outcome.steps
         return outcome
+
+    def _problem(self, view: NodeView) -> Problem:
+        """What there is to solve on the node; the last one is kept, checks and search both ask for it."""
+        key = (self._plan.signature(view), self._state.in_use(view))
+        if self._last is None or self._last[0] != key:
+            self._last = (key, problem_of(self._plan, view, key[1]))
+        return self._last[1]
 
     # --- what can go wrong ---------------------------------------------------------------------
 
@@ -208,4 +217,4 @@ class Allocator:
                 verdict = self._plan.verdict(demand, view.devices[position], view.here[position])
                 if verdict.failure is not None:
                     raise AllocationError(self._failure(demand, view, position))
-        return problem_of(self._plan, view, self._state.in_use(view)).demands[demand.index].count
+        return self._problem(view).demands[demand.index].count
