@@ -39,6 +39,7 @@ from drakit.scheduler import Scheduler
 from drakit.store import Durability, Store
 
 _MASTERS = ("system:masters",)
+_HOST = "127.0.0.1"
 _READY_SECONDS = 30.0
 
 
@@ -79,14 +80,16 @@ class Embedded:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
-        await asyncio.gather(*(agent.stop_containers() for agent in self._agents.values()))
-        if self._server:
-            await self._server.stop()
-        if self._api:
-            await self._api.close()
-        self.place.release()
-        if self._temporary:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+        try:
+            await asyncio.gather(*(agent.stop_containers() for agent in self._agents.values()))
+            if self._server:
+                await self._server.stop()
+            if self._api:
+                await self._api.close()
+        finally:
+            self.place.release()
+            if self._temporary:
+                shutil.rmtree(self._temporary, ignore_errors=True)
 
     async def _start(self) -> Running:
         self._api = await self._open_api()
@@ -126,14 +129,14 @@ class Embedded:
         files = certificates(self.place.pki)
         port = self.options.port or self.place.last_port()
         try:
-            self._server = await serve(api, "127.0.0.1", port, certfile=files.certificate, keyfile=files.key)
+            self._server = await serve(api, _HOST, port, certfile=files.certificate, keyfile=files.key)
         except OSError as error:
             if self.options.port:
-                raise UsageError(f"cannot listen on 127.0.0.1:{port}: {error.strerror}") from None
-            self._server = await serve(api, "127.0.0.1", 0, certfile=files.certificate, keyfile=files.key)
+                raise UsageError(f"cannot listen on {_HOST}:{port}: {error.strerror}") from None
+            self._server = await serve(api, _HOST, 0, certfile=files.certificate, keyfile=files.key)
         self.place.remember_port(self._server.port)
         self._root_ca = files.ca.read_bytes()
-        server = f"https://127.0.0.1:{self._server.port}"
+        server = f"https://{_HOST}:{self._server.port}"
         write_atomic(self.place.kubeconfig, kubeconfig(server, self._root_ca, self.place.token()))
         return server
 
@@ -149,6 +152,7 @@ class Embedded:
         return [controllers.ready, scheduler.ready]
 
     async def _start_nodes(self) -> list[asyncio.Event]:
+        assert self._server is not None
         ready = []
         images = ImageStore(self.place.images)
         for name in self.node_names:
@@ -156,7 +160,9 @@ class Embedded:
             runtime = await choose_runtime(self.options.runtime, paths, images=images)
             self._runtime_name = runtime.info.name
             client = self._client("kubelet", f"system:node:{name}")
-            agent = Agent(client, name, runtime, paths, profile=self.profile)
+            agent = Agent(
+                client, name, runtime, paths, profile=self.profile, api_address=f"{_HOST}:{self._server.port}"
+            )
             self._agents[name] = agent
             self._paths[name] = paths
             self._spawn(f"node {name}", agent.run)
