@@ -128,7 +128,10 @@ def _sentence(demand: Demand, findings: Findings, evidence: Evidence) -> str:
     if short is not None and short.check is Check.CONSTRAINT:
         what += f" with one {short.name}"
     possible = short.possible if short is not None else findings.free_on.get(node, 0)
-    if short is not None and short.check is Check.COMPETITION and short.possible >= short.wanted:
+    if short is not None and short.check is Check.COMPETITION:
+        if short.possible < short.wanted:
+            together = f"{short.wanted} devices, and no node has more than {short.possible} for them"
+            return f"its requests together want {together} (closest: {node})"
         return f"on no node can all requests have their devices at once (closest: {node})"
     return f"no node has {what} (closest: {node} with {possible})"
 

@@ -198,5 +198,7 @@ def _shortage(short: FellShort, free: int) -> str:
             return f"at most {short.possible} together by capacity {short.name}"
         case Check.LIMIT:
             return "a claim can have at most 32"
+        case Check.COMPETITION:
+            return f"the requests together want {short.wanted}, of which {short.possible} can be had at once"
         case _:
             return f"at most {short.possible} together" if short.possible < min(free, short.wanted) else ""
