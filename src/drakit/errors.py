@@ -9,6 +9,7 @@
       CELError             an expression that does not compile or fails on a device
       AllocationError      bad input: stop this pod everywhere
         FailedOnNode       only this node cannot be used
+        SearchGaveUp       no answer within the budget of steps
       RecoverableError     a driver's "not yet": the caller tries again
       UsageError           the person at the keyboard can fix it; printed as one line
 
@@ -53,6 +54,10 @@ class AllocationError(DRAError):
 
 class FailedOnNode(AllocationError):
     """This node cannot be used (for example an invalid pool); others may."""
+
+
+class SearchGaveUp(AllocationError):
+    """The search used up its steps without an answer; counted, never a hang."""
 
 
 class FieldError:

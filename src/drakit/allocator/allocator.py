@@ -19,7 +19,7 @@ from drakit.allocator.search import GaveUp, Mine, MustFail, Outcome, solve
 from drakit.allocator.state import State
 from drakit.allocator.trace import Trace
 from drakit.allocator.view import InUse, NodeView
-from drakit.errors import AllocationError, FailedOnNode
+from drakit.errors import AllocationError, FailedOnNode, SearchGaveUp
 from drakit.model.meta import Node
 from drakit.model.resource import MAX_RESULTS, AllocationResult, ResourceClaim
 
@@ -161,7 +161,7 @@ class Allocator:
         if isinstance(failed, GaveUp):
             self.gave_up += 1
             claims = ", ".join(claim.metadata.key for claim in self._claims)
-            raise AllocationError(
+            raise SearchGaveUp(
                 f"claim {claims}: node {view.node_name}: gave up after {self._limit} steps: "
                 "ask for fewer devices at a time or loosen the constraints"
             )

@@ -147,6 +147,10 @@ class Embedded:
             root_ca=self._root_ca.decode(),
         )
         scheduler = Scheduler(self._client("kube-scheduler", "system:kube-scheduler"), self.profile)
+        assert self._api is not None
+        self._api.more_metrics = lambda: {
+            f"drakit_scheduler_{name}": number for name, number in scheduler.metrics.document().items()
+        }
         self._spawn("controllers", controllers.run)
         self._spawn("scheduler", scheduler.run)
         return [controllers.ready, scheduler.ready]

@@ -14,7 +14,7 @@ from time import perf_counter
 import msgspec
 from msgspec import Struct
 
-from drakit.errors import AllocationError
+from drakit.errors import AllocationError, SearchGaveUp
 from drakit.scheduler.decision import Decision
 from drakit.scheduler.dynamic import DynamicResources
 from drakit.scheduler.inventory import Inventory, enough
@@ -68,6 +68,7 @@ class Cycle:
                 text = variant.named(failure.message) if variant is not None else failure.message
                 return msgspec.structs.replace(failure, message=text)
         except AllocationError as error:
+            self._metrics.allocations_given_up += isinstance(error, SearchGaveUp)
             return Failure(str(error), _ANY, "SchedulerError")
         node = feasible[0] if len(feasible) == 1 else self._best(pod, plan, feasible)
         if plan is None:

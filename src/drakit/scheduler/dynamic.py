@@ -212,7 +212,7 @@ class DynamicResources:
         except FailedOnNode as error:
             return Rejection(_said(plan, variant, str(error)), _FITS_NOT)
         except AllocationError as error:
-            raise AllocationError(variant.named(str(error))) from error
+            raise type(error)(variant.named(str(error))) from error
         if offer is None:
             memory.misfits.add(node.name)
             return _NO_DEVICES
