@@ -7,7 +7,7 @@ qualifier costs 1. Where one is optional, all after it are, and the result is an
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from drakit.cel.operate import MISSING, CostExceeded, Meter, find, select
 from drakit.cel.syntax import Node
@@ -49,6 +49,38 @@ class Frame:
 
 UNSET: Final = object()
 Run = Callable[[Frame], Any]
+
+
+class Strict(Protocol):
+    """What is done with arguments that are evaluated already. `fixed_cost` is None where they decide it."""
+
+    fixed_cost: int | None
+
+    def apply(self, frame: Frame, args: list[Any]) -> Any:
+        """The value for `args`, charged; an error among them is the value."""
+
+    def compute(self, frame: Frame, args: list[Any]) -> Any:
+        """The value, free of charge."""
+
+
+class Step:
+    """A planned node: `run` evaluates it. Other fields say more of some kinds of node: the `value` of a
+    constant, the `attribute` of an attribute, the `slot` of a variable, the `call` of a strict call, the
+    `loop` of a comprehension."""
+
+    __slots__ = ("attribute", "call", "is_constant", "loop", "run", "slot", "value")
+
+    def __init__(
+        self, run: Run, *, value: Any = None, is_constant: bool = False, attribute: Attribute | None = None,
+        slot: int | None = None, call: Strict | None = None, loop: Any = None,
+    ) -> None:  # fmt: skip
+        self.run = run
+        self.value = value
+        self.is_constant = is_constant
+        self.attribute = attribute
+        self.slot = slot
+        self.call = call
+        self.loop = loop
 
 
 class Qualifier:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from drakit.cel.operate import MAX_WORK, CostExceeded, Sum
+from drakit.cel.operate import Meter, Sum
 from drakit.cel.value import DeviceMap
 from drakit.model.quantity import Quantity
 from drakit.model.semver import Version
@@ -42,16 +42,14 @@ def _regex(text: Any, pattern: Any) -> int:
     return math.ceil((1.0 + size_of(text)) * 0.1) * math.ceil(size_of(pattern) * 0.25)
 
 
-def traversal(value: Any) -> int:
-    """The cost of walking through a value. Raises CostExceeded for one that shares parts to no end."""
-    total, left = 0, MAX_WORK
+def traversal(value: Any, meter: Meter) -> int:
+    """The cost of walking through a value, which may share parts to no end: the meter stops that."""
+    total = 0
     stack = [value]
     while stack:
         value = stack.pop()
         kind = value.__class__
-        left -= 1
-        if left < 0:
-            raise CostExceeded
+        meter.spend(3)
         if kind is str:
             total += int(len(value.encode("utf-8", "surrogatepass")) * 0.1)
         elif kind is bytes:
@@ -97,11 +95,11 @@ _TENTH_OF_FIRST = frozenset((
 _FIFTH_OF_FIRST = frozenset(("replace", "split", "ip.isCanonical"))
 
 
-def _kubernetes(function: str, id_: str, args: Sequence[Any], result: Any) -> int | None:
+def _kubernetes(function: str, id_: str, args: Sequence[Any], result: Any, meter: Meter) -> int | None:
     if function in UNIT:
         return 1
     if function in _TRAVERSAL:
-        return traversal(args[0])
+        return traversal(args[0], meter)
     if function in _TENTH_OF_FIRST:
         return _tenth(size_of(args[0]))
     if function in _FIFTH_OF_FIRST:
@@ -204,9 +202,9 @@ _BY_SIZE = COMPARED_BY_SIZE | _TENTH_BY_ID | {
 }  # fmt: skip
 
 
-def call_cost(function: str, id_: str, args: Sequence[Any], result: Any) -> int:
+def call_cost(function: str, id_: str, args: Sequence[Any], result: Any, meter: Meter) -> int:
     """The cost of a call. `id_` is "" where several overloads were possible."""
     if id_ in ("list_slice", "lists_range"):
         return size_of(result) + _ALLOCATION
-    cost = _kubernetes(function, id_, args, result)
+    cost = _kubernetes(function, id_, args, result, meter)
     return _standard(id_, args, result) if cost is None else cost

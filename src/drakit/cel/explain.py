@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from msgspec import Struct
@@ -113,14 +114,24 @@ def _shown(value: Any, depth: int) -> str:
     if depth < 0:
         return "..."
     if isinstance(value, list):
-        items = [_shown(item, depth - 1) for item in value[:_ITEMS]]
-        return f"[{', '.join(items + ['...'] * (len(value) > _ITEMS))}]"
+        return f"[{_joined(value, depth, is_whole=len(value) <= _ITEMS)}]"
     if isinstance(value, dict):
-        keys = [_shown(key, depth - 1) for key in list(keys_of(value))[:_ITEMS]]
-        return f"{{{', '.join(keys)}}}"
+        return f"{{{_joined(keys_of(value), depth, is_whole=True)}}}"
     if isinstance(value, Optional):
         return f"optional.of({_shown(value.value, depth - 1)})" if value.has_value else "optional.none()"
     return _shown_scalar(value)
+
+
+def _joined(values: Iterable[Any], depth: int, is_whole: bool) -> str:
+    """The first of `values`, and no more than are shown."""
+    texts: list[str] = []
+    length = 0
+    for value in islice(values, _ITEMS):
+        texts.append(_shown(value, depth - 1))
+        length += len(texts[-1])
+        if length > _LONGEST:
+            break
+    return ", ".join(texts if is_whole else [*texts, "..."])
 
 
 def _shown_scalar(value: Any) -> str:
@@ -144,7 +155,9 @@ def _shown_scalar(value: Any) -> str:
         return f"semver({_quoted(str(value))})"
     if isinstance(value, TypeValue):
         return value.name
-    return str(value) if isinstance(value, int | bytes) else f"{kind_of(value)}({value})"
+    if isinstance(value, bytes):
+        return str(value[:_LONGEST])
+    return str(value) if isinstance(value, int) else f"{kind_of(value)}({value})"
 
 
 def _quoted(text: str) -> str:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from drakit.cel.charge import traversal
 from drakit.cel.library.convert import string_of_double
 from drakit.cel.library.moment import format_duration, format_timestamp
 from drakit.cel.value import DeviceMap, Duration, Fault, Timestamp, TypeValue, Uint, keys_of, kind_of
@@ -46,7 +45,6 @@ def _clause(match: re.Match[str], value: Any) -> str:
         raise Fault(f"could not parse formatting clause: error while parsing precision: {match[2]!r}")
     precision = int(match[2]) if match[1] else 6
     if verb == "s":
-        _check_size(value)
         return _string(value, False, _MAX_DEPTH)
     if verb == "d":
         return _decimal(value)
@@ -97,11 +95,6 @@ def _float(value: Any, precision: int, verb: str) -> str:
     if not math.isfinite(number):
         return "NaN" if number != number else ("Infinity" if number > 0 else "-Infinity")
     return f"{number:.{precision}{verb}}"
-
-
-def _check_size(value: Any) -> None:
-    """Refuses what is too big to write out. Raises CostExceeded."""
-    traversal(value)
 
 
 def _string(value: Any, is_nested: bool, depth: int) -> str:
