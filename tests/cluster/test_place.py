@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from drakit.cluster.log import log_to
 from drakit.cluster.place import Place, Running, write_atomic
 from drakit.errors import UsageError
 
@@ -56,7 +57,7 @@ def test_what_exists_only_while_it_runs_is_gone_afterwards(tmp_path: Path) -> No
     place.announce(RUNNING)
     place.kubeconfig.write_text("x")
     place.release()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["drakit.log", "lock"]
 
 
 def test_the_admin_token_is_made_once_and_private(tmp_path: Path) -> None:
@@ -69,8 +70,16 @@ def test_the_admin_token_is_made_once_and_private(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=r"cannot use data folder .*Choose another with --data-dir"):
-        Place(tmp_path / "file" / "x").hold()
+    place = Place(tmp_path / "file" / "x")
+    for use in (place.create, place.hold, lambda: log_to(place)):
+        with pytest.raises(UsageError, match=r"cannot use data folder .*Choose another with --data-dir"):
+            use()
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "drakit.log").mkdir()
+    with pytest.raises(UsageError, match=r"drakit.log: Is a directory"):
+        Place(tmp_path).create()
 
 
 def test_the_port_is_remembered(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def _detach(options: Options) -> None:
     place = Place(options.data_dir)
     if running := place.running():
         raise UsageError(f"a cluster already runs in {place.root} (pid {running.pid}): `dra down` stops it")
-    place.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    place.create()
     arguments = [argument for argument in sys.argv[1:] if argument not in ("--detach", "-d")]
     output = place.root / "up.out"
     with output.open("wb") as sink:

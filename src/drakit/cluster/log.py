@@ -11,8 +11,11 @@ _BYTES = 5_000_000
 
 
 def log_to(place: Place) -> None:
-    """Send the log of drakit (INFO) and of its libraries (WARNING) to the place's log file."""
-    place.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Send the log of drakit (INFO) and of its libraries (WARNING) to the place's log file.
+
+    Raises UsageError if there is no writing there.
+    """
+    place.create()
     handler = logging.handlers.RotatingFileHandler(place.log, maxBytes=_BYTES, backupCount=1, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     root = logging.getLogger()

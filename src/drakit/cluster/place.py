@@ -71,15 +71,22 @@ class Place:
         self._port = self.root / "port"
         self._lock: int | None = None
 
-    def hold(self) -> None:
-        """Create the folder and take its lock; UsageError if another process has it."""
+    def create(self) -> None:
+        """Make the folder where there is none; UsageError if this user cannot write in it."""
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            for path in (self.root / "lock", self.log):
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         except OSError as error:
+            where = "" if error.filename == str(self.root) else f"{error.filename}: "
             raise UsageError(
-                f"cannot use data folder {self.root}: {error.strerror}. Choose another with --data-dir"
+                f"cannot use data folder {self.root}: {where}{error.strerror}. Choose another with --data-dir"
             ) from None
+
+    def hold(self) -> None:
+        """Create the folder and take its lock; UsageError if another process has it."""
+        self.create()
+        descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
