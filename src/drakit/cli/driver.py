@@ -32,7 +32,7 @@ def command() -> None:
 def list_() -> None:
     """The drivers that come with dra."""
     for name, what in NAMES.items():
-        click.echo(f"{name:8}{what}")
+        click.echo(f"{name:15}{what}")
 
 
 @command.command()

@@ -37,7 +37,9 @@ class CDIFiles:
                 named.append(device)
                 continue
             name = self._name(uid, device, len(entries))
-            entries[name] = cdi.Device(name=name, container_edits=device.edits)
+            entries[name] = cdi.Device(
+                name=name, annotations=device.annotations, container_edits=device.edits
+            )
             ids = [*device.cdi_device_ids, cdi.qualified_name(self._kind, name)]
             named.append(structs.replace(device, cdi_device_ids=list(dict.fromkeys(ids))))
         if entries:

@@ -84,11 +84,12 @@ class AllocatedDevice(Struct, frozen=True, kw_only=True):
         hooks: Sequence[Hook] = (),
         edits: ContainerEdits = NO_EDITS,
         cdi_device_ids: Sequence[str] = (),
+        annotations: Mapping[str, str] | None = None,
         state: Mapping[str, Any] | None = None,
     ) -> PreparedDevice:
         """This device, ready. Containers of the claim get `env`, `device_nodes`, `mounts` and `hooks`, or any
-        `edits`; `cdi_device_ids` names devices of CDI files that exist already. `state` is JSON to remember
-        until the claim is unprepared."""
+        `edits`; `cdi_device_ids` names devices of CDI files that exist already. `annotations` go to the
+        runtime with the edits. `state` is JSON to remember until the claim is unprepared."""
         if env or device_nodes or mounts or hooks:
             edits = ContainerEdits(
                 env=[*edits.env, *(f"{key}={value}" for key, value in (env or {}).items())],
@@ -106,6 +107,7 @@ class AllocatedDevice(Struct, frozen=True, kw_only=True):
             share_id=self.share_id,
             edits=edits,
             cdi_device_ids=list(cdi_device_ids),
+            annotations=dict(annotations or {}),
             state=dict(state or {}),
         )
 
@@ -182,6 +184,7 @@ class PreparedDevice(Struct, frozen=True, kw_only=True, omit_defaults=True):
     share_id: str | None = None
     edits: ContainerEdits = NO_EDITS
     cdi_device_ids: list[str] = field(default_factory=list)
+    annotations: dict[str, str] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
 
 

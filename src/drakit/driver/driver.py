@@ -6,7 +6,6 @@ import abc
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
 
 from drakit.driver.claim import Claim, PreparedClaim, PreparedDevice
 from drakit.driver.device import Pool
@@ -24,7 +23,7 @@ class Driver(abc.ABC):
     alone: a DRAError with its text, RecoverableError where a later try may go well, anything else as a bug.
     """
 
-    name: ClassVar[str]
+    name: str
     """The driver's name, a DNS subdomain: "gpu.example.com"."""
 
     def __init__(self, node_name: str) -> None:
@@ -56,6 +55,13 @@ class Driver(abc.ABC):
 
     def health(self) -> Sequence[DeviceHealth] | None:
         """How the devices are now; asked every few seconds while a kubelet listens. None: it never says."""
+        return None
+
+    async def watch(self) -> None:
+        """Runs beside everything else while the driver is at work: look after what changes, call `changed`.
+
+        It may return when there is nothing (more) to look after. What it raises ends the driver.
+        """
         return None
 
     def changed(self) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+from msgspec import structs
+
 from drakit.client.clock import Clock
 from drakit.driver.driver import Driver
 from drakit.pluginapi.health import DeviceHealth
@@ -57,4 +59,8 @@ class HealthReporter:
             self._listeners.discard(woken)
 
     def _report(self) -> Sequence[DeviceHealth]:
-        return self._driver.health() or ()
+        now = int(self._clock.now())
+        return [
+            health if health.last_updated else structs.replace(health, last_updated=now)
+            for health in self._driver.health() or ()
+        ]

@@ -82,6 +82,7 @@ class Plugin:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.registrar.run())
                 group.create_task(self.publisher.run())
+                group.create_task(self._driver.watch())
                 await self.registrar.serving.wait()
                 self.ready.set()
         except ExceptionGroup as group:

@@ -15,6 +15,7 @@ from drakit.errors import UsageError
 
 NAMES: Mapping[str, str] = {
     "cpu": "this machine's CPUs, pinned to containers (dra.cpu)",
+    "device-plugin": "the devices of Kubernetes device plugins, unmodified (dra.device-plugin)",
     "gpu": "simulated GPUs (gpu.example.com)",
     "pizza": "pizzas from a kitchen, to learn and teach with (dra.pizza)",
 }
@@ -25,5 +26,5 @@ def build(name: str, options: Mapping[str, str], node_name: str) -> Driver:
     """The driver `name` with `options` for a node. Raises UsageError for a name or option there is not."""
     if name not in NAMES:
         raise UsageError(f"there is no driver {name!r}: choose one of {', '.join(NAMES)}")
-    module = importlib.import_module(f"drakit.drivers.{name}")
+    module = importlib.import_module(f"drakit.drivers.{name.replace('-', '_')}")
     return cast(Driver, module.build(dict(options), node_name))

@@ -1,9 +1,10 @@
-"""The kubelet's plugin protocol over gRPC: registration, DRA and health, both ends of each.
+"""The kubelet's plugin protocols over gRPC: registration, DRA and health, both ends of each.
 
     wire.py          message classes and methods from the checked-in descriptor set; server and channel
     registration.py  pluginregistration v1: who a plugin is, and whether the kubelet took it
     dra.py           DRA v1 and v1beta1: prepare and unprepare claims
     health.py        dra-health v1 and v1alpha1: the health of devices as a stream
+    deviceplugin.py  deviceplugin v1beta1, the kubelet's end: what came before DRA
 
 Each protocol is one set of plain structs, whatever its version on the wire, a `...Plugin` protocol that a
 server implements, `..._handlers(plugin)` to serve it and a `...Stub` to call it. Protobuf messages stay

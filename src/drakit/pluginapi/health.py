@@ -30,7 +30,8 @@ _FROM_WIRE: dict[int, Health] = {number: health for health, number in _TO_WIRE.i
 
 
 class DeviceHealth(Struct, frozen=True):
-    """How a device is. `last_updated` is in Unix seconds, `timeout` in seconds (0: the kubelet's default)."""
+    """How a device is. `last_updated` is in Unix seconds (0: now), `timeout` in
+    seconds (0: the kubelet's default)."""
 
     pool: str
     device: str
