@@ -14,6 +14,7 @@ import pytest
 from drakit.apiserver.app import API, User
 from drakit.apiserver.http import Server, serve
 from drakit.apiserver.tls import certificates
+from drakit.errors import NotFound
 from drakit.podio import ExecSession, LogOptions
 from drakit.profile import profile_for
 from drakit.store import Store
@@ -110,6 +111,8 @@ class Node:
     async def exec(
         self, pod: Document, container: str, command: Sequence[str], *, stdin: bool, tty: bool
     ) -> ExecSession:
+        if command[0] == "gone":
+            raise NotFound(f'container not found ("{container}")')
         return Echo(command, stdin=stdin)
 
 
@@ -284,6 +287,15 @@ async def test_logs_and_exec(kubectl: Kubectl, tmp_path: Path) -> None:
     code, _, err = await kubectl.run("exec", "p1", "--", "fail")
     assert code == 3
     assert "exit code 3" in err
+
+
+async def test_exec_into_a_container_that_does_not_run_says_so(kubectl: Kubectl, tmp_path: Path) -> None:
+    (tmp_path / "pod.yaml").write_text(STORY.split("---")[0])
+    await kubectl("create", "-f", "pod.yaml")
+    assert 'container not found ("c")' in await kubectl.refused("exec", "p1", "--", "gone")
+    assert "container nope is not valid for pod p1" in await kubectl.refused(
+        "exec", "p1", "-c", "nope", "--", "ls"
+    )
 
 
 async def test_discovery(kubectl: Kubectl) -> None:

@@ -160,8 +160,8 @@ class Application:
         if call.target.subresource == "log":
             await streams.logs(self._api, call, request)
             return
-        if call.target.subresource in ("exec", "attach", "portforward"):
-            raise BadRequest("Upgrade request required")
+        if call.target.subresource == "exec":
+            raise streams.without_upgrade(self._api, call)
         view = view_for(request.header(b"accept"), request.query.get("includeObject", ""))
         if call.verb == "watch":
             await self._watch(request, call, view)

@@ -171,6 +171,21 @@ async def _open(
     return await node.exec(pod, container, command, stdin=stdin, tty=tty), protocol, query
 
 
+def without_upgrade(api: API, call: Call) -> APIError:
+    """The answer to an exec that does not ask for a WebSocket.
+
+    kubectl repeats a refused WebSocket this way and prints only what it hears the second time: so the
+    refusal is found again here.
+    """
+    pod, _ = _pod_and_node(api, call)
+    container = _container(pod, call.query.get("container", ""))
+    status = pod.get("status") or {}
+    rows = [*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ())]
+    if not any(row.get("name") == container and "running" in (row.get("state") or {}) for row in rows):
+        return NotFound(f'container not found ("{container}")')
+    return BadRequest("Upgrade request required")
+
+
 async def _refuse(scope: MutableMapping[str, Any], send: Send, error: APIError) -> None:
     """Answer the handshake with the Status, which is what kubectl prints."""
     if "websocket.http.response" not in scope.get("extensions", {}):
