@@ -10,9 +10,11 @@ Source: sigs.k8s.io/structured-merge-diff fieldpath and typed (tofieldset.go, co
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from drakit.apiserver.schema import Type
@@ -20,12 +22,19 @@ from drakit.apiserver.schema import Type
 Path = tuple[str, ...]
 Fields = frozenset[Path]
 
+_REMEMBERED, _REMEMBERED_PATHS, _REMEMBERED_BYTES = 1024, 200, 8192
+"""Objects of one kind, written by one client, have the same fields: so many sets are kept in both forms, if
+they are no longer than that."""
 _KEY_DEFAULTS = {"protocol": "TCP"}
 """Defaults of key fields: they take part in a key even where a client left them out."""
 
 
-def to_fields_v1(fields: Iterable[Path]) -> dict[str, Any]:
-    """The set as FieldsV1 writes it, steps in order."""
+def to_fields_v1(fields: Fields) -> dict[str, Any]:
+    """The set as FieldsV1 writes it, steps in order. The result may be shared: it must not be changed."""
+    return _remembered_tree(fields) if len(fields) <= _REMEMBERED_PATHS else _tree(fields)
+
+
+def _tree(fields: Fields) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for path in sorted(fields):
         node = tree
@@ -33,6 +42,9 @@ def to_fields_v1(fields: Iterable[Path]) -> dict[str, Any]:
             node = node.setdefault(step, {})
         node["."] = {}
     return _without_dots(tree)
+
+
+_remembered_tree = lru_cache(maxsize=_REMEMBERED)(_tree)
 
 
 def _without_dots(tree: dict[str, Any]) -> dict[str, Any]:
@@ -45,7 +57,15 @@ def _without_dots(tree: dict[str, Any]) -> dict[str, Any]:
 
 def from_fields_v1(tree: Any) -> Fields:
     """The set that FieldsV1 means; what is no FieldsV1 means the empty set."""
-    return frozenset(_paths(tree, ())) if isinstance(tree, dict) else frozenset()
+    if not isinstance(tree, dict):
+        return frozenset()
+    text = msgspec.json.encode(tree)
+    return _remembered_fields(text) if len(text) <= _REMEMBERED_BYTES else frozenset(_paths(tree, ()))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _remembered_fields(text: bytes) -> Fields:
+    return frozenset(_paths(msgspec.json.decode(text), ()))
 
 
 def _paths(tree: Mapping[str, Any], path: Path) -> Iterator[Path]:
@@ -74,6 +94,12 @@ def path_text(path: Path) -> str:
     return "".join(parts)
 
 
+@lru_cache(maxsize=4096)
+def field_step(name: str) -> str:
+    """The step to a field. One object for all its uses: paths are hashed and compared all the time."""
+    return f"f:{name}"
+
+
 def item_step(item: Any, type_: Type) -> str:
     """The step to an item of a list that is no atomic one."""
     if type_.list_type == "set":
@@ -98,7 +124,7 @@ def _below(value: Any, type_: Type | None) -> Iterator[tuple[str, Any, Type | No
         if type_ is not None and type_.is_atomic:
             return
         for key, item in value.items():
-            yield f"f:{key}", item, field_type(type_, key)
+            yield field_step(key), item, field_type(type_, key)
     elif isinstance(value, list) and type_ is not None and not type_.is_atomic:
         for item in value:
             yield item_step(item, type_), item, type_.items
@@ -159,9 +185,14 @@ def _all(value: Any, type_: Type | None, path: Path, into: set[Path]) -> None:
     """Every path at and below `path`."""
     if path:
         into.add(path)
-    if not _is_whole(value, type_):
-        for step, item, below in _below(value, type_):
-            _all(item, below, (*path, step), into)
+    if not isinstance(value, dict | list) or _is_whole(value, type_):
+        return
+    for step, item, below in _below(value, type_):
+        here = (*path, step)
+        if isinstance(item, dict | list):
+            _all(item, below, here, into)
+        else:
+            into.add(here)
 
 
 def _compare(
@@ -178,6 +209,11 @@ def _compare(
     if _is_whole(new, type_) or _is_whole(old, type_):
         modified.add(path)
         return
+    if isinstance(old, dict) and isinstance(new, dict):
+        # As below, without looking closer at what is the same.
+        same = {key for key in old.keys() & new.keys() if old[key] == new[key]}
+        old = {key: value for key, value in old.items() if key not in same}
+        new = {key: value for key, value in new.items() if key not in same}
     before = {step: (item, below) for step, item, below in _below(old, type_)}
     after = {step: (item, below) for step, item, below in _below(new, type_)}
     for step, (item, below) in before.items():

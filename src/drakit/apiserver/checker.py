@@ -17,14 +17,14 @@ from drakit.errors import BadRequest
 from drakit.model.quantity import Quantity
 from drakit.transport import Document
 
-_MAX_DEPTH = 200
+MAX_DEPTH = 200
 _PYTHON: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
     "bytes": (str,),
     "bool": (bool,),
     "double": (int, float),
 }
-_RANGE = {"int32": 1 << 31, "int64": 1 << 63}
+INTEGERS = {"int32": 1 << 31, "int64": 1 << 63}
 _KEPT_EMPTY = frozenset(
     {
         ("AllocatedDeviceStatus", "shareID"),
@@ -47,6 +47,16 @@ _KEPT_EMPTY = frozenset(
     }
 )
 """Optional fields that are pointers in Go: there, empty is not the same as absent."""
+
+
+def is_kept_empty(type_: Type, key: str, field: Type) -> bool:
+    """Whether Go's encoder writes the field `key` of `type_` also where it is empty."""
+    return (
+        key in type_.required
+        or field.shape in ("object", "any")
+        or type_.name == "DeviceAttribute"
+        or (type_.name, key) in _KEPT_EMPTY
+    )
 
 
 def json_name(value: Any) -> str:
@@ -99,6 +109,19 @@ def _zero(type_: Type) -> Any:
     return {"list": [], "any": None}.get(type_.shape, {})
 
 
+def count_keys(value: Any) -> int:
+    """How many keys all objects in `value` have."""
+    count, stack = 0, [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            count += len(item)
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
+    return count
+
+
 class Checker:
     """One walk over a document along its type.
 
@@ -122,7 +145,7 @@ class Checker:
         return BadRequest(f"{self.refused}json: cannot unmarshal {what} into {where} of type {type_.go_name}")
 
     def _object(self, value: dict[str, Any], type_: Type, place: _Place | None, depth: int) -> Any:
-        if depth > _MAX_DEPTH:
+        if depth > MAX_DEPTH:
             raise BadRequest(f"{self.refused}the object is nested too deeply")
         fields = type_.fields
         if not fields:
@@ -141,16 +164,8 @@ class Checker:
             if item is None:
                 continue
             checked = self._value(item, field, _Place((place, key, type_.name)), depth + 1)
-            if (
-                not checked
-                and (checked == "" or checked == [] or checked == {})
-                and key not in type_.required
-                and field.shape not in ("object", "any")
-                and type_.name != "DeviceAttribute"
-                and (type_.name, key) not in _KEPT_EMPTY
-            ):
-                continue
-            result[key] = checked
+            if checked or isinstance(checked, int | float) or is_kept_empty(type_, key, field):
+                result[key] = checked
         return result
 
     def _value(self, value: Any, type_: Type, place: _Place, depth: int) -> Any:
@@ -184,14 +199,7 @@ class Checker:
 
     def _free(self, value: Any) -> Any:
         """Count the keys of a value no type describes."""
-        stack = [value]
-        while stack:
-            item = stack.pop()
-            if isinstance(item, dict):
-                self.keys += len(item)
-                stack.extend(item.values())
-            elif isinstance(item, list):
-                stack.extend(item)
+        self.keys += count_keys(value)
         return value
 
     def _scalar(self, value: Any, type_: Type, place: _Place) -> Any:
@@ -204,7 +212,7 @@ class Checker:
             if isinstance(value, bool) or not isinstance(value, int | str):
                 raise self._bare(value, "int32")
             return value
-        if scalar in _RANGE:
+        if scalar in INTEGERS:
             return self._integer(value, type_, place)
         wanted: tuple[type, ...] = _PYTHON[scalar]
         if not isinstance(value, wanted) or (isinstance(value, bool) and scalar != "bool"):
@@ -214,7 +222,7 @@ class Checker:
         return value
 
     def _integer(self, value: Any, type_: Type, place: _Place) -> int:
-        limit = _RANGE[type_.scalar]
+        limit = INTEGERS[type_.scalar]
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._wrong(value, type_, place)
         if isinstance(value, float) or not -limit <= value < limit:
@@ -225,7 +233,7 @@ class Checker:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             value = ""
         try:
-            return _canonical(value)
+            return canonical(value)
         except ValueError as error:
             raise BadRequest(f"{self.refused}{error}") from None
 
@@ -246,7 +254,7 @@ class Checker:
 
 
 @lru_cache(maxsize=4096)
-def _canonical(value: str | int | float) -> str:
+def canonical(value: str | int | float) -> str:
     return str(Quantity.of(value))
 
 

@@ -19,8 +19,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from drakit.apiserver import custom
-from drakit.apiserver.checker import Checker, json_name, repeated_fields
+from drakit.apiserver import compiled, custom
+from drakit.apiserver.checker import Checker, count_keys, json_name, repeated_fields
 from drakit.apiserver.defaults import set_defaults
 from drakit.apiserver.kinds import Kind
 from drakit.apiserver.schema import Type, definition, type_for
@@ -47,18 +47,16 @@ def decode(
     *,
     field_validation: str = "Warn",
     raw: bytes | None = None,
-    type_: Type | None = None,
     now: str = "",
     hints: list[str] | None = None,
 ) -> Decoded:
     """The object that `document` means, checked, defaulted and in the storage version of `kind`.
 
     `document` is the decoded body (or the outcome of a patch) in `version`; it belongs to this function
-    afterwards. `raw` is the JSON text it came from, where repeated fields are to be found. `type_` is
-    given for custom resources, `now` (RFC 3339) is what new taints are stamped with. `field_validation`
-    is Strict, Warn or Ignore. How to write what was written wrongly is added to `hints`, also when the
-    object is refused. Raises BadRequest for another kind, for a value of a wrong type and, if strict, for
-    unknown or repeated fields.
+    afterwards. `raw` is the JSON text it came from, where repeated fields are to be found. `now`
+    (RFC 3339) is what new taints are stamped with. `field_validation` is Strict, Warn or Ignore. How to
+    write what was written wrongly is added to `hints`, also when the object is refused. Raises BadRequest
+    for another kind, for a value of a wrong type and, if strict, for unknown or repeated fields.
     """
     if not isinstance(document, dict):
         raise BadRequest(
@@ -71,14 +69,11 @@ def decode(
     _check_kind(document, kind, version, refused)
     added = ("kind" not in document) + ("apiVersion" not in document)
     document["kind"], document["apiVersion"] = kind.kind, api_version
-    found = type_ or type_for(api_version, kind.kind, profile.version)
     warnings: list[str] = []
+    found = type_for(api_version, kind.kind, profile.version)
     if found is not None:
-        checker = Checker(refused)
-        document = checker.check(document, found)
-        stray = checker.stray
-        keys = checker.keys - added
-        if raw is not None and field_validation != "Ignore" and len(_KEY.findall(raw)) != keys:
+        document, keys, stray = _checked(document, found, refused, has_text=raw is not None)
+        if raw is not None and field_validation != "Ignore" and len(_KEY.findall(raw)) != keys - added:
             stray = list(repeated_fields(raw)) + stray
         if hints is not None:
             hints += _advice(stray, kind.group)
@@ -91,6 +86,18 @@ def decode(
         metadata.pop("namespace", None)
     set_defaults(document, kind.group, version, now)
     return Decoded(convert(document, kind.storage_version), warnings)
+
+
+def _checked(
+    document: Document, type_: Type, refused: str, *, has_text: bool
+) -> tuple[Document, int, list[str]]:
+    """The document as it is kept, how many keys it has (needed if `has_text`), what is strange in it."""
+    try:
+        return compiled.check(document, type_), count_keys(document) if has_text else 0, []
+    except compiled.Odd:
+        checker = Checker(refused)
+        checked = checker.check(document, type_)
+        return checked, checker.keys, checker.stray
 
 
 _MISPLACED = re.compile(r'unknown field "(\S+requests\[\d+\])\.(\w+)"')
