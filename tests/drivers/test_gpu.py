@@ -95,7 +95,10 @@ OPTIONS = [
     ({"count": "1001"}, "option count"),
     ({"memory": "much"}, "option memory: 'much'"),
     ({"model": ""}, "option model"),
-    ({"models": "x"}, "has no option 'models': it has count, model, memory"),
+    ({"profile": "half"}, "option profile: 'half' is not one of whole, mig, shared"),
+    ({"profile": "mig", "memory": "1Mi"}, "too little to be divided"),
+    ({"shares": "0"}, "option shares"),
+    ({"models": "x"}, "has no option 'models': it has profile, count, model, memory, shares"),
 ]
 
 

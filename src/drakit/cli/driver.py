@@ -10,6 +10,7 @@ import socket
 
 import click
 
+from drakit.cli import poke
 from drakit.cli.connect import cluster_options, kubeconfig_path
 from drakit.client import kubeconfig
 from drakit.client.api import Client
@@ -26,6 +27,9 @@ _FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 @click.group()
 def command() -> None:
     """Run drivers against a kubelet or an embedded node."""
+
+
+command.add_command(poke.command)
 
 
 @command.command("list")
