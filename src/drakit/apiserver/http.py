@@ -35,6 +35,7 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
 
 _JSON = "application/json"
@@ -327,8 +328,13 @@ class Server:
         await self._task
 
 
-async def serve(api: API, host: str, port: int, *, certfile: Path, keyfile: Path) -> Server:
-    """Serve `api` on `host` and `port` (0: any that is free). Raises UsageError if that is taken."""
+async def serve(
+    api: API, host: str, port: int, *, certfile: Path, keyfile: Path, app: ASGI | None = None
+) -> Server:
+    """Serve `api` on `host` and `port` (0: any that is free). Raises UsageError if that is taken.
+
+    `app` is what stands before `Application(api)`, if anything does.
+    """
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -338,7 +344,7 @@ async def serve(api: API, host: str, port: int, *, certfile: Path, keyfile: Path
         raise UsageError(f"cannot listen on {host} port {port}: {error.strerror}") from error
     listener.listen(1024)
     config = uvicorn.Config(
-        Application(api),
+        app or Application(api),
         http="httptools",
         ws="websockets-sansio",
         lifespan="off",

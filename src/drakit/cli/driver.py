@@ -12,6 +12,7 @@ import click
 
 from drakit.cli import poke
 from drakit.cli.connect import cluster_options, kubeconfig_path
+from drakit.cli.driver_test import test
 from drakit.client import kubeconfig
 from drakit.client.api import Client
 from drakit.client.dialect import Dialect
@@ -30,6 +31,9 @@ def command() -> None:
 
 
 command.add_command(poke.command)
+
+
+command.add_command(test)
 
 
 @command.command("list")

@@ -1,0 +1,114 @@
+"""Runs the checks one after another on one driver.
+
+A check is not tried when something it builds on has failed. After a failure the driver is started again,
+so that one broken thing does not show up as several.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from drakit.conformance.check import Check, Evidence, Failed, Result, Skipped
+from drakit.conformance.checks import CHECKS
+from drakit.conformance.front import Use
+from drakit.conformance.lab import Lab, Options
+from drakit.errors import UsageError
+
+Report = Callable[[Result], None]
+
+
+def select(only: Sequence[str] = (), skip: Sequence[str] = ()) -> list[Check]:
+    """The checks `only` (all if empty) with those they need, without `skip`. Raises UsageError."""
+    known = {check.id: check for check in CHECKS}
+    for id in (*only, *skip):
+        if id not in known:
+            raise UsageError(f"there is no check {id!r}: `dra driver test --list` names them")
+    wanted: set[str] = set()
+    todo = list(only or known)
+    while todo:
+        id = todo.pop()
+        if id not in wanted and id not in skip:
+            wanted.add(id)
+            todo += known[id].needs
+    return [check for check in CHECKS if check.id in wanted]
+
+
+class Suite:
+    """`run` checks the driver of `options`; `report` is told of each result at once."""
+
+    def __init__(self, options: Options, checks: Sequence[Check], report: Report) -> None:
+        self._options = options
+        self._checks = checks
+        self._report = report
+        self._blocked: dict[str, str] = {}
+        self._is_broken = False
+        self.results: list[Result] = []
+        self.uses: list[Use] = []
+        """The permissions that the driver used, known in the end."""
+        self.driver = ""
+        """Its name, if it registered."""
+
+    async def run(self) -> list[Result]:
+        """The results, in order. Whatever happens, the driver does not run any more afterwards."""
+        lab = Lab(self._options)
+        try:
+            await lab.start()
+            for check in self._checks:
+                result = await self._one(lab, check)
+                if result.status == "fail":
+                    self._blocked[check.id] = "failed"
+                self.results.append(result)
+                self._report(result)
+        finally:
+            self.uses, self.driver = sorted(lab.control.front.uses), lab.driver
+            await lab.stop()
+        return self.results
+
+    async def _one(self, lab: Lab, check: Check) -> Result:
+        for need in check.needs:
+            if need in self._blocked:
+                self._blocked[check.id] = "was not tried"
+                return _result(check, "skip", f"needs {need}, which {self._blocked[need]}")
+        began = time.monotonic()
+        log: list[str] = []
+        warnings: tuple[str, ...] = ()
+        try:
+            if self._is_broken:
+                self._is_broken = False
+                await lab.restart_driver()
+            found = await check.run(lab)
+            await lab.settle()
+            if lab.process is not None:
+                lab.check_running()
+            status, text = "pass", found if isinstance(found, str) else found.text
+            warnings = found.warnings if isinstance(found, Evidence) else ()
+        except Skipped as reason:
+            status, text = "skip", str(reason)
+            await lab.settle()
+        except Failed as problem:
+            status, text = "fail", str(problem)
+            self._is_broken = True
+            log = lab.process.tail() if lab.process else []
+            await lab.settle()
+        return _result(check, status, text, warnings, time.monotonic() - began, log)
+
+
+def _result(
+    check: Check,
+    status: str,
+    text: str,
+    warnings: tuple[str, ...] = (),
+    seconds: float = 0.0,
+    log: Sequence[str] = (),
+) -> Result:
+    return Result(
+        id=check.id,
+        meaning=check.meaning,
+        source=check.source,
+        status=status,  # type: ignore[arg-type]
+        evidence=text,
+        warnings=warnings,
+        seconds=round(seconds, 3),
+        log=list(log),
+    )
