@@ -12,7 +12,8 @@ from msgspec import Struct
 
 from drakit.apiserver.auth import Attributes
 from drakit.apiserver.kinds import Kind, Kinds
-from drakit.errors import MethodNotAllowed, NotFound
+from drakit.errors import BadRequest, MethodNotAllowed, NotFound
+from drakit.model.selector import parse_fields
 
 _NAMESPACE_SUBRESOURCES = ("status", "finalize")
 _COLLECTION_VERBS = {"GET": "list", "POST": "create", "DELETE": "deletecollection"}
@@ -37,11 +38,18 @@ class Target(Struct, frozen=True):
     def api_version(self) -> str:
         return self.kind.api_version(self.version)
 
-    def attributes(self, verb: str) -> Attributes:
-        """What authorization is asked. A namespace counts as being in itself, as upstream has it."""
-        kind = self.kind
-        namespace = self.name if kind.plural == "namespaces" and not kind.group else self.namespace
-        return Attributes(verb, kind.group, kind.plural, self.subresource, namespace, self.name)
+    def attributes(self, verb: str, field_selector: str = "") -> Attributes:
+        """What authorization is asked. A namespace counts as being in itself, and a selected name as asked
+        for, as upstream has it."""
+        kind, name = self.kind, self.name
+        namespace = name if kind.plural == "namespaces" and not kind.group else self.namespace
+        if field_selector and not name and verb in ("list", "watch", "deletecollection"):
+            name = _selected_name(field_selector)
+        else:
+            field_selector = ""
+        return Attributes(
+            verb, kind.group, kind.plural, self.subresource, namespace, name, field_selector=field_selector
+        )
 
     def missing(self) -> NotFound:
         """The error when the object does not exist."""
@@ -50,6 +58,14 @@ class Target(Struct, frozen=True):
             f'{self.kind.resource} "{self.name}" not found',
             details={key: value for key, value in details.items() if value},
         )
+
+
+def _selected_name(field_selector: str) -> str:
+    try:
+        terms = parse_fields(field_selector).terms
+    except BadRequest:
+        return ""
+    return next((term.value for term in terms if term.field == "metadata.name" and term.is_equal), "")
 
 
 def no_such_path() -> NotFound:

@@ -91,6 +91,7 @@ async def _create_named(registry: Registry, call: Call, document: Document) -> O
     context, strategy = registry.context(call), registry.strategy(target.kind)
     metadata["uid"] = str(uuid.uuid4())
     metadata["creationTimestamp"] = context.now
+    registry.admit(call.user, target, document, None)
     if call.content_type != APPLY_PATCH:
         _track(registry, call, None, document, context.now)
     strategy.prepare_create(document, context)
@@ -221,6 +222,7 @@ async def change(registry: Registry, call: Call, next_state: Change) -> One:
     _check_name(target, new)
     _check_identity(registry, target, entry, old, new)
     _keep_system_fields(entry, old, new)
+    registry.admit(call.user, target, new, old)
     context, strategy = registry.context(call), registry.strategy(target.kind)
     if call.content_type != APPLY_PATCH:
         _track(registry, call, old, new, context.now)
