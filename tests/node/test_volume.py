@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from drakit.apiserver.app import API
-from drakit.client.api import CONFIG_MAPS, Client
+from drakit.client.api import CONFIG_MAPS, SERVICE_ACCOUNTS, Client
 from drakit.node.env import ConfigFailed, Facts
 from drakit.node.paths import NodePaths
 from drakit.node.volume import Volumes
@@ -183,3 +184,48 @@ async def test_what_cannot_be_made_is_told(tmp_path: Path, volume: Document, wor
     async with here(tmp_path) as node:
         with pytest.raises(ConfigFailed, match=words):
             await node.prepare(volume)
+
+
+ROOT_CA = {"metadata": {"name": "kube-root-ca.crt", "namespace": NS}, "data": {"ca.crt": "CA"}}
+ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+REACHES = structs.replace(FACTS, api_address="127.0.0.1:6443")
+
+
+@pytest.mark.parametrize(
+    ("spec", "account", "facts", "is_mounted"),
+    [
+        ({"hostNetwork": True}, {}, REACHES, True),
+        ({}, {}, REACHES, False),
+        ({"hostNetwork": True}, {}, FACTS, False),
+        ({"hostNetwork": True, "automountServiceAccountToken": False}, {}, REACHES, False),
+        ({"hostNetwork": True}, {"automountServiceAccountToken": False}, REACHES, False),
+        ({"hostNetwork": True, "automountServiceAccountToken": True}, {"automountServiceAccountToken": False},
+         REACHES, True),
+    ],
+)  # fmt: skip
+async def test_the_service_account_is_where_clients_look(
+    tmp_path: Path, spec: Document, account: Document, facts: Facts, is_mounted: bool
+) -> None:
+    async with here(tmp_path) as h:
+        await h.client.create(SERVICE_ACCOUNTS, {"metadata": {"name": "default", "namespace": NS}} | account)
+        await h.client.create(CONFIG_MAPS, ROOT_CA)
+        pod = {"metadata": {"name": "p", "namespace": NS, "uid": "u"}, "spec": spec}
+        await h.volumes.prepare(pod, facts)
+        mounts = h.volumes.mounts({"name": "c"}, {})
+        assert [mount.target for mount in mounts] == ([ACCOUNT] if is_mounted else [])
+        assert h.volumes.is_refreshed(pod) is is_mounted
+        for mount in mounts:
+            folder = Path(mount.source)
+            assert (folder / "ca.crt").read_text() == "CA"
+            assert (folder / "namespace").read_text() == NS
+            assert (folder / "token").read_text().count(".") == 2
+        own = {"name": "c", "volumeMounts": [{"name": "kube-api-access", "mountPath": ACCOUNT + "/"}]}
+        assert len(h.volumes.mounts(own, {}) if is_mounted else [1]) == 1
+
+
+async def test_a_pod_of_a_missing_service_account_waits(tmp_path: Path) -> None:
+    async with here(tmp_path) as h:
+        spec = {"hostNetwork": True, "serviceAccountName": "nobody"}
+        pod = {"metadata": {"name": "p", "namespace": NS, "uid": "u"}, "spec": spec}
+        with pytest.raises(ConfigFailed, match=r'service account nobody: .*"nobody" not found'):
+            await h.volumes.prepare(pod, REACHES)

@@ -21,6 +21,7 @@ _COMMANDS = {
     "demo": "Play the three roles of DRA on an embedded cluster.",
     "down": "Stop the embedded cluster.",
     "driver": "Run drivers against a kubelet or an embedded node.",
+    "image": "Build, add and list images for the embedded cluster.",
     "kubectl": "Run the real kubectl against the embedded cluster.",
     "scheduler": "Run the scheduler alone, as a second one in any cluster.",
     "status": "Show the embedded cluster that runs here.",

@@ -1,7 +1,7 @@
 """Which cluster a command talks to, and the options by which a person says so.
 
 --kubeconfig first, then $KUBECONFIG, then the embedded cluster that runs on this machine, then
-~/.kube/config.
+~/.kube/config, then, in a pod, its service account.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import click
 
 from drakit.client.api import Client
+from drakit.client.dialect import Dialect
 from drakit.client.http import HTTPTransport
 from drakit.client.kubeconfig import load
 from drakit.cluster.place import Place, default_data_dir
@@ -23,8 +24,8 @@ from drakit.errors import UsageError
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def kubeconfig_path(given: str | None) -> str:
-    """The kubeconfig to use; UsageError if there is none to be found."""
+def kubeconfig_path(given: str | None) -> str | None:
+    """The kubeconfig to use, None for the service account of this pod; UsageError if there is neither."""
     if given:
         return given
     if path := os.environ.get("KUBECONFIG"):
@@ -34,6 +35,8 @@ def kubeconfig_path(given: str | None) -> str:
     home = Path.home() / ".kube" / "config"
     if home.exists():
         return str(home)
+    if "KUBERNETES_SERVICE_HOST" in os.environ:
+        return None
     raise UsageError("no cluster to talk to: start one with `dra up`, or name one with --kubeconfig FILE")
 
 
@@ -48,7 +51,7 @@ def cluster_options(function: F) -> F:
 @asynccontextmanager
 async def connect(given: str | None, context: str | None) -> AsyncIterator[Client]:
     """A client of the cluster a person means; raises UsageError when there is none."""
-    client = Client(HTTPTransport(load(kubeconfig_path(given), context)))
+    client = Client(Dialect(HTTPTransport(load(kubeconfig_path(given), context))))
     try:
         yield client
     finally:

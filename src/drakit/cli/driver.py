@@ -12,6 +12,7 @@ import click
 
 from drakit.cli import poke
 from drakit.cli.connect import cluster_options, kubeconfig_path
+from drakit.cli.driver_idle import idle
 from drakit.cli.driver_test import test
 from drakit.client import kubeconfig
 from drakit.client.api import Client
@@ -30,10 +31,11 @@ def command() -> None:
     """Run drivers against a kubelet or an embedded node."""
 
 
-command.add_command(poke.command)
-
-
 command.add_command(test)
+command.add_command(idle)
+
+
+command.add_command(poke.command)
 
 
 @command.command("list")
@@ -97,7 +99,7 @@ def _address(text: str) -> tuple[str, int]:
 
 async def _run(
     driver: Driver,
-    path: str,
+    path: str | None,
     context: str | None,
     folders: tuple[str, str, str],
     pod_uid: str,

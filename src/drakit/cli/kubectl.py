@@ -91,7 +91,8 @@ def command(arguments: tuple[str, ...]) -> None:
     """Run kubectl against the embedded cluster: dra kubectl get pods."""
     from drakit.cli.connect import kubeconfig_path
 
-    environment = os.environ | {"KUBECONFIG": kubeconfig_path(None)}
+    path = kubeconfig_path(None)
+    environment = os.environ | ({"KUBECONFIG": path} if path else {})
     kubectl = find_or_fetch()
     sys.stdout.flush()
     os.execve(kubectl, ["kubectl", *arguments], environment)

@@ -18,6 +18,7 @@ from drakit.client.api import SERVICE_ACCOUNTS, Client
 from drakit.client.clock import Clock
 from drakit.errors import APIError, DRAError
 from drakit.model.quantity import Quantity
+from drakit.node.account import ACCOUNT_PATH, ACCOUNT_VOLUME, lacks_account, wants_account
 from drakit.node.env import ConfigFailed, Facts, expand, fetch_data, pod_field, resource_field
 from drakit.node.paths import NodePaths
 from drakit.node.runtime import Mount
@@ -45,7 +46,10 @@ class Volumes:
 
     async def prepare(self, pod: Document, facts: Facts) -> None:
         """Make every volume, or bring it up to date. Raises ConfigFailed naming the volume."""
-        for volume in (pod.get("spec") or {}).get("volumes") or []:
+        volumes: list[Document] = (pod.get("spec") or {}).get("volumes") or []
+        if await wants_account(self._client, pod, facts):
+            volumes = [*volumes, ACCOUNT_VOLUME]
+        for volume in volumes:
             name = volume["name"]
             try:
                 self._paths[name] = await self._prepare_one(pod, volume, facts)
@@ -56,7 +60,9 @@ class Volumes:
 
     def is_refreshed(self, pod: Document) -> bool:
         """Whether any volume has content that may change."""
-        return any(kind in v for v in (pod.get("spec") or {}).get("volumes") or [] for kind in _WRITTEN)
+        return ACCOUNT_VOLUME["name"] in self._paths or any(
+            kind in v for v in (pod.get("spec") or {}).get("volumes") or [] for kind in _WRITTEN
+        )
 
     def mounts(self, container: Document, env: dict[str, str]) -> list[Mount]:
         """The mounts of `container`. Raises ConfigFailed for one that cannot be."""
@@ -71,6 +77,9 @@ class Volumes:
                 source = _inside(source, sub_path)
             target = entry["mountPath"] if entry["mountPath"].startswith("/") else f"/{entry['mountPath']}"
             mounts.append(Mount(source=str(source), target=target, is_read_only=bool(entry.get("readOnly"))))
+        account = self._paths.get(ACCOUNT_VOLUME["name"])
+        if account is not None and lacks_account(container):
+            mounts.append(Mount(source=str(account), target=ACCOUNT_PATH, is_read_only=True))
         return mounts
 
     def remove(self) -> None:

@@ -1,0 +1,138 @@
+"""The real helm, three versions of it, and our chart: its DaemonSet runs the driver from a local image."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.cluster import ROOT, Cluster, need, wait_for
+
+pytestmark = [pytest.mark.e2e, pytest.mark.needs_root]
+
+CHART = ROOT / "deploy" / "helm" / "drakit-gpu-driver"
+NAME = "gpus-drakit-gpu-driver"
+MINE = "app.kubernetes.io/instance=gpus"
+
+
+class Helm:
+    def __init__(self, binary: Path, cluster: Cluster) -> None:
+        self._binary = binary
+        self._cluster = cluster
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(self._binary), *arguments],
+            env=self._cluster.environment,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+
+    def __call__(self, *arguments: str) -> str:
+        done = self.run(*arguments)
+        assert done.returncode == 0, f"helm {' '.join(arguments)}: {done.stderr}\n{self._what_went_on()}"
+        return done.stdout
+
+    def _what_went_on(self) -> str:
+        pods = ["logs", "-l", MINE, "--tail=20"]
+        return "\n".join(self._cluster.kubectl(*what, check=False) for what in (["get", "events"], pods))
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self(*arguments, "-o", "json"))
+
+    def change(self, verb: str, *arguments: str) -> None:
+        self(verb, *arguments, "--wait", "--timeout", "60s")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    if os.geteuid() != 0:
+        pytest.skip("the oci runtime needs root")
+    for tool in ("runc", "conmon"):
+        need(tool)
+    folder = tmp_path_factory.mktemp("helm")
+    cluster = Cluster(folder, "--runtime", "oci")
+    cluster.dra("image", "build", str(folder / "drakit.tar"))
+    cluster.dra("image", "add", str(folder / "drakit.tar"))
+    (folder / "drakit.tar").unlink()
+    cluster.up()
+    yield cluster
+    cluster.down()
+    shutil.rmtree(folder / "data" / "images", ignore_errors=True)
+
+
+@pytest.fixture(params=["1.32", "1.35", "1.37"], ids=["helm-3.17", "helm-4.1", "helm-4.3"])
+def helm(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[Helm]:
+    binary = ROOT / ".tools" / request.param / "helm"
+    if not binary.exists():
+        reason = f"{binary} is missing: run scripts/ci-tools.sh"
+        if os.environ.get("DRAKIT_CI") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    helm = Helm(binary, cluster)
+    yield helm
+    helm.run("uninstall", "gpus", "--no-hooks")  # left where a test failed
+
+
+def published(cluster: Cluster) -> list[str]:
+    """The devices in slices of the driver."""
+    slices = cluster.items("resourceslices", "--field-selector=spec.driver=gpu.example.com")
+    return [device["name"] for entry in slices for device in entry["spec"]["devices"]]
+
+
+def await_gpus(cluster: Cluster, count: int) -> None:
+    wait_for(lambda: len(published(cluster)) == count, f"{count} GPUs")
+
+
+def test_a_driver_comes_changes_and_goes(helm: Helm, cluster: Cluster) -> None:
+    helm.change("install", "gpus", str(CHART))
+    await_gpus(cluster, 4)
+    text = cluster.kubectl("get", "deviceclass", "gpu.example.com", "-o", "yaml")
+    assert "app.kubernetes.io/managed-by: Helm" in text
+    assert "meta.helm.sh/release-name: gpus" in text
+    assert "meta.helm.sh/release-namespace: default" in text
+    assert cluster.get("validatingadmissionpolicy", f"{NAME}-slices")["spec"]["failurePolicy"] == "Fail"
+    # helm 3 waits for none of a single pod: a rolling update may have one unavailable.
+    wait_for(lambda: cluster.get("daemonset", NAME)["status"]["numberReady"] == 1, "the driver's pod")
+
+    helm.change("upgrade", "gpus", str(CHART), "--set", "gpus.count=6")
+    await_gpus(cluster, 6)
+    helm.change("rollback", "gpus", "1")
+    await_gpus(cluster, 4)
+    assert [entry["status"] for entry in helm.json("history", "gpus")] == [
+        "superseded",
+        "superseded",
+        "deployed",
+    ]
+    assert [(entry["name"], entry["revision"]) for entry in helm.json("list")] == [("gpus", "3")]
+
+    helm.change("uninstall", "gpus")
+    assert helm.json("list") == []
+    kinds = (
+        "daemonsets,deviceclasses,configmaps,serviceaccounts,clusterroles,validatingadmissionpolicies,jobs"
+    )
+    assert cluster.items(kinds, "-l", MINE) == []
+    wait_for(lambda: not cluster.items("pods", "-l", MINE), "the driver's pods to go")
+    cluster.kubectl("delete", "resourceslices", "--all")  # the node would do it after half a minute
+
+
+@pytest.mark.parametrize("helm", ["1.37"], indirect=True)
+def test_a_driver_whose_devices_are_in_use_stays(helm: Helm, cluster: Cluster) -> None:
+    helm.change("install", "gpus", str(CHART))
+    cluster.kubectl("apply", "-f", "gpu/01-one-per-pod.yaml")
+    cluster.wait_ready("one-gpu-a", "one-gpu-b")
+    assert "GPU_DEVICE_" in wait_for(lambda: cluster.kubectl("logs", "one-gpu-a"), "the log")
+    assert helm.run("uninstall", "gpus", "--wait", "--timeout", "20s").returncode != 0
+    told = cluster.kubectl("logs", f"job/{NAME}-idle")
+    assert "devices of gpu.example.com are held by claims: default/one-gpu-a-gpu" in told
+    assert cluster.get("daemonset", NAME)["status"]["numberReady"] == 1
+    cluster.kubectl("delete", "-f", "gpu/01-one-per-pod.yaml", "--timeout=30s")
+    helm.change("uninstall", "gpus")
