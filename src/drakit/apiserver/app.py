@@ -9,19 +9,21 @@ from __future__ import annotations
 import asyncio
 import datetime
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from drakit.apiserver import delete, read, review, subresource, write
-from drakit.apiserver.auth import ANONYMOUS, Attributes, Tokens, User
+from drakit.apiserver import bootstrap, delete, read, review, subresource, token_request, write
+from drakit.apiserver.auth import ANONYMOUS, ISSUER, Attributes, Tokens, User
+from drakit.apiserver.custom_resources import CustomResources
 from drakit.apiserver.decoding import deprecation
+from drakit.apiserver.definition import KIND as DEFINITION
 from drakit.apiserver.discovery import document_at, version_info
 from drakit.apiserver.expiry import EventExpiry
 from drakit.apiserver.openapi import OpenAPI
 from drakit.apiserver.registry import Call, Registry
-from drakit.apiserver.route import Target, find_target, verb_of
+from drakit.apiserver.route import find_target, verb_of
 from drakit.apiserver.view import Answer, to_document, view_for
 from drakit.apiserver.watch import Watch, expired_event
 from drakit.errors import APIError, BadRequest, Expired, InternalError, Unauthorized
@@ -36,9 +38,6 @@ WATCH_SECONDS = (1800.0, 3600.0)
 BOOKMARK_SECONDS = 60.0
 SWEEP_SECONDS = 60.0
 _KEYS = "drakit/keys"
-_SERVER = User("system:apiserver", ("system:masters", "system:authenticated"))
-_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
-_PRIORITIES = {"system-node-critical": 2000001000, "system-cluster-critical": 2000000000}
 
 Handler = Callable[[Registry, Call], Awaitable[Answer]]
 _VERBS: Mapping[str, Handler] = {
@@ -65,14 +64,17 @@ class API:
         self.store = store
         self.registry = Registry(store, profile, clock)
         self.authorizer = self.registry.authorizer
-        self.openapi = OpenAPI(profile.version, self.registry.kinds)
+        self.custom_resources = CustomResources(self.registry)
+        self._openapi = OpenAPI(profile.version, self.registry.kinds)
         self.pod_io = pod_io
         self._known = dict(tokens)
-        self._tokens = Tokens(tokens, secrets.token_bytes(32), self._is_account)
+        self._tokens = Tokens(tokens, secrets.token_bytes(32), self._is_there)
         self._clock = clock
         self._expiry: EventExpiry | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self.requests: dict[tuple[str, int], int] = {}
+        self.more_metrics: Callable[[], Mapping[str, float]] = dict
+        """What others in this process count, by metric name; shown at /metrics."""
 
     @classmethod
     def open(
@@ -94,26 +96,10 @@ class API:
         if entry is None:
             key = secrets.token_bytes(32)
             entry = await self.store.write(_KEYS, "service-account", 0, lambda revision: key)
-        self._tokens = Tokens(self._known, entry.value, self._is_account)
-        for name in _NAMESPACES:
-            await self._ensure("", "v1", "namespaces", {"metadata": {"name": name}})
-        for name, priority in _PRIORITIES.items():
-            document = {"metadata": {"name": name}, "value": priority}
-            await self._ensure("scheduling.k8s.io", "v1", "priorityclasses", document)
-        everything = [
-            {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]},
-            {"nonResourceURLs": ["*"], "verbs": ["*"]},
-        ]
-        group, name = "rbac.authorization.k8s.io", "cluster-admin"
-        role = {"metadata": {"name": name}, "rules": everything}
-        await self._ensure(group, "v1", "clusterroles", role)
-        binding = {
-            "metadata": {"name": name},
-            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name},
-            "subjects": [{"apiGroup": group, "kind": "Group", "name": "system:masters"}],
-        }
-        await self._ensure(group, "v1", "clusterrolebindings", binding)
-
+        self._tokens = Tokens(self._known, entry.value, self._is_there)
+        await bootstrap.make_objects(self.registry)
+        self.custom_resources.start()
+        await self.custom_resources.settle()
         self._expiry = EventExpiry(self.store, self._clock)
         self._sweeper = asyncio.create_task(self._sweep(self._expiry), name="event expiry")
 
@@ -121,14 +107,6 @@ class API:
         while True:
             await asyncio.sleep(0 if await expiry.sweep() else SWEEP_SECONDS)
 
-    async def _ensure(self, group: str, version: str, plural: str, document: Document) -> None:
-        kind = self.registry.kinds.find(group, version, plural)
-        assert kind is not None
-        target = Target(kind, version, "", document["metadata"]["name"])
-        if self.store.get(kind.collection, target.key) is None:
-            at = msgspec.structs.replace(target, name="")
-            call = Call(user=_SERVER, verb="create", target=at, query={}, document=document)
-            await write.create(self.registry, call)
 
     def end_watches(self) -> None:
         """End every watch; clients come back or see that the server is gone."""
@@ -140,6 +118,7 @@ class API:
         if self._sweeper and self._expiry:
             self._sweeper.cancel()
             self._expiry.close()
+        await self.custom_resources.close()
         self.end_watches()
         await self.store.close()
 
@@ -154,15 +133,15 @@ class API:
             raise Unauthorized("Unauthorized")
         return self.user_of(token.strip())
 
-    def user_of(self, token: str) -> User:
-        """Raises Unauthorized for a token that is not valid now."""
+    def user_of(self, token: str, audiences: Sequence[str] = (ISSUER,)) -> User:
+        """Raises Unauthorized for a token that is not valid now, or not meant for any of `audiences`."""
         try:
-            return self._tokens.user(token)
+            return self._tokens.user(token, audiences)
         except (ValueError, KeyError, TypeError, msgspec.DecodeError):
             raise Unauthorized("Unauthorized") from None
 
-    def _is_account(self, namespace: str, name: str, uid: str) -> bool:
-        found = self.registry.find("ServiceAccount", namespace, name)
+    def _is_there(self, kind: str, namespace: str, name: str, uid: str) -> bool:
+        found = self.registry.find(kind, namespace, name)
         return found is not None and found["metadata"].get("uid") == uid
 
     # --- what ---------------------------------------------------------------------------------------
@@ -176,7 +155,7 @@ class API:
         except APIError:
             self.authorizer.check(user, Attributes(_http_verb(method), path=path))
             raise
-        self.authorizer.check(user, target.attributes(verb))
+        self.authorizer.check(user, target.attributes(verb, query.get("fieldSelector", "")))
         call = Call(user=user, verb=verb, target=target, query=query)
         if text := deprecation(target.kind, target.version, self.profile):
             call.warnings.append(text)
@@ -194,12 +173,21 @@ class API:
         if not target.kind.is_stored:
             return review.answer(self.registry, call, self.user_of)
         if target.subresource == "token":
-            return subresource.token(self.registry, call, self._tokens)
+            return token_request.token(self.registry, call, self._tokens)
         if call.verb == "get":
             return read.get(self.registry, call)
         if call.verb == "list":
             return read.list_objects(self.registry, call)
-        return await _VERBS[call.verb](self.registry, call)
+        answer = await _VERBS[call.verb](self.registry, call)
+        if target.kind.kind == DEFINITION:
+            await self.custom_resources.settle()
+        return answer
+
+    @property
+    def openapi(self) -> OpenAPI:
+        """The OpenAPI documents of what is served now."""
+        self._openapi.use(self.registry.kinds)
+        return self._openapi
 
     def metrics(self) -> bytes:
         """What /metrics says, in Prometheus' text format."""
@@ -210,10 +198,9 @@ class API:
         lines.append(f"drakit_store_revision {self.store.revision}")
         lines.append("# HELP apiserver_storage_objects Number of stored objects.")
         lines.append("# TYPE apiserver_storage_objects gauge")
-        for kind in self.registry.kinds.rows:
-            if kind.is_stored:
-                count = self.store.count(kind.collection)
-                lines.append(f'apiserver_storage_objects{{resource="{kind.resource}"}} {count}')
+        for kind in {row.resource: row for row in self.registry.kinds.rows if row.is_stored}.values():
+            count = self.store.count(kind.collection)
+            lines.append(f'apiserver_storage_objects{{resource="{kind.resource}"}} {count}')
         lines.append("# HELP apiserver_longrunning_requests Number of open watches.")
         lines.append("# TYPE apiserver_longrunning_requests gauge")
         watches = sum(len(hub) for hub in self.registry.hubs())
@@ -222,6 +209,8 @@ class API:
         lines.append("# TYPE apiserver_request_total counter")
         for (method, code), count in sorted(self.requests.items()):
             lines.append(f'apiserver_request_total{{method="{method}",code="{code}"}} {count}')
+        for name, number in self.more_metrics().items():
+            lines += [f"# TYPE {name} counter", f"{name} {number}"]
         return ("\n".join(lines) + "\n").encode()
 
     def transport(self, user: User) -> InProcess:

@@ -147,8 +147,7 @@ def _is_reset(path: Path, type_: Type | None, subresource: str) -> bool:
     """Whether the endpoint ignores this field: status on the object, all but status on `status`."""
     if subresource == "status":
         return path[0] != "f:status"
-    is_custom = type_ is not None and type_.definition.startswith("unstructured.")
-    return path[0] == "f:status" and not is_custom
+    return path[0] == "f:status" and not (type_ is not None and type_.keeps_status)
 
 
 def _counted(fields: Fields, type_: Type | None, subresource: str) -> Fields:

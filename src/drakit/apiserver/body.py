@@ -15,7 +15,7 @@ import yaml
 
 from drakit.apiserver import protobuf
 from drakit.errors import BadRequest, UnsupportedMediaType
-from drakit.transport import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH
+from drakit.transport import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Document
 
 MAX_BODY = 3 << 20
 """Bytes of a request body (upstream's limit for resource requests)."""
@@ -128,3 +128,20 @@ def read_body(body: bytes, content_type: str, *, is_patch: bool = False) -> tupl
         "the body of the request was in an unknown format - accepted media types include: " + _ACCEPTED,
         details={},
     )
+
+
+def object_of(document: Any) -> Document:
+    """The body as an object. Raises BadRequest for anything else."""
+    if not isinstance(document, dict):
+        raise BadRequest("the request has no body: an object was expected")
+    return document
+
+
+def part(document: Document, name: str) -> Document:
+    """An object inside `document`; {} if it is missing. Raises BadRequest if it is something else."""
+    value = document.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise BadRequest(f"json: cannot unmarshal {type(value).__name__} into field {name}")
+    return value

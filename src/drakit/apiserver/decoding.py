@@ -182,7 +182,10 @@ def _internal(kind: Kind) -> str:
 
 
 def deprecation(kind: Kind, version: str, profile: Profile) -> str | None:
-    """The text of the `Warning` header for using a version of resource.k8s.io that is on its way out."""
+    """The text of the `Warning` header for using a version of resource.k8s.io that is on its way out, or a
+    custom version that is."""
+    if kind.custom is not None:
+        return kind.custom.deprecation
     since = _DEPRECATED.get((kind.group, version))
     if since is None or (kind.kind, version) in _YOUNGER:
         return None

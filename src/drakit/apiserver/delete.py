@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from drakit.apiserver import read
+from drakit.apiserver import definition, read
+from drakit.apiserver.auth import SERVER, User
 from drakit.apiserver.registry import Call, Registry
 from drakit.apiserver.route import Target
 from drakit.apiserver.view import Many, One, Plain, stored_document
@@ -100,17 +101,18 @@ def _from_query(query: Mapping[str, str]) -> Document:
 
 async def delete(registry: Registry, call: Call) -> One | Plain:
     """DELETE one object."""
-    return await remove(registry, call.target, options_of(call))
+    return await remove(registry, call.target, options_of(call), call.user)
 
 
-async def remove(registry: Registry, target: Target, options: Options) -> One | Plain:
-    """Delete the object of `target` as `options` say."""
+async def remove(registry: Registry, target: Target, options: Options, user: User = SERVER) -> One | Plain:
+    """Delete the object of `target` for `user` as `options` say."""
     if target.kind.kind == "Namespace" and target.name in _KEPT_NAMESPACES:
         details = {"name": target.name, "kind": "namespaces"}
         text = f'namespaces "{target.name}" is forbidden: this namespace may not be deleted'
         raise Forbidden(text, details=details)
     entry = registry.head(target)
     old = stored_document(entry)
+    registry.admit(user, target, None, old)
     _check_preconditions(registry, target, entry, old, options.preconditions)
     new = _marked(registry, target, old, options)
     is_gone = is_finished({**new, "kind": target.kind.kind})
@@ -184,6 +186,8 @@ def _marked(registry: Registry, target: Target, old: Document, options: Options)
     moment = now + datetime.timedelta(seconds=grace)
     metadata["deletionTimestamp"] = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
     metadata["deletionGracePeriodSeconds"] = grace
+    if target.kind.kind == definition.KIND and not target.kind.custom:
+        definition.begin_end(new, registry.now())
     if metadata.get("generation"):
         metadata["generation"] += 1
     if target.kind.kind == "Namespace":
@@ -225,7 +229,7 @@ async def delete_collection(registry: Registry, call: Call) -> Many:
         namespace, _, name = entry.key.rpartition("/")
         target = msgspec.structs.replace(call.target, namespace=namespace, name=name)
         try:
-            answer = await remove(registry, target, options)
+            answer = await remove(registry, target, options, call.user)
         except NotFound:
             continue
         entries.append(answer.entry if isinstance(answer, One) else entry)

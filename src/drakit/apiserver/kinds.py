@@ -10,10 +10,14 @@ Source: discovery of a default kube-apiserver; served versions of resource.k8s.i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from drakit.profile import Profile
+
+if TYPE_CHECKING:
+    from drakit.apiserver.custom_version import CustomVersion
 
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 RESOURCE_GROUP = "resource.k8s.io"
@@ -31,7 +35,8 @@ class Subresource(Struct, frozen=True):
 
 class Kind(Struct, frozen=True, kw_only=True):
     """One kind of object. `versions` are the served ones, the preferred first; `verbs` in discovery's
-    order. `is_stored` is False for kinds that are only answered (reviews, bindings)."""
+    order. `is_stored` is False for kinds that are only answered (reviews, bindings). A custom resource has
+    one row for each version it is served in, and `custom` says what is special about that version."""
 
     group: str
     plural: str
@@ -46,6 +51,8 @@ class Kind(Struct, frozen=True, kw_only=True):
     verbs: tuple[str, ...] = ALL_VERBS
     is_stored: bool = True
     collection: str = ""
+    list_kind: str = ""
+    custom: CustomVersion | None = None
 
     @property
     def resource(self) -> str:
@@ -56,6 +63,11 @@ class Kind(Struct, frozen=True, kw_only=True):
     def group_kind(self) -> str:
         """`Kind.group` as in error texts."""
         return f"{self.kind}.{self.group}" if self.group else self.kind
+
+    @property
+    def list_name(self) -> str:
+        """The kind of a list of these."""
+        return self.list_kind or f"{self.kind}List"
 
     @property
     def storage_api_version(self) -> str:

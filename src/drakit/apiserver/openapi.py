@@ -4,7 +4,7 @@ That package keeps upstream's definitions of each Kubernetes version under their
 Schema and without paths. Here they are bent back (nullable types, references, int-or-string), and paths
 are made from the table of kinds: kubectl finds a kind through the paths' group, version and kind, and
 looks there for the parameters and patch formats a server takes. Only the definitions a document needs are
-in it. Every document is made once, kept as bytes, and named by its hash.
+in it. Every document is made once, kept as bytes until the kinds in it change, and named by its hash.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from drakit.apiserver import openapi_custom, openapi_protobuf
 from drakit.apiserver.kinds import Kind, Kinds
 from drakit.transport import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH
 
@@ -44,12 +45,25 @@ _DESCRIPTIONS = {"apiVersion": "APIVersion defines", "kind": "Kind is a string"}
 
 
 class OpenAPI:
-    """The documents of one Kubernetes version and table of kinds."""
+    """The documents of one Kubernetes version and table of kinds. `use` another table when it changes."""
 
     def __init__(self, version: str, kinds: Kinds) -> None:
         self._version = version
         self._kinds = kinds
         self._documents: dict[tuple[str, str], bytes] = {}
+        self._hashes: dict[tuple[str, str], str] = {}
+        self._whole: dict[str, bytes] = {}
+
+    def use(self, kinds: Kinds) -> None:
+        """Describe these kinds from now on."""
+        if kinds is self._kinds:
+            return
+        before, self._kinds = self._kinds, kinds
+        self._whole.clear()
+        for where in list(self._documents):
+            if before.in_version(*where) != kinds.in_version(*where):
+                del self._documents[where]
+                self._hashes.pop(where, None)
 
     @cached_property
     def _definitions(self) -> dict[str, Schema]:
@@ -70,19 +84,26 @@ class OpenAPI:
 
     # --- documents --------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def index(self) -> bytes:
         """/openapi/v3: where the documents are."""
+        if (known := self._whole.get("index")) is not None:
+            return known
         paths = {}
         for group, versions in self._kinds.group_versions().items():
             for version in versions:
                 path = f"apis/{group}/{version}" if group else f"api/{version}"
                 where = f"/openapi/v3/{path}?hash={self.hash(group, version)}"
                 paths[path] = {"serverRelativeURL": where}
-        return msgspec.json.encode({"paths": paths})
+        self._whole["index"] = msgspec.json.encode({"paths": paths})
+        return self._whole["index"]
 
     def hash(self, group: str, version: str) -> str:
-        return hashlib.sha512(self.v3(group, version)).hexdigest().upper()
+        found = self._hashes.get((group, version))
+        if found is None:
+            found = hashlib.sha512(self.v3(group, version)).hexdigest().upper()
+            self._hashes[group, version] = found
+        return found
 
     def v3(self, group: str, version: str) -> bytes:
         """The document of one group and version. Raises KeyError for one that is not served."""
@@ -92,18 +113,31 @@ class OpenAPI:
             if not kinds:
                 raise KeyError((group, version))
             paths, roots = self._paths(kinds, version, _V3)
+            own = self._own(kinds, _V3)
             document = {
                 "openapi": "3.0.0",
                 "info": {"title": "Kubernetes", "version": f"v{self._version}.0"},
                 "paths": paths,
-                "components": {"schemas": self._schemas(roots, _V3)},
+                "components": {"schemas": self._schemas(roots, _V3, own)},
             }
             found = self._documents[group, version] = msgspec.json.encode(document)
         return found
 
-    @cached_property
+    @property
     def v2(self) -> bytes:
         """The one document of OpenAPI v2."""
+        if "v2" not in self._whole:
+            self._whole["v2"] = msgspec.json.encode(self._v2())
+        return self._whole["v2"]
+
+    @property
+    def v2_protobuf(self) -> bytes:
+        """The same as a message, for clients that ask for that."""
+        if "protobuf" not in self._whole:
+            self._whole["protobuf"] = openapi_protobuf.encode(self._v2())
+        return self._whole["protobuf"]
+
+    def _v2(self) -> Schema:
         paths: Schema = {}
         roots: set[str] = set()
         for group, versions in self._kinds.group_versions().items():
@@ -111,13 +145,21 @@ class OpenAPI:
                 found, names = self._paths(self._kinds.in_version(group, version), version, _V2)
                 paths |= found
                 roots |= names
-        document = {
+        return {
             "swagger": "2.0",
             "info": {"title": "Kubernetes", "version": f"v{self._version}.0"},
             "paths": paths,
-            "definitions": self._schemas(roots, _V2),
+            "definitions": self._schemas(roots, _V2, self._own(self._kinds.rows, _V2)),
         }
-        return msgspec.json.encode(document)
+
+    @staticmethod
+    def _own(kinds: Iterable[Kind], prefix: str) -> dict[str, Schema]:
+        """The schemas of the custom kinds among `kinds`."""
+        found: dict[str, Schema] = {}
+        for kind in kinds:
+            if kind.custom is not None:
+                found |= openapi_custom.schemas(kind, is_v2=prefix == _V2)
+        return found
 
     # --- paths ------------------------------------------------------------------------------------
 
@@ -125,6 +167,11 @@ class OpenAPI:
         paths: Schema = {}
         roots = {f"{_META}{name}" for name in ("DeleteOptions", "Status", "WatchEvent", "APIResourceList")}
         for kind in kinds:
+            if kind.custom is not None:
+                own = openapi_custom.name_of(kind, kind.kind)
+                roots |= {own, openapi_custom.name_of(kind, kind.list_name)}
+                paths |= _Paths(kind, version, prefix, own).all()
+                continue
             name = self._by_kind.get((kind.group, version, kind.kind))
             if name is None:
                 continue
@@ -132,18 +179,19 @@ class OpenAPI:
             if listed := self._by_kind.get((kind.group, version, f"{kind.kind}List")):
                 roots.add(listed)
             paths |= _Paths(kind, version, prefix, name).all()
-        return paths, {name for name in roots if name in self._definitions}
+        return paths, roots
 
     # --- schemas ----------------------------------------------------------------------------------
 
-    def _schemas(self, roots: Iterable[str], prefix: str) -> Schema:
+    def _schemas(self, roots: Iterable[str], prefix: str, own: dict[str, Schema]) -> Schema:
         found: Schema = {}
         waiting = list(roots)
         while waiting:
             name = waiting.pop()
-            if name in found or name not in self._definitions:
+            given = own.get(name) or self._definitions.get(name)
+            if name in found or given is None:
                 continue
-            schema = _special(name, prefix) or _upstream(self._definitions[name], prefix)
+            schema = _special(name, prefix) or _upstream(given, prefix)
             found[name] = schema
             waiting += [reference.rpartition("/")[2] for reference in _references(schema)]
         return dict(sorted(found.items()))
@@ -213,9 +261,10 @@ class _Paths:
 
     def _patch(self) -> Schema:
         operation = self._operation("patch", (*_WRITE, "force"))
+        types = [name for name in _PATCH_TYPES if not (self._kind.custom and name == STRATEGIC_PATCH)]
         if self._is_v2:
-            return {**operation, "consumes": list(_PATCH_TYPES)}
-        body = {"content": {name: {"schema": {"type": "object"}} for name in _PATCH_TYPES}}
+            return {**operation, "consumes": types}
+        body = {"content": {name: {"schema": {"type": "object"}} for name in types}}
         return {**operation, "requestBody": body}
 
 

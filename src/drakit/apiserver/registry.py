@@ -7,7 +7,7 @@ holds the revision as resourceVersion.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -15,7 +15,11 @@ from msgspec import Struct, field
 
 from drakit.apiserver import decoding, events
 from drakit.apiserver.auth import Attributes, Authorizer, User
-from drakit.apiserver.kinds import Kind, kinds_for
+from drakit.apiserver.custom_version import priority
+from drakit.apiserver.escalation import check_grant
+from drakit.apiserver.kinds import Kind, Kinds, kinds_for
+from drakit.apiserver.node_authorizer import NodeAuthorizer
+from drakit.apiserver.node_restriction import check_node
 from drakit.apiserver.quota import QuotaAdmission
 from drakit.apiserver.rbac import RBAC
 from drakit.apiserver.route import Target
@@ -86,9 +90,9 @@ class Registry:
     ) -> None:
         self.store = store
         self.profile = profile
-        self.kinds = kinds_for(profile)
+        self.kinds = self._built_in = kinds_for(profile)
         self.rbac = RBAC(store)
-        self.authorizer = Authorizer(self.rbac.allows)
+        self.authorizer = Authorizer(self.rbac.allows, NodeAuthorizer(store).refusal)
         self.quota = QuotaAdmission(store)
         self._clock = clock
         self._hubs: dict[str, Hub] = {}
@@ -109,7 +113,29 @@ class Registry:
     def hubs(self) -> list[Hub]:
         return list(self._hubs.values())
 
+    # --- custom resources -------------------------------------------------------------------------
+
+    def serve(self, rows: Iterable[Kind]) -> None:
+        """Serve these custom kinds, and no others, beside the built-in ones."""
+        known = self._built_in.group_versions()
+        new = [row for row in rows if row.versions[0] not in known.get(row.group, ())]
+        new.sort(key=lambda row: (row.group, priority(row.versions[0]), row.plural))
+        self.kinds = Kinds((*self._built_in.rows, *new))
+
+    def end_watches(self, collection: str) -> None:
+        """End the watches of one collection; their clients begin anew."""
+        if (found := self._hubs.get(collection)) is not None:
+            found.close()
+
     # --- looking at objects -----------------------------------------------------------------------
+
+    def admit(self, user: User, target: Target, new: Document | None, old: Document | None) -> None:
+        """Raises Forbidden if `user`, who may make such requests, may not bring this object from `old`
+        (None: create) to `new` (None: delete)."""
+        if not user.is_admin:
+            check_node(self.find, user, target, new, old)
+            if new is not None:
+                check_grant(self.rbac, self.authorizer, user, target, new, old)
 
     def head(self, target: Target) -> Entry:
         """The newest entry of the object. Raises NotFound."""
@@ -135,9 +161,11 @@ class Registry:
     # --- the rules of a kind ----------------------------------------------------------------------
 
     def strategy(self, kind: Kind) -> Strategy:
-        return strategy_for(kind.kind, kind.group)
+        return kind.custom.strategy if kind.custom else strategy_for(kind.kind, kind.group)
 
     def type_of(self, target: Target) -> Type | None:
+        if target.kind.custom is not None:
+            return target.kind.custom.type
         return type_for(target.api_version, target.kind.kind, self.profile.version)
 
     def context(self, call: Call) -> Context:
@@ -155,7 +183,7 @@ class Registry:
             groups=user.groups,
             version=call.target.version,
             verb=call.verb,
-            user_node=next(iter(user.extra.get("authentication.kubernetes.io/node-name", [])), ""),
+            user_node=user.node,
             hints=call.warnings,
             namespace_labels=self.namespace_labels,
             find=self.find,
@@ -176,6 +204,8 @@ class Registry:
             options = {"update": "UpdateOptions", "patch": "PatchOptions"}.get(call.verb, "CreateOptions")
             raise Invalid.of("meta.k8s.io", options, "", [error])
         own = dict(document) if isinstance(document, dict) else document
+        if kind.custom is not None:
+            return self._decode_custom(call, own, raw)
         decoded = decoding.decode(
             own,
             kind,
@@ -190,6 +220,22 @@ class Registry:
         if not isinstance(decoded.document.get("metadata"), dict):
             raise BadRequest("the object has no metadata")
         return events.to_core(decoded.document) if kind.group == events.GROUP else decoded.document
+
+    def _decode_custom(self, call: Call, document: Any, raw: bytes | None) -> Document:
+        kind = call.target.kind
+        assert kind.custom is not None
+        decoded = decoding.decode_custom(
+            document,
+            kind,
+            call.target.version,
+            kind.custom.schema,
+            field_validation=call.field_validation,
+            raw=raw,
+        )
+        call.warnings += decoded.warnings
+        if not kind.is_namespaced:
+            decoded.document["metadata"].pop("namespace", None)
+        return decoded.document
 
     def represent(self, stored: Document, target: Target) -> Document:
         """A stored object in the version of `target`."""

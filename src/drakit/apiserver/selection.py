@@ -83,11 +83,11 @@ def select(target: Target, query: Mapping[str, str]) -> Selection:
     except BadRequest as error:
         which = "labelSelector" if "parse requirement" in error.message else "fieldSelector"
         raise BadRequest(f"unable to parse {which}: {error.message}") from None
-    paths = _FIELDS.get((kind.group, kind.kind), {})
+    paths = kind.custom.selectable if kind.custom else _FIELDS.get((kind.group, kind.kind), {})
     name = ""
     for term in fields.terms if fields else ():
         if term.field not in ("metadata.name", "metadata.namespace") and term.field not in paths:
-            raise _unknown_field(kind, target.version, term.field, bool(paths))
+            raise _unknown_field(kind, target.version, term.field, bool(paths or kind.custom))
         if term.field == "metadata.name" and term.is_equal:
             name = term.value
     prefix = f"{target.namespace}/" if kind.is_namespaced and target.namespace else ""

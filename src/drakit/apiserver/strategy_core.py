@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
+from drakit.apiserver.definition_rules import definition_rules, not_evaluated
 from drakit.apiserver.strategy_rules import Context, Rules
 from drakit.model.validation import core, names
 from drakit.model.validation.field import Errors, listed, mapped
@@ -178,6 +179,7 @@ CORE_RULES: dict[tuple[str, str], Rules] = {
         counts_generation=True,
         prepare=_prepare_definition,
         change=_change_definition,
-        check=_checked(core.custom_resource_definition),
+        check=lambda document, old, context: definition_rules(document, old),
+        warn=lambda document, old, context: not_evaluated(document),
     ),
 }

@@ -131,12 +131,15 @@ def represent(stored: Document, target: Target) -> Document:
     if kind.group == events.GROUP:
         return events.from_core(stored)
     full = {"kind": kind.kind, "apiVersion": kind.storage_api_version, **stored}
+    if kind.custom is not None:
+        full = kind.custom.read(full)
     return encode(full, kind, target.version)
 
 
 def is_as_stored(target: Target) -> bool:
     """Whether stored bytes are the answer but for apiVersion and kind."""
-    return target.version == target.kind.storage_version and target.kind.group != events.GROUP
+    kind = target.kind
+    return target.version == kind.storage_version and kind.group != events.GROUP and kind.custom is None
 
 
 def typed_bytes(entry: Entry, target: Target) -> bytes:
@@ -154,7 +157,7 @@ def to_bytes(answer: Answer, view: View) -> bytes:
                 return typed_bytes(answer.entry, target)
         elif is_as_stored(target):
             meta = msgspec.json.encode(answer.metadata())
-            head = f'{{"kind":"{target.kind.kind}List","apiVersion":"{target.api_version}","metadata":'
+            head = f'{{"kind":"{target.kind.list_name}","apiVersion":"{target.api_version}","metadata":'
             items = b",".join([entry.value for entry in answer.entries])
             return head.encode() + meta + b',"items":[' + items + b"]}"
     document = to_document(answer, view)
@@ -177,7 +180,7 @@ def to_document(answer: Answer, view: View) -> Document:
         documents = [represent(stored_document(entry), target) for entry in answer.entries]
     if view.shape == "object":
         items = [_without_type(document) for document in documents]
-        kind, api_version = f"{target.kind.kind}List", target.api_version
+        kind, api_version = target.kind.list_name, target.api_version
         return {"kind": kind, "apiVersion": api_version, "metadata": answer.metadata(), "items": items}
     if view.shape == "table":
         return as_table(target, documents, str(answer.revision), view) | {"metadata": answer.metadata()}
@@ -222,5 +225,6 @@ def as_table(target: Target, documents: Sequence[Document], resource_version: st
         now=now,
         resource_version=resource_version,
         include_object=view.include_object,
+        columns=target.kind.custom.columns if target.kind.custom else None,
     )
     return result

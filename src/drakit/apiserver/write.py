@@ -28,6 +28,7 @@ from drakit.errors import (
     FieldError,
     Forbidden,
     Invalid,
+    MethodNotAllowed,
 )
 from drakit.store import Entry
 from drakit.transport import APPLY_PATCH, Document
@@ -66,6 +67,8 @@ def _body(call: Call) -> Any:
 async def create_document(registry: Registry, call: Call, document: Document) -> One:
     """Store `document` (decoded, the caller's own) under the name it has or asks for."""
     metadata = document["metadata"]
+    if call.target.kind.custom and call.target.kind.custom.is_terminating:
+        raise MethodNotAllowed("create not allowed while custom resource definition is terminating")
     if metadata.get("resourceVersion"):
         raise APIError("resourceVersion should not be set on objects to be created", code=500)
     _place(call.target, metadata)
@@ -185,7 +188,7 @@ async def update(registry: Registry, call: Call) -> One:
     body = _body(call)
     target = call.target
     if registry.store.head(target.kind.collection, target.key) is None:
-        if target.kind.kind not in _UPSERTS or target.subresource:
+        if target.kind.custom or target.kind.kind not in _UPSERTS or target.subresource:
             raise target.missing()
         new = registry.decode(call, body, call.raw)
         _check_name(target, new)
@@ -295,10 +298,11 @@ async def patch(registry: Registry, call: Call) -> One:
     target = call.target
     registry.head(target)
     body = _body(call)
+    merge_type = None if target.kind.custom else registry.type_of(target)
 
     def patched(old: Document) -> Document:
         current = registry.represent(old, target)
-        return registry.decode(call, apply_patch(current, body, call.content_type, registry.type_of(target)))
+        return registry.decode(call, apply_patch(current, body, call.content_type, merge_type))
 
     return await change(registry, call, patched)
 
