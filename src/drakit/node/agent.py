@@ -148,8 +148,7 @@ class Agent:
         """
         async with asyncio.TaskGroup() as group:
             for container in await self._runtime.containers():
-                if container.state != "exited":
-                    group.create_task(self._stop(container))
+                group.create_task(self._stop(container))
         for sandbox in await self._runtime.sandboxes():
             try:
                 await self._runtime.remove_sandbox(sandbox.uid)
@@ -161,6 +160,9 @@ class Agent:
 
     async def _stop(self, container: Container) -> None:
         try:
+            if container.state == "exited":
+                await self._runtime.wait(container.id)  # its record stays, its mounts go
+                return
             await self._runtime.stop(container.id, _LAST_GRACE)
             await self._runtime.remove(container.id)
         except RuntimeFailed as error:
