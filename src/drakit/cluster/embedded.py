@@ -17,6 +17,7 @@ from pathlib import Path
 
 from drakit.apiserver.app import API, User
 from drakit.apiserver.http import Server, serve
+from drakit.apiserver.roles import FAKE_NODES
 from drakit.apiserver.tls import certificates
 from drakit.client.api import Client
 from drakit.client.dialect import Dialect
@@ -39,8 +40,13 @@ from drakit.scheduler import Scheduler
 from drakit.store import Durability, Store
 
 _MASTERS = ("system:masters",)
+_FAKE_NODES = User(FAKE_NODES, ("system:serviceaccounts", "system:serviceaccounts:kube-system"))
 _HOST = "127.0.0.1"
 _READY_SECONDS = 30.0
+
+
+def _node_user(name: str) -> User:
+    return User(f"system:node:{name}", ("system:nodes",))
 
 
 class Embedded:
@@ -100,7 +106,7 @@ class Embedded:
         self._report(f"nodes        {self._nodes_text()}")
         await self._wait_for(self._start_drivers())
         if self._fake:
-            await publish(self._client("kubelet", "system:node:fake"), self.options.drivers, self._fake)
+            await publish(self._client("kubelet", _FAKE_NODES), self.options.drivers, self._fake)
         for driver in self.options.drivers:
             self._report(f"driver       {driver.name}")
         self.running = Running(
@@ -121,6 +127,7 @@ class Embedded:
         store = Store(None if self._temporary else self.place.state, durability=durability)
         admin = User("kubernetes-admin", _MASTERS)
         tokens = {self.place.token(): admin}
+        tokens |= {self.place.token(f"node-{name}"): _node_user(name) for name in self.node_names}
         api = API.open(store, self.profile, tokens=tokens, pod_io=self._agents.get)
         await api.start()
         return api
@@ -142,11 +149,11 @@ class Embedded:
 
     def _start_control_plane(self) -> list[asyncio.Event]:
         controllers = Controllers(
-            self._client("kube-controller-manager", "system:kube-controller-manager"),
+            self._client("kube-controller-manager", User("system:kube-controller-manager")),
             self.profile,
             root_ca=self._root_ca.decode(),
         )
-        scheduler = Scheduler(self._client("kube-scheduler", "system:kube-scheduler"), self.profile)
+        scheduler = Scheduler(self._client("kube-scheduler", User("system:kube-scheduler")), self.profile)
         assert self._api is not None
         self._api.more_metrics = lambda: {
             f"drakit_scheduler_{name}": number for name, number in scheduler.metrics.document().items()
@@ -163,7 +170,8 @@ class Embedded:
             paths = NodePaths(self.place.nodes / name)
             runtime = await choose_runtime(self.options.runtime, paths, images=images)
             self._runtime_name = runtime.info.name
-            client = self._client("kubelet", f"system:node:{name}")
+            client = self._client("kubelet", _node_user(name))
+            self._write_node_kubeconfig(name)
             agent = Agent(
                 client, name, runtime, paths, profile=self.profile, api_address=f"{_HOST}:{self._server.port}"
             )
@@ -172,7 +180,7 @@ class Embedded:
             self._spawn(f"node {name}", agent.run)
             ready.append(agent.ready)
         if self.options.fake_nodes:
-            client = self._client("kubelet", "system:node:fake")
+            client = self._client("kubelet", _FAKE_NODES)
             fake = FakeNodes(client, self.options.fake_nodes, profile=self.profile)
             self._fake = fake.names
             self._spawn("fake nodes", fake.run)
@@ -185,7 +193,7 @@ class Embedded:
         for driver in self.options.drivers:
             for index, name in enumerate(self.node_names):
                 options = self._share(driver, index)
-                client = self._client(driver.name, f"system:node:{name}")
+                client = self._client(driver.name, _node_user(name))
                 paths = self._paths[name]
                 plugin = Plugin(
                     build(driver.name, options, name),
@@ -207,9 +215,17 @@ class Embedded:
         mine = sorted(os.sched_getaffinity(0))[index::count]
         return driver.options | {"cpus": ",".join(map(str, mine))}
 
-    def _client(self, manager: str, user: str) -> Client:
+    def _write_node_kubeconfig(self, name: str) -> None:
+        """For a driver that is started by hand on this node: it acts with the node's credentials."""
+        assert self._server is not None
+        server = f"https://{_HOST}:{self._server.port}"
+        user = f"system:node:{name}"
+        data = kubeconfig(server, self._root_ca, self.place.token(f"node-{name}"), user=user)
+        write_atomic(self.place.nodes / name / "kubeconfig", data)
+
+    def _client(self, manager: str, user: User) -> Client:
         assert self._api is not None
-        transport = Dialect(self._api.transport(User(user, _MASTERS)))
+        transport = Dialect(self._api.transport(user))
         return Client(transport, field_manager=manager)
 
     def _spawn(self, name: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -7,8 +7,8 @@ import base64
 import yaml
 
 
-def kubeconfig(server: str, ca: bytes, token: str, *, name: str = "drakit") -> bytes:
-    """A kubeconfig for the API at `server` with the CA certificate `ca` (PEM) and a bearer token."""
+def kubeconfig(server: str, ca: bytes, token: str, *, name: str = "drakit", user: str = "admin") -> bytes:
+    """A kubeconfig for the API at `server` with the CA certificate `ca` (PEM) and the token of `user`."""
     document = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -21,8 +21,8 @@ def kubeconfig(server: str, ca: bytes, token: str, *, name: str = "drakit") -> b
                 },
             }
         ],
-        "users": [{"name": "admin", "user": {"token": token}}],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": "admin", "namespace": "default"}}],
+        "users": [{"name": user, "user": {"token": token}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": user, "namespace": "default"}}],
         "current-context": name,
     }
     return yaml.safe_dump(document, sort_keys=False).encode()

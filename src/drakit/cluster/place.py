@@ -133,9 +133,9 @@ class Place:
     def remember_port(self, port: int) -> None:
         write_atomic(self._port, str(port).encode())
 
-    def token(self) -> str:
-        """The admin's bearer token, made once and kept readable by its owner only."""
-        path = self.pki / "admin.token"
+    def token(self, name: str = "admin") -> str:
+        """The bearer token of the admin, or of `node-NAME`: made once, and readable by its owner only."""
+        path = self.pki / f"{name}.token"
         with contextlib.suppress(OSError):
             if token := path.read_text().strip():
                 return token
