@@ -27,6 +27,7 @@ from drakit.apiserver.app import API, User
 from drakit.apiserver.http import serve
 from drakit.apiserver.tls import certificates
 from drakit.client.api import PODS, Client
+from drakit.cluster.garbage import collect_rarely
 from drakit.profile import profile_for
 from drakit.store import Store
 
@@ -159,6 +160,7 @@ async def measure() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sqlite_alone(folder)
+        collect_rarely()
         api = API.open(Store(folder / "state.db"), profile_for(), tokens={"secret": ADMIN})
         await api.start()
         await in_process(api)

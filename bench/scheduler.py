@@ -32,6 +32,7 @@ from drakit.client.api import (
     RESOURCE_SLICES,
     Client,
 )
+from drakit.cluster.garbage import collect_rarely
 from drakit.model.resource import FINALIZER
 from drakit.profile import profile_for
 from drakit.scheduler import Scheduler
@@ -283,6 +284,7 @@ async def _only_writes(world: World, names: list[str], nodes: int, devices: int)
 
 async def _main(pods: int, nodes: int, devices: int, use_templates: bool, folder: Path | None) -> None:
     names = [f"pod-{index:05}" for index in range(pods)]
+    collect_rarely()
     async with World(nodes, devices, folder and folder / "scheduler.db") as world:
         await _scheduled(world, names, use_templates)
     async with World(nodes, devices, folder and folder / "writes.db") as world:

@@ -222,7 +222,9 @@ def restore_times(old: Document, new: Document) -> None:
     entries, known = after.get("managedFields"), before.get("managedFields")
     if not entries or not known or entries == known:
         return
-    if _bare(_without_type(new)) != _bare(_without_type(old)):
+    if _is_other(before, after, ("managedFields",)) or _is_other(
+        old, new, ("metadata", "apiVersion", "kind")
+    ):
         return
     timeless = [
         [{k: v for k, v in entry.items() if k != "time"} for entry in rows] for rows in (entries, known)
@@ -231,8 +233,13 @@ def restore_times(old: Document, new: Document) -> None:
         after["managedFields"] = known
 
 
-def _without_type(document: Document) -> Document:
-    return {key: value for key, value in document.items() if key not in ("apiVersion", "kind")}
+def _is_other(old: Document, new: Document, apart_from: tuple[str, ...]) -> bool:
+    """Whether the two differ in more than the fields `apart_from`."""
+    return any(
+        key not in old or key not in new or old[key] != new[key]
+        for key in old.keys() | new.keys()
+        if key not in apart_from
+    )
 
 
 def _disown(entries: list[_Entry], changed: Fields, removed: Fields) -> list[_Entry]:

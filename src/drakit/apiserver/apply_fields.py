@@ -185,14 +185,18 @@ def _all(value: Any, type_: Type | None, path: Path, into: set[Path]) -> None:
     """Every path at and below `path`."""
     if path:
         into.add(path)
-    if not isinstance(value, dict | list) or _is_whole(value, type_):
-        return
-    for step, item, below in _below(value, type_):
-        here = (*path, step)
-        if isinstance(item, dict | list):
-            _all(item, below, here, into)
-        else:
-            into.add(here)
+    if isinstance(value, dict):
+        if type_ is not None and type_.is_atomic:
+            return
+        for key, item in value.items():
+            here = (*path, field_step(key))
+            if isinstance(item, dict | list):
+                _all(item, field_type(type_, key), here, into)
+            else:
+                into.add(here)
+    elif isinstance(value, list):
+        for step, item, below in _below(value, type_):
+            _all(item, below, (*path, step), into)
 
 
 def _compare(
@@ -210,10 +214,16 @@ def _compare(
         modified.add(path)
         return
     if isinstance(old, dict) and isinstance(new, dict):
-        # As below, without looking closer at what is the same.
-        same = {key for key in old.keys() & new.keys() if old[key] == new[key]}
-        old = {key: value for key, value in old.items() if key not in same}
-        new = {key: value for key, value in new.items() if key not in same}
+        for key, item in old.items():
+            if key not in new:
+                _all(item, field_type(type_, key), (*path, field_step(key)), removed)
+        for key, item in new.items():
+            if key not in old:
+                _all(item, field_type(type_, key), (*path, field_step(key)), added)
+            elif old[key] != item:
+                here = (*path, field_step(key))
+                _compare(old[key], item, field_type(type_, key), here, added, modified, removed)
+        return
     before = {step: (item, below) for step, item, below in _below(old, type_)}
     after = {step: (item, below) for step, item, below in _below(new, type_)}
     for step, (item, below) in before.items():

@@ -123,9 +123,10 @@ def _scalar(type_: Type) -> Check:
     problem = _PROBLEMS.get(type_.scalar)
 
     def check_scalar(value: Any, depth: int) -> Any:
-        if value.__class__ not in classes or (problem is not None and problem(value)):
-            raise Odd
-        return value
+        kind: type = value.__class__
+        if kind in classes and (problem is None or not problem(value)):
+            return value
+        raise Odd
 
     return check_scalar
 

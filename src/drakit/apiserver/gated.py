@@ -8,6 +8,7 @@ Source: pkg/registry/resource/*/strategy.go, the dropDisabled... functions.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from drakit.profile import Gate, Profile
@@ -98,15 +99,19 @@ def drop_disabled(kind: str, document: Document, old: Document | None, profile: 
 
     What is removed from is part of the caller's own document; parts shared with `old` are only read.
     """
-    for gate, paths in FIELDS.get(kind, {}).items():
-        if profile.is_on(gate):
+    for paths in _disabled(kind, profile):
+        found = [(holder, path[-1]) for path in paths for holder in _holders(document, path)]
+        if not found or (old is not None and any(True for path in paths for _ in _holders(old, path))):
             continue
-        split = [tuple(path.split(".")) for path in paths]
-        if old is not None and any(True for path in split for _ in _holders(old, path)):
-            continue
-        for path in split:
-            for holder in _holders(document, path):
-                del holder[path[-1]]
+        for holder, name in found:
+            del holder[name]
+
+
+@lru_cache(maxsize=64)
+def _disabled(kind: str, profile: Profile) -> list[list[tuple[str, ...]]]:
+    """The fields of `kind` whose gates are off, gate by gate."""
+    gated = FIELDS.get(kind, {}).items()
+    return [[tuple(path.split(".")) for path in paths] for gate, paths in gated if not profile.is_on(gate)]
 
 
 def _holders(value: Any, path: tuple[str, ...]) -> Iterator[Document]:

@@ -102,7 +102,7 @@ class Registry:
         return self._clock()
 
     def now(self) -> str:
-        return self._clock().strftime("%Y-%m-%dT%H:%M:%SZ")
+        return self._clock().replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
     def hub(self, kind: Kind) -> Hub:
         found = self._hubs.get(kind.collection)

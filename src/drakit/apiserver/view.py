@@ -12,6 +12,7 @@ import contextlib
 import datetime
 import gc
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -64,6 +65,7 @@ def accepted(header: str) -> list[tuple[str, dict[str, str]]]:
     return [(name, parameters) for quality, name, parameters in ranges if quality > 0]
 
 
+@lru_cache(maxsize=256)
 def view_for(accept: str, include_object: str = "") -> View:
     """The first shape of the Accept header that the server can make. Raises NotAcceptable without one."""
     for name, parameters in accepted(accept):

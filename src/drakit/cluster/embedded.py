@@ -22,6 +22,7 @@ from drakit.apiserver.tls import certificates
 from drakit.client.api import Client
 from drakit.client.dialect import Dialect
 from drakit.cluster.fake_slices import publish
+from drakit.cluster.garbage import collect_rarely
 from drakit.cluster.kubeconfig import kubeconfig
 from drakit.cluster.options import DriverOption, Options
 from drakit.cluster.place import Place, Running, write_atomic
@@ -98,6 +99,7 @@ class Embedded:
                 shutil.rmtree(self._temporary, ignore_errors=True)
 
     async def _start(self) -> Running:
+        collect_rarely()
         self._api = await self._open_api()
         server = await self._serve(self._api)
         self._report(f"API server   {server}  (Kubernetes {self.profile.version})")

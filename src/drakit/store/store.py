@@ -33,7 +33,7 @@ HISTORY_CHANGES = 20_000
 HISTORY_BYTES = 48 << 20
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, gc=False):
     """The value of a key and the revision that wrote it."""
 
     key: str
@@ -41,7 +41,7 @@ class Entry(Struct, frozen=True):
     value: bytes
 
 
-class Change(Struct, frozen=True):
+class Change(Struct, frozen=True, gc=False):
     """One committed write: `entry` is None for a deletion, `previous` for a creation. `replaces` is the
     revision of the row before it, which after a deletion is the deletion's."""
 

@@ -53,7 +53,7 @@ def claim(document: Document, rules: Rules) -> Errors:
 def claim_update(document: Document, old: Document, profile: Profile) -> Errors:
     """The spec never changes."""
     new, has_derived = document.get("spec"), profile.at_least("1.37")
-    return immutable("spec", new, old.get("spec"), go.claim_spec(new, has_derived=has_derived))
+    return immutable("spec", new, old.get("spec"), lambda: go.claim_spec(new, has_derived=has_derived))
 
 
 def template(document: Document, rules: Rules) -> Errors:
@@ -64,7 +64,7 @@ def template(document: Document, rules: Rules) -> Errors:
 
 def template_update(document: Document, old: Document, profile: Profile) -> Errors:
     new, has_derived = document.get("spec"), profile.at_least("1.37")
-    return immutable("spec", new, old.get("spec"), go.template_spec(new, has_derived=has_derived))
+    return immutable("spec", new, old.get("spec"), lambda: go.template_spec(new, has_derived=has_derived))
 
 
 def request_names(spec: Document) -> Requests:

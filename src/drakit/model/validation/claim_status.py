@@ -58,8 +58,13 @@ def claim_status(document: Document, old: Document, profile: Profile) -> Errors:
     errors += _reservation(document, reserved, allocation, before)
     old_allocation = before.get("allocation")
     if old_allocation is not None and allocation is not None:
-        shown = go.allocation(allocation, has_skip=profile.at_least("1.37"))
-        errors += immutable("status.allocation", allocation, old_allocation, shown)
+        has_skip = profile.at_least("1.37")
+        errors += immutable(
+            "status.allocation",
+            allocation,
+            old_allocation,
+            lambda: go.allocation(allocation, has_skip=has_skip),
+        )
     elif allocation is not None:
         errors += _allocation(allocation, requests)
     return errors

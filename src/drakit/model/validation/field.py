@@ -54,11 +54,11 @@ def too_many(path: str, count: int, limit: int) -> FieldError:
     return FieldError("FieldValueTooMany", path, f"Too many: {count}: must have at most {limit} items")
 
 
-def immutable(path: str, new: Any, old: Any, shown: Any = ...) -> Errors:
-    """An error if `new` differs from `old`; `shown` is what the text shows instead of `new`."""
+def immutable(path: str, new: Any, old: Any, shown: Callable[[], Any] | None = None) -> Errors:
+    """An error if `new` differs from `old`; `shown` makes what the text shows instead of `new`."""
     if same(new, old):
         return []
-    return [invalid(path, new if shown is ... else shown, "field is immutable")]
+    return [invalid(path, shown() if shown else new, "field is immutable")]
 
 
 def same(new: Any, old: Any) -> bool:
