@@ -98,7 +98,7 @@ OPTIONS = [
     ({"profile": "half"}, "option profile: 'half' is not one of whole, mig, shared"),
     ({"profile": "mig", "memory": "1Mi"}, "too little to be divided"),
     ({"shares": "0"}, "option shares"),
-    ({"models": "x"}, "has no option 'models': it has profile, count, model, memory, shares"),
+    ({"models": "x"}, "has no option 'models': it has profile, count, model, memory, shares, metadata"),
 ]
 
 

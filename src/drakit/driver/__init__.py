@@ -8,6 +8,8 @@
     checkpoint.py    which claims are prepared, on disk
     cdi.py           one CDI file per prepared claim, on disk
     preparer.py      NodePrepareResources and NodeUnprepareResources
+    metadata.py      files by which containers learn what their devices are
+    status.py        what the driver says of devices in claims' statuses
     health.py        the health stream
     registration.py  the two sockets, and making oneself known to the kubelet
     plugin.py        all of it together, for one driver on one node
@@ -19,13 +21,20 @@ Belongs here: what every driver needs. Never: what a device is for, or an API se
 
 from __future__ import annotations
 
-from drakit.driver.claim import AllocatedDevice, Claim, Config, PreparedClaim, PreparedDevice
-from drakit.driver.device import Pool, capacity, device, version
+from drakit.driver.claim import (
+    AllocatedDevice,
+    Claim,
+    Config,
+    DeviceCondition,
+    PreparedClaim,
+    PreparedDevice,
+)
+from drakit.driver.device import Pool, capacity, device, nodes, version
 from drakit.driver.driver import Driver
 from drakit.driver.plugin import Plugin, run
 from drakit.errors import RecoverableError
 from drakit.model.cdi import ContainerEdits, DeviceNode, Hook, Mount
-from drakit.model.resource import Device, DeviceTaint
+from drakit.model.resource import Device, DeviceTaint, NetworkDeviceData
 from drakit.pluginapi.health import DeviceHealth
 
 __all__ = [
@@ -34,12 +43,14 @@ __all__ = [
     "Config",
     "ContainerEdits",
     "Device",
+    "DeviceCondition",
     "DeviceHealth",
     "DeviceNode",
     "DeviceTaint",
     "Driver",
     "Hook",
     "Mount",
+    "NetworkDeviceData",
     "Plugin",
     "Pool",
     "PreparedClaim",
@@ -47,6 +58,7 @@ __all__ = [
     "RecoverableError",
     "capacity",
     "device",
+    "nodes",
     "run",
     "version",
 ]

@@ -9,7 +9,7 @@ device that is not set up as somebody wanted.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct, field
@@ -19,6 +19,7 @@ from drakit.model.cdi import NO_EDITS, ContainerEdits, DeviceNode, Hook, Mount
 from drakit.model.resource import (
     DeviceAllocationConfiguration,
     DeviceRequestAllocationResult,
+    NetworkDeviceData,
     ResourceClaim,
 )
 from drakit.transport import Document
@@ -45,6 +46,15 @@ class OpaqueConfig(Struct, frozen=True):
 
     where: str
     parameters: Any
+
+
+class DeviceCondition(Struct, frozen=True, omit_defaults=True):
+    """A condition of a device in its claim's status; `reason` is a CamelCase word, by default the type."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"] = "True"
+    reason: str = ""
+    message: str = ""
 
 
 class AllocatedDevice(Struct, frozen=True, kw_only=True):
@@ -85,11 +95,15 @@ class AllocatedDevice(Struct, frozen=True, kw_only=True):
         edits: ContainerEdits = NO_EDITS,
         cdi_device_ids: Sequence[str] = (),
         annotations: Mapping[str, str] | None = None,
+        conditions: Sequence[DeviceCondition] = (),
+        data: Any = None,
+        network_data: NetworkDeviceData | None = None,
         state: Mapping[str, Any] | None = None,
     ) -> PreparedDevice:
         """This device, ready. Containers of the claim get `env`, `device_nodes`, `mounts` and `hooks`, or any
         `edits`; `cdi_device_ids` names devices of CDI files that exist already. `annotations` go to the
-        runtime with the edits. `state` is JSON to remember until the claim is unprepared."""
+        runtime with the edits. `conditions`, `data` (JSON, up to 10 KiB) and
+        `network_data` go to the claim's status. `state` is JSON to remember until the claim is unprepared."""
         if env or device_nodes or mounts or hooks:
             edits = ContainerEdits(
                 env=[*edits.env, *(f"{key}={value}" for key, value in (env or {}).items())],
@@ -108,6 +122,9 @@ class AllocatedDevice(Struct, frozen=True, kw_only=True):
             edits=edits,
             cdi_device_ids=list(cdi_device_ids),
             annotations=dict(annotations or {}),
+            conditions=list(conditions),
+            data=data,
+            network_data=network_data,
             state=dict(state or {}),
         )
 
@@ -185,7 +202,15 @@ class PreparedDevice(Struct, frozen=True, kw_only=True, omit_defaults=True):
     edits: ContainerEdits = NO_EDITS
     cdi_device_ids: list[str] = field(default_factory=list)
     annotations: dict[str, str] = field(default_factory=dict)
+    conditions: list[DeviceCondition] = field(default_factory=list)
+    data: Any = None
+    network_data: NetworkDeviceData | None = None
     state: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_status(self) -> bool:
+        """Whether there is something to say of it in the claim's status."""
+        return bool(self.conditions) or self.data is not None or self.network_data is not None
 
 
 class PreparedClaim(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -196,6 +221,7 @@ class PreparedClaim(Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str
     uid: str
     is_complete: bool = False
+    pod_claim_name: str | None = None
     devices: list[PreparedDevice] = field(default_factory=list)
 
     @property

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from msgspec import Struct
 
+from drakit.model.meta import NodeSelector, NodeSelectorRequirement, NodeSelectorTerm
 from drakit.model.quantity import Quantity
 from drakit.model.resource import (
     CapacityRequestPolicy,
@@ -29,12 +31,16 @@ _KINDS: dict[type, str] = {bool: "bool", int: "int", str: "string", Version: "ve
 class Pool(Struct, frozen=True):
     """Devices of this node that are published together. Their order is the order of preference.
 
-    A driver that has no reason for more has one pool, named like its node.
+    A driver that has no reason for more has one pool, named like its node. Where devices can be reached from
+    other nodes too, the pool has a `node_selector` (see `nodes()`) or is for `all_nodes`, or each of its
+    devices says where it is; such a driver is not `is_node_local`, and one instance of it publishes.
     """
 
     name: str
     devices: Sequence[Device]
     shared_counters: Sequence[CounterSet] = ()
+    node_selector: NodeSelector | None = None
+    all_nodes: bool = False
 
 
 def device(
@@ -45,12 +51,23 @@ def device(
     taints: Sequence[DeviceTaint] = (),
     consumes_counters: Sequence[DeviceCounterConsumption] = (),
     allow_multiple_allocations: bool = False,
+    node_name: str | None = None,
+    node_selector: NodeSelector | None = None,
+    all_nodes: bool = False,
+    binds_to_node: bool = False,
+    binding_conditions: Sequence[str] = (),
+    binding_failure_conditions: Sequence[str] = (),
+    node_allocatable_resources: Mapping[str, Any] | None = None,
 ) -> Device:
     """A device for a pool.
 
     Attribute values are bool, int, str, `version("1.2.3")`, or a list of one of them; a name without a
-    domain is in the driver's. Capacities are quantities ("80Gi", 4) or what `capacity()` returns. Raises
-    TypeError for another kind of value.
+    domain is in the driver's. Capacities are quantities ("80Gi", 4) or what `capacity()` returns. One of
+    `node_name`, `node_selector` and `all_nodes` is given for a device that says itself where it is. A pod
+    that gets a device with `binding_conditions` is bound when all of them are True in the claim's status,
+    and planned anew when a binding failure condition is. `node_allocatable_resources` says what of the
+    node's own resources it takes ({"cpu": {"mapping": {...}}}, as in the API). Raises TypeError for another
+    kind of value.
     """
     return Device(
         name=name,
@@ -62,7 +79,25 @@ def device(
         taints=list(taints),
         consumes_counters=list(consumes_counters),
         allow_multiple_allocations=allow_multiple_allocations or None,
+        node_name=node_name,
+        node_selector=node_selector,
+        all_nodes=all_nodes or None,
+        binds_to_node=binds_to_node or None,
+        binding_conditions=list(binding_conditions),
+        binding_failure_conditions=list(binding_failure_conditions),
+        node_allocatable_resources=dict(node_allocatable_resources or {}),
     )
+
+
+def nodes(labels: Mapping[str, str | Sequence[str]]) -> NodeSelector:
+    """The nodes that have all these labels, each with the value or one of the values given."""
+    expressions = [
+        NodeSelectorRequirement(
+            key=key, operator="In", values=[value] if isinstance(value, str) else list(value)
+        )
+        for key, value in labels.items()
+    ]
+    return NodeSelector(node_selector_terms=[NodeSelectorTerm(match_expressions=expressions)])
 
 
 def version(text: str) -> Version:

@@ -26,6 +26,11 @@ class Driver(abc.ABC):
     name: str
     """The driver's name, a DNS subdomain: "gpu.example.com"."""
 
+    has_metadata: bool = False
+    """Whether containers find a file that says what their devices are (see `metadata.py`)."""
+    is_node_local: bool = True
+    """False: pools may be for other nodes too, and slices of no node are this instance's alone."""
+
     def __init__(self, node_name: str) -> None:
         self.node_name = node_name
         self.prepared: Mapping[str, PreparedClaim] = _NOTHING
@@ -33,6 +38,7 @@ class Driver(abc.ABC):
         self.folder = Path(".")
         """A folder of the driver's own on the node, there before the first call; kept across restarts."""
         self._changed: Callable[[], object] | None = None
+        self._report: Callable[[str, PreparedDevice], Awaitable[None]] | None = None
 
     def devices(self) -> Sequence[Device]:
         """The devices there are, in order of preference."""
@@ -68,6 +74,20 @@ class Driver(abc.ABC):
         """Say that `pools` or `health` have changed. May be called from any thread."""
         if self._changed is not None:
             self._changed()
+
+    async def report(self, uid: str, device: PreparedDevice) -> None:
+        """Say something new of a device of the prepared claim `uid`: `device` is that of `self.prepared`
+        with other conditions, data or network_data. They go to the claim's status and the metadata file.
+
+        Call it from `watch`; in `prepare` it would wait for itself. Raises DRAError if the claim is not
+        prepared (any more) or has no such device.
+        """
+        if self._report is not None:
+            await self._report(uid, device)
+
+    def on_report(self, listener: Callable[[str, PreparedDevice], Awaitable[None]]) -> None:
+        """Have `listener` called by `report`; for the SDK."""
+        self._report = listener
 
     def on_changed(self, listener: Callable[[], object] | None) -> None:
         """Have `listener` called by `changed`; for the SDK."""

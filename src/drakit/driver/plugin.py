@@ -17,6 +17,7 @@ from drakit.driver.metrics import Metrics
 from drakit.driver.preparer import Preparer
 from drakit.driver.publisher import Publisher
 from drakit.driver.registration import Registrar, check_names
+from drakit.driver.status import StatusWriter
 from drakit.errors import DRAError
 from drakit.pluginapi.dra import DRA_SERVICES, dra_handlers
 from drakit.pluginapi.health import HEALTH_SERVICES, health_handlers
@@ -55,9 +56,12 @@ class Plugin:
         self._grace = grace
         folder = Path(plugins_dir) / driver.name
         files = CDIFiles(Path(cdi_dir), driver.name)
-        self._preparer = Preparer(driver, client, folder, files, self.metrics, clock=clock)
+        self._statuses = StatusWriter(client, driver.name, node_name, self.metrics, clock=clock)
+        self._preparer = Preparer(driver, client, folder, files, self.metrics, self._statuses, clock=clock)
         self._health = HealthReporter(driver, clock=clock)
-        self.publisher = Publisher(client, driver.name, node_name, self.metrics, clock=clock)
+        self.publisher = Publisher(
+            client, driver.name, node_name, self.metrics, is_node_local=driver.is_node_local, clock=clock
+        )
         handlers, services = dra_handlers(self._preparer), list(DRA_SERVICES)
         if self._health.is_supported:
             handlers += health_handlers(self._health)
@@ -82,6 +86,7 @@ class Plugin:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.registrar.run())
                 group.create_task(self.publisher.run())
+                group.create_task(self._statuses.run())
                 group.create_task(self._driver.watch())
                 await self.registrar.serving.wait()
                 self.ready.set()

@@ -31,8 +31,11 @@ from drakit.driver.cdi import CDIFiles
 from drakit.driver.checkpoint import Checkpoint
 from drakit.driver.claim import Claim, PreparedClaim, PreparedDevice
 from drakit.driver.driver import Driver
+from drakit.driver.metadata import Attributes, MetadataFiles
 from drakit.driver.metrics import Metrics
+from drakit.driver.status import StatusWriter
 from drakit.errors import DRAError, NotFound, RecoverableError, UsageError
+from drakit.model.resource import POD_CLAIM_ANNOTATION
 from drakit.pluginapi import dra
 
 _UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -53,6 +56,7 @@ class Preparer:
         folder: Path,
         files: CDIFiles,
         metrics: Metrics,
+        statuses: StatusWriter,
         *,
         clock: Clock | None = None,
     ) -> None:
@@ -64,7 +68,10 @@ class Preparer:
         self._clock = clock or Clock()
         self._lock = asyncio.Lock()
         self._checkpoint = Checkpoint(folder / "checkpoint.json")
+        self._metadata = MetadataFiles(folder / "metadata", driver.name)
+        self._statuses = statuses
         driver.prepared = self._checkpoint.claims
+        driver.on_report(self._report)
         driver.folder = folder.absolute()
 
     async def start(self) -> None:
@@ -73,9 +80,11 @@ class Preparer:
             async with self._alone():
                 known = self._checkpoint.claims
                 self._files.keep(known)
+                self._metadata.keep(known)
                 for claim in known.values():
                     if claim.is_complete:
                         self._restore(claim)
+                        self._statuses.report(claim)
         except RecoverableError as error:
             raise UsageError(f"driver {self._driver.name}: {error}") from None
 
@@ -137,18 +146,29 @@ class Preparer:
             self._restore(known)
             return known.devices
         claim = await self._fetch(wanted)
-        entry = PreparedClaim(namespace=claim.namespace, name=claim.name, uid=claim.uid)
+        entry = PreparedClaim(
+            namespace=claim.namespace,
+            name=claim.name,
+            uid=claim.uid,
+            pod_claim_name=claim.document["metadata"].get("annotations", {}).get(POD_CLAIM_ANNOTATION),
+        )
         self._checkpoint.put(entry)
         devices = await self._call(self._driver.prepare, claim)
-        named = self._files.write(claim.uid, devices)
-        self._checkpoint.put(structs.replace(entry, is_complete=True, devices=named))
-        return named
+        done = structs.replace(entry, is_complete=True, devices=list(devices))
+        if self._driver.has_metadata:
+            done = self._metadata.write(done, self._attributes())
+        done = structs.replace(done, devices=self._files.write(claim.uid, done.devices))
+        self._checkpoint.put(done)
+        self._statuses.report(done)
+        return done.devices
 
     async def _unprepare(self, wanted: dra.Claim) -> None:
         known = self._checkpoint.claims.get(wanted.uid)
         if known is not None:
             await self._call(self._driver.unprepare, known)
+        self._statuses.forget(wanted.uid)
         self._files.remove(wanted.uid)
+        self._metadata.remove(wanted.uid)
         if known is not None:
             self._checkpoint.drop(wanted.uid)
 
@@ -172,6 +192,39 @@ class Preparer:
         """Write the CDI file of a prepared claim again if it was lost."""
         if not self._files.has(claim.uid):
             self._files.write(claim.uid, claim.devices)
+        if self._driver.has_metadata:
+            self._metadata.restore(claim, self._attributes())
+
+    async def _report(self, uid: str, device: PreparedDevice) -> None:
+        """What the driver says anew of a prepared device."""
+        async with self._alone():
+            claim = self._checkpoint.claims.get(uid)
+            if claim is None or not claim.is_complete:
+                raise DRAError(f"claim {uid} is not prepared (any more)")
+            wanted = (device.request, device.pool, device.name, device.share_id)
+            devices = list(claim.devices)
+            found = [i for i, d in enumerate(devices) if (d.request, d.pool, d.name, d.share_id) == wanted]
+            if not found:
+                raise DRAError(f"claim {claim.key} has no device {device.pool}/{device.name}")
+            devices[found[0]] = structs.replace(
+                devices[found[0]],
+                conditions=device.conditions,
+                data=device.data,
+                network_data=device.network_data,
+            )
+            claim = structs.replace(claim, devices=devices)
+            self._checkpoint.put(claim)
+            if self._driver.has_metadata:
+                self._metadata.update(claim, self._attributes())
+            self._statuses.report(claim)
+
+    def _attributes(self) -> Attributes:
+        """What is published of every device."""
+        return {
+            (pool.name, device.name): device.attributes
+            for pool in self._driver.pools()
+            for device in pool.devices
+        }
 
     # --- one at a time ----------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from drakit.client.queue import WorkQueue
 from drakit.driver.device import Pool
 from drakit.driver.metrics import Metrics
 from drakit.driver.slices import comparable, encode, is_same, plan, slice_specs
-from drakit.errors import AlreadyExists, APIError, Conflict, NotFound
+from drakit.errors import AlreadyExists, APIError, Conflict, DRAError, NotFound
 from drakit.model.resource import ResourceSlice, ResourceSliceSpec
 from drakit.transport import Document
 
@@ -37,12 +37,14 @@ class Publisher:
         node_name: str,
         metrics: Metrics,
         *,
+        is_node_local: bool = True,
         clock: Clock | None = None,
     ) -> None:
         self._client = client
         self._driver = driver
         self._node_name = node_name
         self._metrics = metrics
+        self._is_node_local = is_node_local
         self._clock = clock or Clock()
         self._specs: dict[str, list[ResourceSliceSpec]] | None = None
         self._wanting: set[str] = set()
@@ -54,6 +56,13 @@ class Publisher:
     def publish(self, pools: Sequence[Pool]) -> None:
         """Have `pools`, and no others, on the server soon. Raises DRAError if they cannot be published."""
         specs = {pool.name: slice_specs(self._driver, self._node_name, pool) for pool in pools}
+        if self._is_node_local:
+            for name, parts in specs.items():
+                if any(spec.node_name is None for spec in parts):
+                    raise DRAError(
+                        f"driver {self._driver}, pool {name} is for more than this node:"
+                        " the driver must say is_node_local = False"
+                    )
         self._metrics.set("dra_driver_published_devices", sum(len(pool.devices) for pool in pools))
         self._wanting = {*(self._specs or {}), *specs}
         self._specs = specs
@@ -66,9 +75,11 @@ class Publisher:
 
     async def run(self) -> None:
         """Publish until cancelled."""
-        selector = f"spec.driver={self._driver},spec.nodeName={self._node_name}"
+        selector = f"spec.driver={self._driver}"
+        if self._is_node_local:
+            selector += f",spec.nodeName={self._node_name}"
         informer = Informer(self._client, RESOURCE_SLICES, field_selector=selector, clock=self._clock)
-        informer.add_index("pool", _pool_names)
+        informer.add_index("pool", self._our_pools)
         async with asyncio.TaskGroup() as group:
             group.create_task(informer.run())
             await informer.wait_synced()
@@ -80,8 +91,13 @@ class Publisher:
             await self._queue.run(work, name=f"slices of {self._driver}, pool")
 
     def _seen(self, old: Document | None, new: Document | None) -> None:
-        for name in _pool_names(new or old or {}):
+        for name in self._our_pools(new or old or {}):
             self._queue.add(name)
+
+    def _our_pools(self, document: Document) -> list[str]:
+        """The pool of a slice, if this instance looks after it: it is of this node or of none."""
+        spec = document["spec"]
+        return [spec["pool"]["name"]] if spec.get("nodeName") in (None, "", self._node_name) else []
 
     async def _sync(self, pool: str, existing: list[Document]) -> None:
         specs = self._specs
@@ -96,7 +112,7 @@ class Publisher:
             for document, spec in todo.updates:
                 await self._write("update", {**document, **_document(document["metadata"], spec)}, spec)
             for name, spec in todo.creates:
-                await self._write("create", _document(await self._metadata(name), spec), spec)
+                await self._write("create", _document(await self._metadata(name, spec), spec), spec)
             for document in todo.deletes:
                 await self._delete(document)
         except (Conflict, AlreadyExists) as error:
@@ -144,8 +160,10 @@ class Publisher:
         self._accepted.pop(meta["name"], None)
         _log.info("deleted slice %s", meta["name"], extra={"driver": self._driver, "slice": meta["name"]})
 
-    async def _metadata(self, name: str) -> Document:
-        """Of a new slice: it goes with its node."""
+    async def _metadata(self, name: str, spec: ResourceSliceSpec) -> Document:
+        """Of a new slice: it goes with its node, if it is of one."""
+        if spec.node_name is None:
+            return {"name": name}
         node = await self._client.get(NODES, self._node_name)
         owner = {
             "apiVersion": "v1",
@@ -164,7 +182,3 @@ def _document(metadata: Document, spec: ResourceSliceSpec) -> Document:
         "metadata": metadata,
         "spec": encode(spec),
     }
-
-
-def _pool_names(document: Document) -> list[str]:
-    return [document["spec"]["pool"]["name"]]

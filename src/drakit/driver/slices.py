@@ -32,6 +32,7 @@ MAX_DETAILED_DEVICES = 64
 """Devices a slice may have when one of them has taints, counters or list attributes."""
 MAX_COUNTER_SETS = 8
 _MAX_NAME = 253
+_NODE_QUANTITIES = {"capacityMultiplier", "deviceMultiplier", "perPod", "perContainer"}
 
 T = TypeVar("T")
 
@@ -47,9 +48,28 @@ def slice_specs(driver: str, node_name: str, pool: Pool) -> list[ResourceSliceSp
     devices = [{"devices": part} for part in _chunks(pool.devices, limit)]
     parts: list[dict[str, Any]] = [*counters, *(devices or [{}] * (not counters))]
     resource_pool = ResourcePool(name=pool.name, generation=0, resource_slice_count=len(parts))
-    return [
-        ResourceSliceSpec(driver=driver, node_name=node_name, pool=resource_pool, **part) for part in parts
-    ]
+    where = _where(driver, node_name, pool)
+    return [ResourceSliceSpec(driver=driver, pool=resource_pool, **where, **part) for part in parts]
+
+
+def _where(driver: str, node_name: str, pool: Pool) -> dict[str, Any]:
+    """The one field of a slice that says on which nodes its devices are. Raises DRAError for several."""
+    each = [any((d.node_name, d.node_selector, d.all_nodes)) for d in pool.devices]
+    if any(each) and not all(each):
+        name = pool.devices[each.index(False)].name
+        raise DRAError(
+            f"driver {driver}, pool {pool.name}: device {name} does not say where it is, others do"
+        )
+    given: dict[str, Any] = {}
+    if any(each):
+        given["per_device_node_selection"] = True
+    if pool.node_selector is not None:
+        given["node_selector"] = pool.node_selector
+    if pool.all_nodes:
+        given["all_nodes"] = True
+    if len(given) > 1:
+        raise DRAError(f"driver {driver}, pool {pool.name}: {' and '.join(sorted(given))} exclude each other")
+    return given or {"node_name": node_name}
 
 
 def _is_detailed(device: Device) -> bool:
@@ -164,7 +184,8 @@ def _at(spec: ResourceSliceSpec, generation: int) -> ResourceSliceSpec:
 
 def _name(spec: ResourceSliceSpec, index: int, taken: set[str]) -> str:
     """A name that sorts at its place in the pool and is the same again after a crash; `taken` grows by it."""
-    stem = f"{index:05d}-{spec.driver}-{spec.node_name}"[: _MAX_NAME - 9].rstrip("-.")
+    place = f"-{spec.node_name}" if spec.node_name else ""
+    stem = f"{index:05d}-{spec.driver}{place}"[: _MAX_NAME - 9].rstrip("-.")
     for salt in count():
         text = f"{spec.driver}/{spec.node_name}/{spec.pool.name}/{salt}"
         name = f"{stem}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
@@ -192,6 +213,10 @@ def comparable(spec: ResourceSliceSpec) -> Document:
         for consumption in device.get("consumesCounters", ()):
             for counter in consumption.get("counters", {}).values():
                 _canonical(counter)
+        for share in device.get("nodeAllocatableResources", {}).values():
+            for part in ("mapping", "overhead"):
+                for key in _NODE_QUANTITIES & share.get(part, {}).keys():
+                    share[part][key] = _quantity(share[part][key])
         for taint in device.get("taints", ()):
             taint.pop("timeAdded", None)
     for counter_set in document.get("sharedCounters", ()):

@@ -29,8 +29,9 @@ class GpuDriver(Driver):
 
     name = "gpu.example.com"
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, has_metadata: bool = False) -> None:
         super().__init__(machine.node_name)
+        self.has_metadata = has_metadata
         self._pool = pool(machine)
         names = {device.name: device for device in self._pool.devices}
         self._pokes = Pokes(names, lambda: self.changed())
@@ -95,13 +96,14 @@ class GpuDriver(Driver):
 
 def build(options: dict[str, str], node_name: str) -> Driver:
     """Options: `profile` (whole, mig, shared), `count` (4), `model` (LATEST-GPU-MODEL), `memory` (80Gi),
-    `shares` (10, of a shared GPU)."""
+    `shares` (10, of a shared GPU), `metadata` (no, yes)."""
     reader = Options("gpu", options)
     profile = reader.choice("profile", "whole", PROFILES)
     count = reader.integer("count", 4, 0, MAX_GPUS)
     model = reader.text("model", "LATEST-GPU-MODEL")
     memory = reader.text("memory", "80Gi")
     shares = reader.integer("shares", 10, 1, 1000)
+    metadata = reader.choice("metadata", "no", ("no", "yes"))
     reader.done()
     if not 0 < len(model.encode()) <= 64:
         raise reader.error("model", "must have 1 to 64 bytes")
@@ -119,4 +121,4 @@ def build(options: dict[str, str], node_name: str) -> Driver:
         memory=memory,
         shares=shares,
     )
-    return GpuDriver(machine)
+    return GpuDriver(machine, metadata == "yes")
