@@ -65,7 +65,7 @@ _ALWAYS_THERE = frozenset(
 
 
 class _Entry(Struct, frozen=True):
-    """One entry of managedFields."""
+    """One entry of managedFields; `written` is how it stands in the store, as long as it is unchanged."""
 
     manager: str
     operation: str
@@ -73,6 +73,7 @@ class _Entry(Struct, frozen=True):
     subresource: str
     time: str
     fields: Fields
+    written: Document | None = None
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -88,8 +89,12 @@ class _Entry(Struct, frozen=True):
         return f"{shown} using {self.api_version}" if self.operation == "Update" else shown
 
 
-def _read(document: Document | None) -> list[_Entry]:
-    entries = ((document or {}).get("metadata") or {}).get("managedFields")
+def _listed(document: Document | None) -> Any:
+    return ((document or {}).get("metadata") or {}).get("managedFields")
+
+
+def _read(document: Document | None, *, is_as_stored: bool) -> list[_Entry]:
+    entries = _listed(document)
     if not isinstance(entries, list):
         return []
     return [
@@ -100,6 +105,7 @@ def _read(document: Document | None) -> list[_Entry]:
             subresource=str(entry.get("subresource") or ""),
             time=str(entry.get("time") or ""),
             fields=from_fields_v1(entry.get("fieldsV1")),
+            written=entry if is_as_stored else None,
         )
         for entry in entries
         if isinstance(entry, dict)
@@ -113,18 +119,19 @@ def _write(document: Document, entries: list[_Entry]) -> None:
         metadata.pop("managedFields", None)
         return
     entries.sort(key=lambda e: (e.operation, e.time, e.manager, e.api_version, e.subresource))
-    metadata["managedFields"] = [
-        {
-            "manager": entry.manager,
-            "operation": entry.operation,
-            "apiVersion": entry.api_version,
-            "time": entry.time,
-            "fieldsType": "FieldsV1",
-            "fieldsV1": to_fields_v1(entry.fields),
-            **({"subresource": entry.subresource} if entry.subresource else {}),
-        }
-        for entry in entries
-    ]
+    metadata["managedFields"] = [entry.written or _written(entry) for entry in entries]
+
+
+def _written(entry: _Entry) -> Document:
+    return {
+        "manager": entry.manager,
+        "operation": entry.operation,
+        "apiVersion": entry.api_version,
+        "time": entry.time,
+        "fieldsType": "FieldsV1",
+        "fieldsV1": to_fields_v1(entry.fields),
+        **({"subresource": entry.subresource} if entry.subresource else {}),
+    }
 
 
 def _capped(entries: list[_Entry]) -> list[_Entry]:
@@ -139,20 +146,18 @@ def _capped(entries: list[_Entry]) -> list[_Entry]:
         key = (entry.api_version, entry.subresource)
         known = ancient.get(key)
         fields = entry.fields | known.fields if known else entry.fields
-        ancient[key] = replace(entry, manager=_ANCIENT, fields=fields)
+        ancient[key] = replace(entry, manager=_ANCIENT, fields=fields, written=None)
     return [entry for entry in entries if entry not in folded] + list(ancient.values())
 
 
-def _is_reset(path: Path, type_: Type | None, subresource: str) -> bool:
-    """Whether the endpoint ignores this field: status on the object, all but status on `status`."""
-    if subresource == "status":
-        return path[0] != "f:status"
-    return path[0] == "f:status" and not (type_ is not None and type_.keeps_status)
-
-
 def _counted(fields: Fields, type_: Type | None, subresource: str) -> Fields:
-    """The fields that the endpoint does not ignore."""
-    return frozenset(path for path in fields if not _is_reset(path, type_, subresource))
+    """The fields that the endpoint does not ignore: it ignores status on the object, all but status on
+    `status`."""
+    if subresource == "status":
+        return frozenset([path for path in fields if path[0] == "f:status"])
+    if type_ is not None and type_.keeps_status:
+        return fields
+    return frozenset([path for path in fields if path[0] != "f:status"])
 
 
 def _before(old: Document | None, new: Document, type_: Type | None) -> Document:
@@ -195,9 +200,9 @@ def track_managed_fields(
     Both documents are in `api_version`; only `new["metadata"]` is changed. managedFields that the client
     sent are taken as they are (a list with one empty entry clears them); without any, the old ones stay.
     """
-    entries = _read(new)
+    entries = _read(new, is_as_stored=old is not None and _listed(new) == _listed(old))
     if not entries:
-        entries = _read(old)
+        entries = _read(old, is_as_stored=True)
     elif len(entries) == 1 and not entries[0].fields and not entries[0].manager:
         entries = []
     difference = compare(_bare(_before(old, new, type_)), _bare(new), type_)
@@ -244,7 +249,11 @@ def _is_other(old: Document, new: Document, apart_from: tuple[str, ...]) -> bool
 
 def _disown(entries: list[_Entry], changed: Fields, removed: Fields) -> list[_Entry]:
     """The entries without what somebody else has now set, or what is gone."""
-    return [replace(entry, fields=entry.fields - changed - removed) for entry in entries]
+    gone = changed | removed
+    return [
+        entry if entry.fields.isdisjoint(gone) else replace(entry, fields=entry.fields - gone, written=None)
+        for entry in entries
+    ]
 
 
 def _bare(document: Document) -> Document:
@@ -278,7 +287,7 @@ def server_side_apply(
     _check(applied, api_version)
     config = _pruned(_bare(applied), type_)
     base: Document = live if live is not None else {"metadata": {}}
-    entries = _read(live)
+    entries = _read(live, is_as_stored=True)
     own = _Entry(manager, "Apply", api_version, subresource, now, frozenset())
     last = next((entry for entry in entries if entry.identity == own.identity), None)
     own = replace(own, fields=_counted(fields_of(config, type_), type_, subresource) - _STRIPPED)
