@@ -47,6 +47,8 @@ class Frame:
             raise CostExceeded
 
 
+FAULT_WORK: Final = 20
+"""Steps that an error takes."""
 UNSET: Final = object()
 Run = Callable[[Frame], Any]
 
@@ -140,6 +142,7 @@ class Attribute:
             try:
                 value = _qualify(frame, qualifier, value, is_optional)
             except Fault as fault:
+                frame.meter.spend(FAULT_WORK)
                 return Failure(fault.message, qualifier.node)
             if value is MISSING:
                 return NONE

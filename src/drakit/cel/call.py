@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from drakit.cel.attribute import Failure, Frame
+from drakit.cel.attribute import FAULT_WORK, Failure, Frame
 from drakit.cel.charge import call_cost, cost_before, is_charged_before, is_unit
 from drakit.cel.declare import Overload
 from drakit.cel.library import FUNCTIONS, OPERATORS, PLAIN_REFUSAL
@@ -62,6 +62,7 @@ class FunctionCall:
         try:
             return self._invoke(args, frame.meter)
         except Fault as fault:
+            frame.meter.spend(FAULT_WORK)
             return Failure(fault.message, self._node)
 
 

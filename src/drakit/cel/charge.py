@@ -34,7 +34,8 @@ def size_of(value: Any) -> int:
     return 1 if measure is None else int(measure(value))
 
 
-def _tenth(size: float) -> int:
+def tenth(size: float) -> int:
+    """What scanning `size` characters costs."""
     return math.ceil(size * 0.1)
 
 
@@ -65,13 +66,13 @@ def traversal(value: Any, meter: Meter) -> int:
 
 
 def _contains_ip(args: Sequence[Any], id_: str) -> int:
-    cost = _tenth(2 * size_of(args[0]))
-    return cost + (_tenth(size_of(args[1])) if id_ == "cidr_contains_ip_string" else 0)
+    cost = tenth(2 * size_of(args[0]))
+    return cost + (tenth(size_of(args[1])) if id_ == "cidr_contains_ip_string" else 0)
 
 
 def _contains_cidr(args: Sequence[Any], id_: str) -> int:
-    cost = _tenth(2 * size_of(args[0])) + _tenth(size_of(args[0])) + 1
-    return cost + (_tenth(size_of(args[1])) if id_ == "cidr_contains_cidr_string" else 0)
+    cost = tenth(2 * size_of(args[0])) + tenth(size_of(args[0])) + 1
+    return cost + (tenth(size_of(args[1])) if id_ == "cidr_contains_cidr_string" else 0)
 
 
 def _validate(args: Sequence[Any]) -> int:
@@ -101,7 +102,7 @@ def _kubernetes(function: str, id_: str, args: Sequence[Any], result: Any, meter
     if function in _TRAVERSAL:
         return traversal(args[0], meter)
     if function in _TENTH_OF_FIRST:
-        return _tenth(size_of(args[0]))
+        return tenth(size_of(args[0]))
     if function in _FIFTH_OF_FIRST:
         return math.ceil(size_of(args[0]) * 2 * 0.1)
     if function == "_==_":
@@ -111,7 +112,7 @@ def _kubernetes(function: str, id_: str, args: Sequence[Any], result: Any, meter
     if function in ("find", "findAll"):
         return _regex(args[0], args[1])
     if function == "ip":
-        return 1 if id_ == "cidr_ip" else _tenth(size_of(args[0]))
+        return 1 if id_ == "cidr_ip" else tenth(size_of(args[0]))
     if function == "containsIP":
         return _contains_ip(args, id_)
     if function == "containsCIDR":
@@ -134,17 +135,17 @@ _TENTH_BY_ID = frozenset((
 
 def _standard(id_: str, args: Sequence[Any], result: Any) -> int:
     if id_ in COMPARED_BY_SIZE:
-        return _tenth(min(size_of(args[0]), size_of(args[1])))
+        return tenth(min(size_of(args[0]), size_of(args[1])))
     if id_ in _TENTH_BY_ID:
-        return _tenth(size_of(args[0]))
+        return tenth(size_of(args[0]))
     if id_ == "in_list":
         return size_of(args[1])
     if id_ in ("add_string", "add_bytes"):
-        return _tenth(size_of(args[0]) + size_of(args[1]))
+        return tenth(size_of(args[0]) + size_of(args[1]))
     if id_ == "matches_string":
         return _regex(args[0], args[1])
     if id_ == "contains_string":
-        return _tenth(size_of(args[0])) * _tenth(size_of(args[1]))
+        return tenth(size_of(args[0])) * tenth(size_of(args[1]))
     return 1
 
 

@@ -41,6 +41,7 @@ class Checker:
         self._environment = environment
         self._functions = environment.functions
         self._bindings: _Bindings = {}
+        self._trail: list[tuple[str, Type | None]] = []
         self._variables = 0
         self._scopes: list[tuple[str, Type]] = []
         self._ground: dict[int, Type] = {}
@@ -276,10 +277,10 @@ class Checker:
             fresh = {name: self._variable() for name in sorted(overload.params)}
             expected = tuple(_instantiate(type_, fresh) for type_ in expected)
             result = _instantiate(result, fresh)
-        saved = dict(self._bindings)
+        mark = len(self._trail)
         for found, wanted in zip(arg_types, expected, strict=True):
             if not self._assign(found, wanted):
-                self._bindings = saved
+                self._undo(mark)
                 return None
         return self._substitute(result)
 
@@ -325,14 +326,25 @@ class Checker:
         return Type(type_.kind, type_.name, tuple(self._shown(param) for param in type_.params))
 
     def _is_assignable(self, found: Type, wanted: Type) -> bool:
-        saved = dict(self._bindings)
+        mark = len(self._trail)
         if self._assign(found, wanted):
             return True
-        self._bindings = saved
+        self._undo(mark)
         return False
+
+    def _undo(self, mark: int) -> None:
+        """Takes back the bindings made since the trail had that length."""
+        while len(self._trail) > mark:
+            name, before = self._trail.pop()
+            if before is None:
+                del self._bindings[name]
+            else:
+                self._bindings[name] = before
 
     def _assign(self, found: Type, wanted: Type) -> bool:
         """Whether a value of `found` may stand where `wanted` is expected; binds variables."""
+        if found is wanted:
+            return True
         if wanted.kind == "var":
             is_valid, is_bound = self._bind(found, wanted)
             if is_valid or is_bound:
@@ -361,10 +373,12 @@ class Checker:
                 return False, True
             general = type_ if self._is_equal_or_less_specific(type_, bound) else bound
             if not self._occurs(variable, general):
+                self._trail.append((variable.name, bound))
                 self._bindings[variable.name] = general
             return True, True
         if self._occurs(variable, type_):
             return False, False
+        self._trail.append((variable.name, None))
         self._bindings[variable.name] = type_
         return True, False
 
@@ -374,10 +388,12 @@ class Checker:
         if type_.kind == "var":
             bound = self._bindings.get(type_.name)
             return bound is not None and self._occurs(variable, bound)
+        if not type_.params or id(type_) in self._ground:
+            return False
         return any(self._occurs(variable, param) for param in type_.params)
 
     def _is_equal_or_less_specific(self, first: Type, second: Type) -> bool:
-        if is_dyn(first) or first.kind == "var":
+        if first is second or is_dyn(first) or first.kind == "var":
             return True
         if is_dyn(second) or second.kind == "var":
             return False

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from drakit.cel.attribute import UNSET, Failure, Frame, Run, Step
+from drakit.cel.charge import tenth
 from drakit.cel.loop import Loop
 from drakit.cel.macro import ACCUMULATOR
 from drakit.cel.operate import INT_MAX, INT_MIN, CostExceeded
@@ -25,10 +26,10 @@ from drakit.cel.value import DeviceMap
 
 _WARM = 3000
 """About how many nodes are evaluated in a loop before statements are worth it."""
-_MAX_NODES = 300
+_MAX_NODES = 150
 _MAX_LOOPS = 12
 _MAX_INDENT = 70
-_STEP_WORK = 4
+_STEP_WORK, _NODE_WORK = 6, 6
 _ARITHMETIC = {"_+_": "+", "_-_": "-", "_*_": "*"}
 _ORDER = {"_<_": "<", "_<=_": "<=", "_>_": ">", "_>=_": ">="}
 _EQUALITY = {"_==_": "==", "_!=_": "!="}
@@ -101,7 +102,7 @@ def _no_condition(value: Any, node: Node) -> Any:
 
 _NAMESPACE = {
     "over": _over, "either": _disjunction, "refuse": _no_condition, "Failure": Failure, "U": UNSET,
-    "DeviceMap": DeviceMap,
+    "sized": frozenset((str, bytes, list, dict, DeviceMap)), "tenth": tenth,
 }  # fmt: skip
 
 
@@ -131,6 +132,7 @@ class _Writer:
         self._binds: dict[int, tuple[Loop, int]] = {}
         self._resets: dict[int, list[str]] = {}
         self._free: dict[int, frozenset[int]] = {}
+        self._sizes: dict[int, int] = {}
         self._has_steps = False
 
     # --- text -------------------------------------------------------------------------------------
@@ -178,6 +180,14 @@ class _Writer:
             self._free[node.number] = known
         return known
 
+    def _size(self, node: Node) -> int:
+        """How many nodes it has, those of loops inside it not counted, which tell the meter themselves."""
+        known = self._sizes.get(node.number)
+        if known is None:
+            is_loop = isinstance(node, Fold) and node.macro != "bind"
+            known = self._sizes[node.number] = 1 + (0 if is_loop else sum(map(self._size, node.children())))
+        return known
+
     def _depth_of(self, node: Node) -> int:
         """The innermost loop whose variables the node reads."""
         depth = 0
@@ -196,10 +206,10 @@ class _Writer:
         if step.is_constant:
             return self._literal(step.value)
         if isinstance(node, Ident) and step.slot is not None:
-            return self._variable(step, is_branch)
+            return self._variable(node, step, is_branch)
         self._left -= 1
         if self._left < 0 or self._indent > _MAX_INDENT:
-            return self._planned(step, is_branch)
+            return self._planned(node, step, is_branch)
         depth = self._depth_of(node)
         if depth < self._depth:
             return self._remembered(node, step, is_branch, depth)
@@ -228,19 +238,19 @@ class _Writer:
             return self._bind(loop) if node.macro == "bind" else self._inner(loop)
         if isinstance(node, Select):
             return self._select(node, step, is_branch)
-        return self._planned(step, is_branch)
+        return self._planned(node, step, is_branch)
 
     def _literal(self, value: Any) -> _Term:
         text = repr(value) if value is None or value.__class__ is bool else self._constant(value)
         return _Term(text, is_bool=value.__class__ is bool, is_sure=True, is_constant=True, value=value)
 
-    def _variable(self, step: Step, is_branch: bool) -> _Term:
+    def _variable(self, node: Node, step: Step, is_branch: bool) -> _Term:
         slot = step.slot
         assert slot is not None
         place = self._places.get(slot)
         if place is None and slot not in self._binds:
             # A variable of a loop around this one, or a bound one: its step knows how to read it.
-            return self._planned(step, is_branch)
+            return self._planned(node, step, is_branch)
         self._pending += not is_branch
         if place is not None:
             return _Term(place[0])
@@ -255,13 +265,13 @@ class _Writer:
         self._has_steps = True
         return _Term(name)
 
-    def _planned(self, step: Step, is_branch: bool) -> _Term:
+    def _planned(self, node: Node, step: Step, is_branch: bool) -> _Term:
         """Left to the step."""
         run = step.attribute.resolve if is_branch and step.attribute is not None else step.run
         self.charge()
         self._has_steps = True
         name = self._name()
-        self.line(f"frame.cost = c; M.spend({_STEP_WORK})")
+        self.line(f"frame.cost = c; M.spend({_STEP_WORK + _NODE_WORK * self._size(node)})")
         self.line(f"{name} = {self._constant(run)}(frame)")
         self.line("c = frame.cost")
         return _Term(name)
@@ -353,6 +363,9 @@ class _Writer:
             left, right = terms
             self.line(f"if {_are_ints(left, right)}:")
             self.line(f"  {name} = {left.text} {_EQUALITY[node.function]} {right.text}; c += 1")
+            self.line(f"elif {left.text}.__class__ is str and {right.text}.__class__ is str:")
+            self.line(f"  {name} = {left.text} {_EQUALITY[node.function]} {right.text}")
+            self.line(f"  c += tenth(min(len({left.text}), len({right.text})))")
             self.line(f"else: {applied}")
         else:
             self.line(applied)
@@ -364,7 +377,7 @@ class _Writer:
         if function == "!_":
             return f"{terms[0].text}.__class__ is bool", f"not {terms[0].text}", False
         if function == "size" and len(terms) == 1:
-            return f"{terms[0].text}.__class__ in k_sized", f"len({terms[0].text})", False
+            return f"{terms[0].text}.__class__ in sized", f"len({terms[0].text})", False
         if len(terms) != 2:
             return None
         left, right = terms
@@ -377,7 +390,7 @@ class _Writer:
         """`accumulator + [item]` in place."""
         added = node.args[1]
         if not isinstance(added, ListNode) or len(added.items) != 1 or added.optional:
-            return self._planned(step, False)
+            return self._planned(node, step, False)
         accu = self._value(node.args[0])
         if self._steps[added.number].is_constant:
             item = self._literal(self._steps[added.number].value[0])
@@ -402,41 +415,31 @@ class _Writer:
     def _select(self, node: Select, step: Step, is_branch: bool) -> _Term:
         root = None if node.is_test else self._root(node.operand)
         if root is None:
-            return self._planned(step, is_branch)
-        key = repr(node.field)
-        return self._qualified(
-            step, is_branch, f"{root}.__class__ is dict and {key} in {root}", f"{root}[{key}]"
-        )
+            return self._planned(node, step, is_branch)
+        return self._qualified(node, step, is_branch, *_entry(root, node.field))
 
     def _index(self, node: Call, step: Step, is_branch: bool) -> _Term:
         container, index = node.args
-        root = self._root(container)
-        if root is None:
-            return self._planned(step, is_branch)
-        at = self._root(index)
-        if isinstance(index, Literal) and index.value.__class__ is int and index.value >= 0:
-            test = f"{index.value} < len({root})"
-            return self._qualified(
-                step, is_branch, f"{root}.__class__ is list and {test}", f"{root}[{index.value}]"
-            )
-        if isinstance(index, Literal) and index.value.__class__ is str:
-            key = repr(index.value)
-            return self._qualified(
-                step, is_branch, f"{root}.__class__ is dict and {key} in {root}", f"{root}[{key}]"
-            )
-        if at is None:
-            return self._planned(step, is_branch)
+        root, at = self._root(container), self._root(index)
+        if root is not None and isinstance(index, Literal):
+            if index.value.__class__ is int and index.value >= 0:
+                test = f"{root}.__class__ is list and {index.value} < len({root})"
+                return self._qualified(node, step, is_branch, test, f"{root}[{index.value}]")
+            if index.value.__class__ is str:
+                return self._qualified(node, step, is_branch, *_entry(root, index.value))
+        if root is None or at is None:
+            return self._planned(node, step, is_branch)
         test = f"{root}.__class__ is list and {at}.__class__ is int and 0 <= {at} < len({root})"
-        return self._qualified(step, is_branch, test, f"{root}[{at}]")
+        return self._qualified(node, step, is_branch, test, f"{root}[{at}]")
 
-    def _qualified(self, step: Step, is_branch: bool, test: str, value: str) -> _Term:
+    def _qualified(self, node: Node, step: Step, is_branch: bool, test: str, value: str) -> _Term:
         self.charge()
         name = self._name()
         self.line(f"if {test}:")
         self.line(f"  {name} = {value}; c += {1 if is_branch else 2}")
         self.line("else:")
         self._indent += 1
-        term = self._planned(step, is_branch)
+        term = self._planned(node, step, is_branch)
         self.line(f"{name} = {term.text}")
         self._indent -= 1
         return _Term(name)
@@ -510,9 +513,11 @@ class _Writer:
             self._resets[self._depth] = outer
 
 
+def _entry(root: str, key: str) -> tuple[str, str]:
+    """Test and value for an entry of a map."""
+    return f"{root}.__class__ is dict and {key!r} in {root}", f"{root}[{key!r}]"
+
+
 def _are_ints(left: _Term, right: _Term) -> str:
     tests = [f"{term.text}.__class__ is int" for term in (left, right) if term.value.__class__ is not int]
     return " and ".join(tests) or "True"
-
-
-_NAMESPACE["k_sized"] = frozenset((str, bytes, list, dict, DeviceMap))

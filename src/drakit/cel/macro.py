@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from drakit.cel.syntax import Call, Fold, Ident, ListNode, Literal, MapNode, Node, Select
+from drakit.cel.syntax import Call, Fold, Ident, ListNode, Literal, MapNode, Node, Select, walk
 
 ACCUMULATOR = "@result"
 _QUANTIFIERS = ("all", "exists", "exists_one", "existsOne")
+_MAX_COPIED = 5000
+"""Nodes that macros may copy."""
 _TRANSFORMS = ("transformList", "transformMap", "transformMapEntry")
 
 
@@ -32,6 +34,7 @@ class Expander:
         self._has_two_variables = has_two_variables
         self._has_sort_by = has_sort_by
         self._fail = fail
+        self._copied = 0
 
     def function(self, position: int, span: tuple[int, int], name: str, args: list[Node]) -> Node | None:
         """The expansion of `name(args)`, or None when it is no macro."""
@@ -132,6 +135,11 @@ class Expander:
         return make.bind(name, args[1], args[2])
 
     def _optional(self, make: _Make, target: Node, name: str, variable: str, body: Node) -> Node:
+        """The target is there twice, so a chain of these doubles in size with each."""
+        for _ in walk(target):
+            self._copied += 1
+            if self._copied > _MAX_COPIED:
+                self._fail(body.position, f"expression too large: {name}() copies what it is called on")
         value = make.bind(variable, make.method(target, "value"), body)
         present = value if name == "optFlatMap" else make.call("optional.of", value)
         return make.call("_?_:_", make.method(target, "hasValue"), present, make.call("optional.none"))

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from drakit.cel.library.moment import parse_duration, parse_timestamp
-from drakit.cel.library.regex import compiled
+from drakit.cel.library.regex import MAX_PROGRAMS, compiled, program_size
 from drakit.cel.source import Issue
-from drakit.cel.syntax import Call, ListNode, Literal, MapNode, Node
+from drakit.cel.syntax import Call, ListNode, Literal, MapNode, Node, walk
 from drakit.cel.types import Type, is_optional
 from drakit.cel.value import Fault
 
@@ -22,8 +22,19 @@ _PARSED: dict[str, Callable[[str], Any]] = {
 }
 
 
+_REGEX = frozenset(("matches", "find", "findAll"))
+
+
 def validate(root: Node) -> list[Issue]:
     """The issues of a tree whose types are right."""
+    size = 0
+    for node in walk(root):
+        if isinstance(node, Call) and node.function in _REGEX:
+            pattern = node.operands()[1]
+            if isinstance(pattern, Literal) and isinstance(pattern.value, str):
+                size += program_size(pattern.value)
+                if size > MAX_PROGRAMS:
+                    return [(pattern.position, "regular expressions too big")]
     return list(_issues(root, False))
 
 

@@ -13,6 +13,12 @@ from drakit.cel.value import Fault
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
 _OPTIONS.max_mem = 1 << 20
+MAX_PROGRAMS = 30_000
+"""Instructions that the regular expressions of one expression may take together, for compiling them takes
+its time; the usual one has 20."""
+_MAX_PROGRAM = 10_000
+_CLASS = 100
+"""A Unicode class takes RE2 as long as so many instructions."""
 
 
 @lru_cache(maxsize=512)
@@ -22,6 +28,17 @@ def compiled(pattern: str) -> Any:
         return re2.compile(pattern, options=_OPTIONS)
     except (re2.error, UnicodeError):
         raise Fault(f"error parsing regexp: {pattern!r}") from None
+
+
+def program_size(pattern: str) -> int:
+    """How many instructions the pattern takes, about; for one that is none, as many as one may."""
+    classes = _CLASS * pattern.lower().count("\\p")
+    if classes > MAX_PROGRAMS:
+        return classes
+    try:
+        return int(compiled(pattern).programsize) + classes
+    except Fault:
+        return _MAX_PROGRAM
 
 
 def matches(text: str, pattern: str) -> bool:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from drakit.cel.library.regex import program_size
 from drakit.cel.operate import Meter
-from drakit.cel.syntax import Call, Literal
+from drakit.cel.syntax import Call
 
 Work = Callable[[Sequence[Any], Meter], None]
 
-_CALL = 8
+_CALL = 15
 _CHARACTERS = 32
 """Characters scanned, copied or allocated in one step."""
 _LIGHT = frozenset((
@@ -32,7 +33,7 @@ _FIXED = {
 _PER_CHARACTER = frozenset(("getQuery", "url", "isURL", "validate", "strings.quote", "ip", "cidr"))
 _PER_ITEM = {"min": 10, "max": 10, "sum": 8, "isSorted": 12, "indexOf": 6, "lastIndexOf": 6, "join": 1,
              "includes": 10, "reverse": 1, "flatten": 2}  # fmt: skip
-_PATTERN, _PATTERN_CHARACTER, _MATCH = 2000, 200, 40
+_PATTERN, _MATCH = 50, 40
 _PRIMITIVES = frozenset((str, int, float, bytes))
 
 
@@ -44,15 +45,13 @@ def work_of(node: Call) -> Work:
     special = _SPECIAL.get(function)
     if special is not None:
         return special
-    if function in ("matches", "find", "findAll"):
-        return _regex_with_constant if isinstance(node.operands()[1], Literal) else _regex
     if function in _PER_ITEM:
         return _per_item(_PER_ITEM[function])
     return _by_size(_FIXED.get(function, _CALL), 1 if function in _PER_CHARACTER else _CHARACTERS)
 
 
 def _light(args: Sequence[Any], meter: Meter) -> None:
-    meter.spend(2)
+    meter.spend(8)
 
 
 def _per_item(steps: int) -> Work:
@@ -73,17 +72,23 @@ def _length(value: Any) -> int:
     return len(value) if value.__class__ in (str, bytes, list, dict) else 0
 
 
-def _regex_with_constant(args: Sequence[Any], meter: Meter) -> None:
-    meter.spend(_MATCH + _length(args[0]))
-
-
 def _regex(args: Sequence[Any], meter: Meter) -> None:
-    """A pattern is compiled once, as long as not too many come by."""
-    pattern = args[1]
-    if pattern.__class__ is str and pattern not in meter.patterns:
-        meter.patterns.add(pattern)
-        meter.spend(_PATTERN + _PATTERN_CHARACTER * len(pattern))
-    _regex_with_constant(args, meter)
+    """A pattern is compiled once, as long as not too many come by. RE2 may have to try every instruction of
+    the program at every character."""
+    text, pattern = args[0], args[1]
+    if text.__class__ is not str or pattern.__class__ is not str:
+        return
+    if pattern not in meter.patterns:
+        meter.spend(_PATTERN * len(pattern))
+        meter.patterns[pattern] = program_size(pattern)
+        meter.spend(meter.patterns[pattern] * 10)
+    meter.spend(_MATCH + len(text) * meter.patterns[pattern] // 14)
+
+
+def _find_all(args: Sequence[Any], meter: Meter) -> None:
+    """Every result takes its time, and there may be one for each character."""
+    _regex(args, meter)
+    meter.spend(len(args[0]) * _MATCH if args[0].__class__ is str else 0)
 
 
 def _replace(args: Sequence[Any], meter: Meter) -> None:
@@ -128,7 +133,7 @@ def _sort(args: Sequence[Any], meter: Meter) -> None:
 
 
 _SPECIAL: dict[str, Work] = {
-    "replace": _replace, "distinct": _pairs, "sets.contains": _pairs, "sets.intersects": _pairs,
-    "sets.equivalent": _pairs, "string": _string, "format": _format, "sort": _sort,
-    "@sortByAssociatedKeys": _sort,
+    "matches": _regex, "find": _regex, "findAll": _find_all, "replace": _replace, "distinct": _pairs,
+    "sets.contains": _pairs, "sets.intersects": _pairs, "sets.equivalent": _pairs, "string": _string,
+    "format": _format, "sort": _sort, "@sortByAssociatedKeys": _sort,
 }  # fmt: skip
