@@ -12,7 +12,7 @@ import pytest
 from msgspec import structs
 
 from drakit.apiserver.app import API
-from drakit.client.api import CONFIG_MAPS, SERVICE_ACCOUNTS, Client
+from drakit.client.api import CONFIG_MAPS, PODS, SERVICE_ACCOUNTS, Client
 from drakit.node.env import ConfigFailed, Facts
 from drakit.node.paths import NodePaths
 from drakit.node.volume import Volumes
@@ -31,15 +31,23 @@ class Here:
     def __init__(self, client: Client, folder: Path) -> None:
         self.client = client
         self.clock = FakeClock()
+        self.uid = "u"
         self.paths = NodePaths(folder.parent / "node")
         self.volumes = Volumes(client, folder, self.paths, self.clock)
 
     async def prepare(self, *volumes: Document) -> None:
         pod = {
-            "metadata": {"name": "p", "namespace": NS, "uid": "u", "labels": {"a": "b"}},
+            "metadata": {"name": "p", "namespace": NS, "uid": self.uid, "labels": {"a": "b"}},
             "spec": {"volumes": list(volumes)},
         }
         await self.volumes.prepare(pod, FACTS)
+
+    async def store_pod(self, spec: Document) -> Document:
+        """The pod as the API has it: tokens are given to pods that exist."""
+        spec = {"containers": [{"name": "c", "image": "x"}], **spec}
+        pod = await self.client.create(PODS, {"metadata": {"name": "p", "namespace": NS}, "spec": spec})
+        self.uid = pod["metadata"]["uid"]
+        return pod
 
     def source(self, name: str, **more: Any) -> Path:
         mount = {"name": name, "mountPath": "/m", **more}
@@ -110,9 +118,10 @@ async def test_projected_service_account(tmp_path: Path) -> None:
     async with here(tmp_path) as node:
         await node.config_map(ca="a certificate")
         await node.client.create(
-            _accounts(),
+            SERVICE_ACCOUNTS,
             {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": NS}},
         )
+        await node.store_pod({})
         await node.prepare(volume)
         folder = node.source("v")
         assert (folder / "ca.crt").read_text() == "a certificate"
@@ -122,12 +131,6 @@ async def test_projected_service_account(tmp_path: Path) -> None:
         await node.clock.advance(1000)
         await node.prepare(volume)
         assert (folder / "token").read_text() == token, "not asked for again while it is young"
-
-
-def _accounts() -> Any:
-    from drakit.client.api import SERVICE_ACCOUNTS
-
-    return SERVICE_ACCOUNTS
 
 
 async def test_empty_dirs_and_sub_paths(tmp_path: Path) -> None:
@@ -209,7 +212,7 @@ async def test_the_service_account_is_where_clients_look(
     async with here(tmp_path) as h:
         await h.client.create(SERVICE_ACCOUNTS, {"metadata": {"name": "default", "namespace": NS}} | account)
         await h.client.create(CONFIG_MAPS, ROOT_CA)
-        pod = {"metadata": {"name": "p", "namespace": NS, "uid": "u"}, "spec": spec}
+        pod = await h.store_pod(spec)
         await h.volumes.prepare(pod, facts)
         mounts = h.volumes.mounts({"name": "c"}, {})
         assert [mount.target for mount in mounts] == ([ACCOUNT] if is_mounted else [])
