@@ -126,6 +126,7 @@ class Kubectl:
             "HOME": str(folder),
             "KUBECONFIG": str(folder / "config"),
             "PATH": os.environ["PATH"],
+            "EDITOR": str(folder / "editor"),
         }
 
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:

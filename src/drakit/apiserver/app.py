@@ -107,7 +107,6 @@ class API:
         while True:
             await asyncio.sleep(0 if await expiry.sweep() else SWEEP_SECONDS)
 
-
     def end_watches(self) -> None:
         """End every watch; clients come back or see that the server is gone."""
         for hub in self.registry.hubs():
