@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from drakit.cluster.options import DriverOption, parse_gates
+from drakit.cluster.options import DriverOption, parse_drivers, parse_gates
 from drakit.errors import UsageError
 
 
@@ -24,6 +24,12 @@ def test_driver(text: str, name: str, options: dict[str, str]) -> None:
 def test_a_broken_driver_option_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--driver"):
         DriverOption.parse(text)
+
+
+def test_a_driver_runs_once_on_a_node() -> None:
+    assert [driver.name for driver in parse_drivers(["gpu:count=2", "cpu"])] == ["gpu", "cpu"]
+    with pytest.raises(UsageError, match="--driver gpu is there twice"):
+        parse_drivers(["gpu:count=2", "cpu", "gpu:count=4"])
 
 
 def test_gates() -> None:

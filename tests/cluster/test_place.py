@@ -94,3 +94,17 @@ def test_an_atomic_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> Non
     write_atomic(path, b"two", 0o644)
     assert path.read_bytes() == b"two"
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_deleting_leaves_what_is_not_the_clusters(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    assert not place.is_cluster()
+    place.hold()
+    place.token()
+    place.remember_port(1)
+    place.release()
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "text").write_text("x")
+    assert place.is_cluster()
+    place.delete()
+    assert [path.name for path in tmp_path.rglob("*")] == ["thesis", "text"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from drakit.node.oci import find_programs
 from tests.e2e.cluster import Cluster, devices_held, wait_for
 
 pytestmark = pytest.mark.e2e
@@ -75,3 +78,38 @@ def test_only_one_cluster_runs_in_a_folder(cluster: Cluster) -> None:
     assert second.returncode == 1
     assert "already runs" in second.stderr
     assert cluster.dra("status").returncode == 0
+
+
+@pytest.mark.parametrize("runtime", ["oci", "process"])
+def test_deleting_after_a_kill_ends_the_containers_first(tmp_path: Path, runtime: str) -> None:
+    if runtime == "oci" and (os.geteuid() != 0 or not find_programs()):
+        pytest.skip("oci needs root, runc and conmon")
+    cluster = Cluster(tmp_path, "--runtime", runtime, "--driver", "gpu:count=2")
+    cluster.up()
+    cluster.kubectl("apply", "-f", "gpu/00-class.yaml", "-f", "gpu/01-one-per-pod.yaml")
+    cluster.wait_ready("one-gpu-a", "one-gpu-b")
+    cluster.kill()
+    cluster.dra("down", "--delete")
+    assert not (tmp_path / "data").exists()
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+    wait_for(lambda: not _processes_that_name(tmp_path), "the containers to end")
+
+
+def test_a_folder_that_is_no_clusters_is_not_deleted(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "thesis").write_text("x")
+    refused = Cluster(tmp_path).dra("down", "--delete", check=False)
+    assert refused.returncode == 1
+    assert "nothing is deleted" in refused.stderr
+    assert (tmp_path / "data" / "thesis").read_text() == "x"
+
+
+def _processes_that_name(folder: Path) -> list[str]:
+    """Command lines of processes other than this one in which `folder` occurs."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            line = (process / "cmdline").read_bytes().decode(errors="replace")
+            if str(folder) in line and process.name != str(os.getpid()):
+                found.append(line)
+    return found

@@ -149,6 +149,16 @@ async def test_what_cannot_be_had_is_refused(tmp_path: Path, kind: str) -> None:
         assert await here.runtime.containers() == []
 
 
+async def test_an_image_that_is_not_here_has_no_command_of_its_own(tmp_path: Path) -> None:
+    async with host(tmp_path, "plain") as here:
+        for reference, command in {
+            "busybox": ["/bin/sh"],
+            "localhost/busybox:latest": ["/bin/sh"],
+            "nginx:1.25": [],
+        }.items():
+            assert (await here.runtime.ensure_image(reference)).cmd == command
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_what_is_not_isolated_is_said(tmp_path: Path, kind: str) -> None:
     async with host(tmp_path, kind) as here:

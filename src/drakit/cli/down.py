@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -40,7 +40,12 @@ def command(data_dir: Path | None, delete: bool) -> None:
             time.sleep(0.02)
         click.echo(f"Stopped {running.server}.")
     if delete:
+        from drakit.cluster.leftover import remove_leftovers
+
+        if place.root.exists() and not place.is_cluster():
+            raise UsageError(f"no cluster was ever started in {place.root}: nothing is deleted")
         place.hold()
+        asyncio.run(remove_leftovers(place))
         place.release()
-        shutil.rmtree(place.root)
+        place.delete()
         click.echo(f"Deleted {place.root}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,10 +13,10 @@ from pathlib import Path
 
 import click
 
-from drakit.cluster.options import MAX_NODES, DriverOption, Options, parse_gates
+from drakit.cluster.options import MAX_NODES, Options, parse_drivers, parse_gates
 from drakit.cluster.place import Place, Running, default_data_dir
 from drakit.errors import UsageError
-from drakit.profile import DEFAULT_VERSION, VERSIONS
+from drakit.profile import DEFAULT_VERSION, VERSIONS, profile_for
 
 _DETACH_SECONDS = 60.0
 
@@ -98,7 +99,7 @@ def command(
         data_dir=None if ephemeral else (data_dir or default_data_dir()),
         nodes=nodes,
         fake_nodes=fake_nodes,
-        drivers=[DriverOption.parse(text) for text in drivers],
+        drivers=parse_drivers(list(drivers)),
         version=kubernetes_version,
         gates=parse_gates(list(feature_gates)),
         port=port,
@@ -129,7 +130,7 @@ def _foreground(options: Options) -> None:
         running = await cluster.start()
         ready = time.monotonic()
         click.echo(f"Ready in {ready - loaded:.1f} s (and {loaded - began:.1f} s of imports).\n")
-        click.echo(_what_next(running))
+        click.echo(_what_next(running, "Ctrl-C"))
         sys.stdout.flush()
         await stop.wait()
         click.echo("\nStopping ...", nl=False)
@@ -140,15 +141,13 @@ def _foreground(options: Options) -> None:
     uvloop.run(main())
 
 
-def _what_next(running: Running) -> str:
-    lines = [f"  export KUBECONFIG={running.kubeconfig}", "  kubectl get nodes,resourceslices"]
-    if running.drivers:
+def _what_next(running: Running, stop: str) -> str:
+    """What to type now, in a shell as it is printed; `stop` ends the cluster."""
+    lines = [f"  export KUBECONFIG={shlex.quote(running.kubeconfig)}", "  kubectl get nodes,resourceslices"]
+    served = profile_for(running.version).served
+    if running.drivers and "v1" in served:  # the examples are written in it
         lines.append("  kubectl apply -f examples/" + running.drivers[0])
-    return (
-        "Next:\n"
-        + "\n".join(lines)
-        + "\n\nWithout kubectl: `dra kubectl ...`. Stop with Ctrl-C or `dra down`."
-    )
+    return "Next:\n" + "\n".join(lines) + f"\n\nWithout kubectl: `dra kubectl ...`. Stop it with {stop}."
 
 
 def _detach(options: Options) -> None:
@@ -173,7 +172,9 @@ def _detach(options: Options) -> None:
     while time.monotonic() < deadline:
         if (running := place.running()) and running.pid == child.pid:
             click.echo(f"Kubernetes {running.version} at {running.server}, pid {running.pid}.\n")
-            click.echo(_what_next(running))
+            is_usual = options.data_dir == default_data_dir()
+            folder = "" if is_usual else f" --data-dir {shlex.quote(str(place.root))}"
+            click.echo(_what_next(running, f"`dra down{folder}`"))
             return
         if child.poll() is not None:
             raise UsageError(_last_line(output) or f"it ended with code {child.returncode}; see {place.log}")

@@ -51,6 +51,18 @@ class Options(Struct, frozen=True, kw_only=True):
     """Whether an acknowledged write survives power loss and not only a killed process."""
 
 
+def parse_drivers(texts: list[str]) -> list[DriverOption]:
+    """Every `--driver`; UsageError if one is broken, or the same driver comes twice."""
+    drivers = [DriverOption.parse(text) for text in texts]
+    names = [driver.name for driver in drivers]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(
+                f"--driver {name} is there twice: a node runs a driver once, with all its options"
+            )
+    return drivers
+
+
 def parse_gates(texts: list[str]) -> dict[str, bool]:
     """`DRADerivedAttributes=true,DRADeviceTaints=false`, as Kubernetes' --feature-gates takes them."""
     gates: dict[str, bool] = {}

@@ -12,12 +12,17 @@ import contextlib
 import fcntl
 import os
 import secrets
+import shutil
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from drakit.errors import UsageError
+
+_FILES = ("lock", "port", "kubeconfig", "running.json", "up.out")
+_FILE_STARTS = ("state.db", "drakit.log", ".kubeconfig.", ".running.json.", ".port.")
+"""What stands in a data folder beside its folders; `delete` touches nothing else."""
 
 
 class Running(Struct, frozen=True):
@@ -122,6 +127,20 @@ class Place:
             self.forget()
             os.close(self._lock)
             self._lock = None
+
+    def is_cluster(self) -> bool:
+        """Whether a cluster was ever started in this folder."""
+        return (self.root / "lock").is_file() and self.log.is_file()
+
+    def delete(self) -> None:
+        """Delete what clusters write into the folder, and the folder if nothing else is in it."""
+        for path in self.root.glob("*"):
+            if path.is_dir() and not path.is_symlink() and path in (self.nodes, self.images, self.pki):
+                shutil.rmtree(path)
+            elif path.is_file() and (path.name in _FILES or path.name.startswith(_FILE_STARTS)):
+                path.unlink()
+        with contextlib.suppress(OSError):
+            self.root.rmdir()
 
     def last_port(self) -> int:
         """The port the cluster had the last time, so that kubeconfigs made then still work; 0 if none."""

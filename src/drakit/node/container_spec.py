@@ -29,7 +29,8 @@ def build_spec(
     entrypoint = command or image.entrypoint
     argv = [*entrypoint, *(args or ([] if command else image.cmd))]
     if not argv:
-        raise ConfigFailed(f"container {container['name']}: neither it nor its image names a command")
+        why = f" ({image.origin}): give it a command" if image.origin else ""
+        raise ConfigFailed(f"container {container['name']}: neither it nor its image names a command{why}")
     return ContainerSpec(
         name=container["name"],
         attempt=attempt,

@@ -1,0 +1,52 @@
+"""What a killed cluster left running: its containers go on, so that the next `dra up` takes them over.
+
+Whoever deletes the data instead has to end them first, or nobody ever would.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from drakit.cluster.place import Place
+from drakit.errors import DRAError, UsageError
+from drakit.node.choose import NAMES, choose_runtime
+from drakit.node.paths import NodePaths
+from drakit.node.volume import unmount_volumes
+
+
+async def remove_leftovers(place: Place) -> None:
+    """End the containers of the nodes of `place`, which the caller holds, and undo their mounts.
+
+    Raises UsageError where that fails: the data must not be deleted then.
+    """
+    for folder in sorted(place.nodes.glob("*/")):
+        paths = NodePaths(folder)
+        for kind in sorted(path.name for path in paths.runtime.glob("*/") if path.name in NAMES):
+            await _remove_containers(kind, paths)
+        for pod in paths.pods.glob("*/"):
+            unmount_volumes(pod)
+        paths.remove_sockets()
+    if mounted := _mounts_below(place.root):
+        raise UsageError(f"{mounted[0]} is still mounted: unmount it before the data are deleted")
+
+
+async def _remove_containers(kind: str, paths: NodePaths) -> None:
+    try:
+        runtime = await choose_runtime(kind, paths)
+        for container in await runtime.containers():
+            await runtime.remove(container.id)
+        for sandbox in await runtime.sandboxes():
+            await runtime.remove_sandbox(sandbox.uid)
+    except DRAError as error:
+        raise UsageError(f"containers of {paths.root.name} still run: {error}") from None
+
+
+def _mounts_below(root: Path) -> list[str]:
+    """Mount points below `root`, from the kernel's own list (octal escapes for blanks and the like)."""
+    rows = [line.split()[4] for line in Path("/proc/self/mountinfo").read_bytes().splitlines()]
+    points = [
+        os.fsdecode(re.sub(rb"\\(\d{3})", lambda found: bytes([int(found[1], 8)]), row)) for row in rows
+    ]
+    return [point for point in points if point.startswith(f"{root.resolve()}/")]
