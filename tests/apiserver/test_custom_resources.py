@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import AsyncIterator
+from random import Random
 from typing import Any
 
 import pytest
@@ -328,6 +329,53 @@ async def test_bad_definitions_are_refused(path: str, value: Any, text: str) -> 
         _set(path, value)(document)
         code, _, message = await served.refused("POST", CRDS, document)
         assert (code, text in message) == (422, True), message
+
+
+_VALUES: list[Any] = [
+    *(None, True, 0, -1, 1.5, "", "x", "(", [], {}, [1], ["size"], {"a": 1}, {"type": "string"}),
+    *([{"type": "string"}], "object", "array", "map", {"a": {"type": "integer"}}, "1e400", [[]]),
+]
+_FIELDS = """
+type items properties additionalProperties required enum default pattern maximum minimum multipleOf maxLength
+minLength maxItems maxProperties allOf anyOf oneOf not nullable format x-kubernetes-preserve-unknown-fields
+x-kubernetes-embedded-resource x-kubernetes-int-or-string x-kubernetes-list-type x-kubernetes-list-map-keys
+x-kubernetes-validations
+"""
+
+
+def _random_schema(random: Random, depth: int = 0) -> Any:
+    if depth and random.random() < 0.2:
+        return random.choice(_VALUES)
+    found: Document = {"type": random.choice(["object", "array", "string", "integer"])}
+    for _ in range(random.randrange(3)):
+        found[random.choice(_FIELDS.split())] = random.choice(_VALUES)
+    if depth < 3 and found["type"] == "object":
+        found["properties"] = {"a": _random_schema(random, depth + 1), "size": {"type": "integer"}}
+    elif depth < 3 and found["type"] == "array":
+        found["items"] = _random_schema(random, depth + 1)
+    return found
+
+
+async def test_no_definition_breaks_the_server(server: Served) -> None:
+    random, taken = Random(4), 0
+    for number in range(120):
+        name = {"plural": f"t{number}s", "kind": f"T{number}"}
+        document = definition(f"t{number}s", f"T{number}", names=name)
+        document["spec"]["versions"] = document["spec"]["versions"][:1]
+        document["spec"]["versions"][0]["schema"] = schema(free=_random_schema(random))
+        answer = await server.send("POST", CRDS, document)
+        assert answer.status in (201, 400, 422), (document, answer.document)
+        if answer.status != 201:
+            continue
+        taken += 1
+        path = THINGS.replace("things", f"t{number}s")
+        for value in _VALUES:
+            made = thing() | {"kind": f"T{number}", "free": value}
+            done = await server.send("PATCH", f"{path}/a", made, content_type=APPLY_PATCH, fieldManager="me")
+            assert done.status in (200, 201, 400, 409, 422), (document, value, done.document)
+        assert (await server.send("GET", path)).status == 200
+        await server.ok("DELETE", f"{CRDS}/t{number}s.x.example.com")
+    assert taken > 10
 
 
 async def test_what_may_not_change(server: Served) -> None:

@@ -17,6 +17,7 @@ from drakit.apiserver.definition import (
     COLLECTION,
     accept_names,
     ended,
+    has_its_names,
     is_to_be_emptied,
     is_true,
     kinds_of,
@@ -125,7 +126,7 @@ class CustomResources:
             if await self._is_empty(definition):
                 await self._write(entry, ended(definition, now))
             return
-        if definition["metadata"].get("deletionTimestamp"):
+        if definition["metadata"].get("deletionTimestamp") or has_its_names(definition):
             return
         others = [document for _, document in self._definitions()]
         status = accept_names(definition, others, now)

@@ -99,6 +99,13 @@ def _kind(definition: Document, version: Document, kubernetes: str) -> Kind:
 # --- names ----------------------------------------------------------------------------------------
 
 
+def has_its_names(definition: Document) -> bool:
+    """Whether there is nothing left to decide about the names."""
+    accepted = mapped(definition.get("status")).get("acceptedNames")
+    is_served = is_true(definition, "NamesAccepted") and is_true(definition, "Established")
+    return is_served and accepted == definition["spec"]["names"]
+
+
 def accept_names(definition: Document, others: Iterable[Document], now: str) -> Document:
     """The status of `definition` with the names it may have beside `others`, all definitions there are.
     A name is taken by the definition of the same group that was first to have it accepted."""

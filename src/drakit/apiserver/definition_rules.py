@@ -54,6 +54,17 @@ _NOT_NESTED = {
     "x-kubernetes-map-type": "must be undefined to be structural",
     "x-kubernetes-validations": "must be empty to be structural",
 }
+_FORMS: Mapping[tuple[type, ...], str] = {
+    (str,): "type title description format pattern x-kubernetes-list-type x-kubernetes-map-type",
+    (int, float): "maximum minimum multipleOf",
+    (int,): "maxLength minLength maxItems minItems maxProperties minProperties",
+    (bool,): "exclusiveMaximum exclusiveMinimum uniqueItems nullable x-kubernetes-preserve-unknown-fields "
+    "x-kubernetes-embedded-resource x-kubernetes-int-or-string",
+    (list,): "enum required allOf anyOf oneOf items x-kubernetes-list-map-keys x-kubernetes-validations",
+    (dict,): "properties not items additionalProperties",
+}
+"""What the fields of a schema hold. Upstream's types say this; the published ones end at `items`."""
+_LISTS_OF = {"required": str, "x-kubernetes-list-map-keys": str, "allOf": dict, "anyOf": dict, "oneOf": dict}
 _EMPTY: tuple[Any, ...] = (None, "", False, [], {})
 _MAX_DEPTH = 100
 
@@ -282,6 +293,10 @@ def _supported(schema: Schema, path: str, depth: int) -> Iterator[FieldError]:
     if depth > _MAX_DEPTH:
         yield forbidden(path, f"schemas may not be nested deeper than {_MAX_DEPTH} levels")
         return
+    misshapen = list(_misshapen(schema, path))
+    yield from misshapen
+    if misshapen:
+        return
     for name in _UNSUPPORTED:
         if schema.get(name) not in _EMPTY:
             yield forbidden(f"{path}.{name}", f"{name} is not supported")
@@ -303,6 +318,27 @@ def _supported(schema: Schema, path: str, depth: int) -> Iterator[FieldError]:
     yield from _lists(schema, path)
     for below, place in _below(schema, path):
         yield from _supported(below, place, depth + 1)
+
+
+def _misshapen(schema: Schema, path: str) -> Iterator[FieldError]:
+    """Fields that hold what no such field can hold."""
+    wanted: dict[str, tuple[type, ...]] = {}
+    for forms, fields in _FORMS.items():
+        for name in fields.split():
+            wanted[name] = (*wanted.get(name, ()), *forms)
+    wanted["additionalProperties"] += (bool,)
+    for name, forms in wanted.items():
+        value = schema.get(name)
+        is_wrong = value is not None and not isinstance(value, forms)
+        if (
+            is_wrong
+            or (isinstance(value, bool) and bool not in forms)
+            or (name in _LISTS_OF and not all(isinstance(item, _LISTS_OF[name]) for item in listed(value)))
+        ):
+            yield invalid(f"{path}.{name}", value, "is not what this field of a schema holds")
+    for name, value in mapped(schema.get("properties")).items():
+        if not isinstance(value, dict):
+            yield invalid(f"{path}.properties[{name}]", value, "must be a schema")
 
 
 def _lists(schema: Schema, path: str) -> Iterator[FieldError]:
