@@ -22,7 +22,9 @@ import uvicorn
 from drakit.apiserver import discovery, openapi_protobuf, read, streams
 from drakit.apiserver.app import API, BOOKMARK_SECONDS, internal, watch_limit
 from drakit.apiserver.auth import Attributes, User
+from drakit.apiserver.backup import BACKUP_PATH, BACKUP_TYPE, copy_of, parts
 from drakit.apiserver.body import MAX_BODY, media_type, read_body
+from drakit.apiserver.protocol import Protocol
 from drakit.apiserver.registry import Call
 from drakit.apiserver.route import no_such_path
 from drakit.apiserver.view import Answer, View, accepted, to_bytes, view_for
@@ -42,9 +44,16 @@ _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
 _GRACE = 2
 BODY_SECONDS = 30
+WRITE_SECONDS = 60
+CALL_SECONDS = 60
+MAX_CONNECTIONS = 20_000
 _HEALTH = ("/healthz", "/livez", "/readyz")
 _BODY_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 _MAX_CHUNK = 256 << 10
+
+
+class SlowReader(Exception):
+    """The client does not take its answer: the connection is to be given up."""
 
 
 class Incoming:
@@ -79,6 +88,14 @@ class Incoming:
             if not message.get("more_body"):
                 return b"".join(parts)
 
+    async def _pass_on(self, message: Message) -> None:
+        """Send, to a client that reads. Raises SlowReader for one that does not."""
+        try:
+            async with asyncio.timeout(WRITE_SECONDS):
+                await self._send(message)
+        except TimeoutError:
+            raise SlowReader from None
+
     async def start(
         self, status: int, content_type: str, *, length: int | None = None, more: Headers = ()
     ) -> None:
@@ -86,10 +103,10 @@ class Incoming:
         headers = [(b"content-type", content_type.encode()), (b"cache-control", b"no-cache, private"), *more]
         if length is not None:
             headers.append((b"content-length", str(length).encode()))
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._pass_on({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, data: bytes, *, is_last: bool = False) -> None:
-        await self._send({"type": "http.response.body", "body": data, "more_body": not is_last})
+        await self._pass_on({"type": "http.response.body", "body": data, "more_body": not is_last})
 
     async def answer(
         self,
@@ -135,6 +152,8 @@ class Application:
                 await self._resource(request, user, warnings)
         except APIError as error:
             await self._fail(request, error, warnings)
+        except SlowReader:
+            _log.info("%s %s: the client does not read; dropped", request.method, request.path)
         except RecursionError:
             await self._fail(request, BadRequest("the request is nested too deeply"), warnings)
         except Exception as error:
@@ -172,10 +191,18 @@ class Application:
             call.content_type = media_type(header) or _JSON
             body = await self._body(request)
             call.document, call.raw = read_body(body, header, is_patch=method == "PATCH")
-        answer: Answer = await self._api.call(call)
+        answer = await self._call(call)
         status = getattr(answer, "status", 200)
         data = to_bytes(answer, view)
         await request.answer(status, data, view.content_type, more=_warning_headers(call.warnings))
+
+    async def _call(self, call: Call) -> Answer:
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                return await self._api.call(call)
+        except TimeoutError:
+            text = "Timeout: request did not complete within requested timeout - context deadline exceeded"
+            raise Timeout(text, details={}) from None
 
     async def _body(self, request: Incoming) -> bytes:
         try:
@@ -239,6 +266,8 @@ class Application:
             await request.answer(200, self._api.metrics(), "text/plain; version=0.0.4; charset=utf-8")
         elif path.startswith("/openapi"):
             await self._openapi(request, path)
+        elif path == BACKUP_PATH:
+            await self._backup(request)
         else:
             return await self._discovery(request, path)
         return True
@@ -252,6 +281,14 @@ class Application:
             await request.answer(200, body.encode(), _TEXT)
         else:
             await request.answer(200, b"ok", _TEXT)
+
+    async def _backup(self, request: Incoming) -> None:
+        async with copy_of(self._api.store) as copy:
+            await request.start(200, BACKUP_TYPE, length=copy.stat().st_size)
+            if request.method == "GET":
+                async for part in parts(copy):
+                    await request.write(part)
+            await request.write(b"", is_last=True)
 
     async def _openapi(self, request: Incoming, path: str) -> None:
         openapi, accept = self._api.openapi, request.header(b"accept")
@@ -350,7 +387,8 @@ async def serve(
     listener.listen(1024)
     config = uvicorn.Config(
         app or Application(api),
-        http="httptools",
+        http=Protocol,
+        limit_concurrency=MAX_CONNECTIONS,
         ws="websockets-sansio",
         lifespan="off",
         log_config=None,

@@ -95,7 +95,7 @@ async def evict(registry: Registry, call: Call) -> Answer:
     options = object_of(call.document).get("deleteOptions")
     deletion = msgspec.structs.replace(call, document=options)
     target = msgspec.structs.replace(call.target, subresource="")
-    registry.head(target)
+    registry.admit(call.user, call.target, None, stored_document(registry.head(target)))
     await remove(registry, target, options_of(deletion), call.user)
     return _success()
 

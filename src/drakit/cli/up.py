@@ -13,7 +13,15 @@ from pathlib import Path
 
 import click
 
-from drakit.cluster.options import MAX_NODES, Options, parse_drivers, parse_gates
+from drakit.cluster.options import (
+    LOOPBACK,
+    MAX_NODES,
+    Options,
+    is_loopback,
+    parse_drivers,
+    parse_gates,
+    parse_listen,
+)
 from drakit.cluster.place import Place, Running, default_data_dir
 from drakit.errors import UsageError
 from drakit.profile import DEFAULT_VERSION, VERSIONS, profile_for
@@ -61,7 +69,14 @@ _DETACH_SECONDS = 60.0
     "--port",
     default=0,
     type=click.IntRange(0, 65535),
-    help="Port on 127.0.0.1. Default: the last one used, or a free one.",
+    help="Port of the API server. Default: the last one used, or a free one.",
+)
+@click.option(
+    "--listen",
+    default=LOOPBACK,
+    show_default=True,
+    metavar="ADDRESS",
+    help="IP address the API server listens on. Others than loopback let other machines in, with a token.",
 )
 @click.option(
     "--data-dir",
@@ -85,6 +100,7 @@ def command(
     feature_gates: tuple[str, ...],
     runtime: str | None,
     port: int,
+    listen: str,
     data_dir: Path | None,
     ephemeral: bool,
     durability: str,
@@ -103,9 +119,16 @@ def command(
         version=kubernetes_version,
         gates=parse_gates(list(feature_gates)),
         port=port,
+        listen=parse_listen(listen),
         runtime=runtime,
         is_durable=durability == "full",
     )
+    if not is_loopback(options.listen):
+        click.echo(
+            f"warning: the API server listens on {options.listen}: whoever reaches this machine can try to "
+            "log in. Kubeconfigs hold tokens that may do everything; keep them to yourself.",
+            err=True,
+        )
     if detach:
         _detach(options)
     else:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import ipaddress
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -24,7 +26,7 @@ from drakit.client.dialect import Dialect
 from drakit.cluster.fake_slices import publish
 from drakit.cluster.garbage import collect_rarely
 from drakit.cluster.kubeconfig import kubeconfig
-from drakit.cluster.options import DriverOption, Options
+from drakit.cluster.options import LOOPBACK, DriverOption, Options
 from drakit.cluster.place import Place, Running, write_atomic
 from drakit.cluster.supervise import supervise
 from drakit.controllers import Controllers
@@ -35,6 +37,7 @@ from drakit.node.agent import Agent
 from drakit.node.choose import choose_runtime
 from drakit.node.fake import FakeNodes
 from drakit.node.image import ImageStore
+from drakit.node.node_object import machine_ip
 from drakit.node.paths import NodePaths
 from drakit.profile import profile_for
 from drakit.scheduler import Scheduler
@@ -42,8 +45,15 @@ from drakit.store import Durability, Store
 
 _MASTERS = ("system:masters",)
 _FAKE_NODES = User(FAKE_NODES, ("system:serviceaccounts", "system:serviceaccounts:kube-system"))
-_HOST = "127.0.0.1"
 _READY_SECONDS = 30.0
+
+
+def _names_of(listen: str) -> list[str]:
+    """What the server's certificate must be good for beside loopback: the address it listens on, or for all
+    addresses the machine's own name and address."""
+    if ipaddress.ip_address(listen).is_unspecified:
+        return [socket.gethostname(), machine_ip()]
+    return [listen]
 
 
 def _node_user(name: str) -> User:
@@ -135,17 +145,18 @@ class Embedded:
         return api
 
     async def _serve(self, api: API) -> str:
-        files = certificates(self.place.pki)
+        listen = self.options.listen
+        files = certificates(self.place.pki, _names_of(listen))
         port = self.options.port or self.place.last_port()
         try:
-            self._server = await serve(api, _HOST, port, certfile=files.certificate, keyfile=files.key)
-        except OSError as error:
-            if self.options.port:
-                raise UsageError(f"cannot listen on {_HOST}:{port}: {error.strerror}") from None
-            self._server = await serve(api, _HOST, 0, certfile=files.certificate, keyfile=files.key)
+            self._server = await serve(api, listen, port, certfile=files.certificate, keyfile=files.key)
+        except UsageError:
+            if self.options.port or not port:
+                raise
+            self._server = await serve(api, listen, 0, certfile=files.certificate, keyfile=files.key)
         self.place.remember_port(self._server.port)
         self._root_ca = files.ca.read_bytes()
-        server = f"https://{_HOST}:{self._server.port}"
+        server = f"https://{self._address()}"
         write_atomic(self.place.kubeconfig, kubeconfig(server, self._root_ca, self.place.token()))
         return server
 
@@ -175,7 +186,7 @@ class Embedded:
             client = self._client("kubelet", _node_user(name))
             self._write_node_kubeconfig(name)
             agent = Agent(
-                client, name, runtime, paths, profile=self.profile, api_address=f"{_HOST}:{self._server.port}"
+                client, name, runtime, paths, profile=self.profile, api_address=self._address()
             )
             self._agents[name] = agent
             self._paths[name] = paths
@@ -217,10 +228,18 @@ class Embedded:
         mine = sorted(os.sched_getaffinity(0))[index::count]
         return driver.options | {"cpus": ",".join(map(str, mine))}
 
+    def _address(self) -> str:
+        """Host and port at which this machine reaches the API server."""
+        assert self._server is not None
+        address = ipaddress.ip_address(self.options.listen)
+        if address.is_unspecified:
+            address = ipaddress.ip_address(LOOPBACK if address.version == 4 else "::1")
+        host = f"[{address}]" if address.version == 6 else str(address)
+        return f"{host}:{self._server.port}"
+
     def _write_node_kubeconfig(self, name: str) -> None:
         """For a driver that is started by hand on this node: it acts with the node's credentials."""
-        assert self._server is not None
-        server = f"https://{_HOST}:{self._server.port}"
+        server = f"https://{self._address()}"
         user = f"system:node:{name}"
         data = kubeconfig(server, self._root_ca, self.place.token(f"node-{name}"), user=user)
         write_atomic(self.place.nodes / name / "kubeconfig", data)

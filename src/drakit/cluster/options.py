@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 
 from msgspec import Struct, field
@@ -9,6 +10,7 @@ from msgspec import Struct, field
 from drakit.errors import UsageError
 
 MAX_NODES = 100
+LOOPBACK = "127.0.0.1"
 
 
 class DriverOption(Struct, frozen=True):
@@ -46,9 +48,19 @@ class Options(Struct, frozen=True, kw_only=True):
     version: str
     gates: dict[str, bool] = field(default_factory=dict)
     port: int = 0
+    listen: str = LOOPBACK
+    """The address the API server listens on: loopback unless a person asked for another."""
     runtime: str | None = None
     is_durable: bool = False
     """Whether an acknowledged write survives power loss and not only a killed process."""
+
+
+def parse_listen(text: str) -> str:
+    """An IP address of this machine, or UsageError."""
+    try:
+        return str(ipaddress.ip_address(text.strip("[]")))
+    except ValueError:
+        raise UsageError(f"--listen {text}: give an IP address, such as 0.0.0.0 or 192.0.2.7") from None
 
 
 def parse_drivers(texts: list[str]) -> list[DriverOption]:
@@ -61,6 +73,10 @@ def parse_drivers(texts: list[str]) -> list[DriverOption]:
                 f"--driver {name} is there twice: a node runs a driver once, with all its options"
             )
     return drivers
+
+
+def is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
 
 
 def parse_gates(texts: list[str]) -> dict[str, bool]:
