@@ -96,6 +96,24 @@ def test_an_atomic_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> Non
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
 
+def test_a_deletion_cut_short_can_be_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(tmp_path)
+    place.hold()
+    place.token()
+    place.release()
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", _busy)
+        with pytest.raises(OSError, match="busy"):
+            place.delete()
+    assert place.is_cluster()
+    place.delete()
+    assert not tmp_path.exists()
+
+
+def _busy(path: Path) -> None:
+    raise OSError(f"{path} is busy")
+
+
 def test_deleting_leaves_what_is_not_the_clusters(tmp_path: Path) -> None:
     place = Place(tmp_path)
     assert not place.is_cluster()

@@ -133,8 +133,11 @@ class Place:
         return (self.root / "lock").is_file() and self.log.is_file()
 
     def delete(self) -> None:
-        """Delete what clusters write into the folder, and the folder if nothing else is in it."""
-        for path in self.root.glob("*"):
+        """Delete what clusters write into the folder, and the folder if nothing else is in it.
+
+        What `is_cluster` looks for goes last, so that a deletion cut short can be done again.
+        """
+        for path in sorted(self.root.glob("*"), key=lambda path: path.name in ("lock", self.log.name)):
             if path.is_dir() and not path.is_symlink() and path in (self.nodes, self.images, self.pki):
                 shutil.rmtree(path)
             elif path.is_file() and (path.name in _FILES or path.name.startswith(_FILE_STARTS)):
