@@ -16,6 +16,7 @@ from drakit.errors import DRAError
 
 _COMMANDS = {
     "allocate": "Allocate claims from scenarios in JSON lines, without a cluster.",
+    "backup": "Copy what the embedded cluster has stored to a file.",
     "cel": "Try and check CEL selectors of devices.",
     "completion": "Print the script that completes `dra` in a shell.",
     "demo": "Play the three roles of DRA on an embedded cluster.",
@@ -23,6 +24,7 @@ _COMMANDS = {
     "driver": "Run drivers against a kubelet or an embedded node.",
     "image": "Build, add and list images for the embedded cluster.",
     "kubectl": "Run the real kubectl against the embedded cluster.",
+    "restore": "Bring back what `dra backup` saved.",
     "scheduler": "Run the scheduler alone, as a second one in any cluster.",
     "status": "Show the embedded cluster that runs here.",
     "snapshot": "Print what allocation depends on, to keep, send and replay.",

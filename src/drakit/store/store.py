@@ -135,6 +135,11 @@ class Store:
             self._load(self._log)
         self._next = self.revision + 1
 
+    @property
+    def path(self) -> Path | None:
+        """The data file, None when everything is kept in memory only."""
+        return self._log.path if self._log else None
+
     # --- reading ----------------------------------------------------------------------------------
 
     def get(self, collection: str, key: str) -> Entry | None:
