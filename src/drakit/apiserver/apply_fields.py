@@ -104,18 +104,28 @@ def item_step(item: Any, type_: Type) -> str:
     """The step to an item of a list that is no atomic one."""
     if type_.list_type == "set":
         return "v:" + _compact(item)
-    keys = {}
+    keys: list[Any] = []
     for name in type_.keys:
         value = item.get(name) if isinstance(item, dict) else None
         if value is None:
             value = _KEY_DEFAULTS.get(name)
         if value is not None:
-            keys[name] = value
-    return "k:" + _compact(keys)
+            keys += (name, value)
+    is_short = all(isinstance(value, int) or (isinstance(value, str) and len(value) < 256) for value in keys)
+    return _remembered_step(*keys) if is_short else _key_step(*keys)
+
+
+def _key_step(*keys: Any) -> str:
+    """The step to the item with these keys: name, value, name, value."""
+    return "k:" + _compact(dict(zip(keys[::2], keys[1::2], strict=True)))
+
+
+_remembered_step = lru_cache(maxsize=4096, typed=True)(_key_step)
+_ENCODER = json.JSONEncoder(separators=(",", ":"), sort_keys=True, ensure_ascii=False)
 
 
 def _compact(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+    return _ENCODER.encode(value)
 
 
 def _below(value: Any, type_: Type | None) -> Iterator[tuple[str, Any, Type | None]]:
