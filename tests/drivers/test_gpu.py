@@ -108,7 +108,7 @@ def test_bad_options(options: dict[str, str], text: str) -> None:
         build("gpu", options, "n1")
 
 
-FROM_ELSEWHERE = {"device-plugin"}
+FROM_ELSEWHERE = {"blockdev", "device-plugin"}
 """Drivers of what need not be on this machine."""
 
 
@@ -117,5 +117,7 @@ def test_every_driver_builds() -> None:
         driver = build(name, {}, "n1")
         assert driver.node_name == "n1"
         assert driver.devices() or name in FROM_ELSEWHERE
-    with pytest.raises(UsageError, match="no driver 'fpga': choose one of cpu, device-plugin, gpu, pizza"):
+    with pytest.raises(
+        UsageError, match="no driver 'fpga': choose one of blockdev, cpu, device-plugin, gpu, memory, pizza"
+    ):
         build("fpga", {}, "n1")

@@ -101,7 +101,7 @@ def test_what_partitions_are_published_as() -> None:
     assert part.attributes["parentUUID"].string == devices["gpu-0"].attributes["uuid"].string
     assert part.attributes["uuid"] != devices["gpu-0"].attributes["uuid"]
     assert (part.attributes["type"].string, part.attributes["profile"].string) == ("mig", "1g.5gb")
-    assert part.capacity["memory"].value == str(5 * 2**30)
+    assert part.capacity["memory"].value == "5Gi"
     (counters,) = pool.shared_counters
     assert counters.name == "gpu-0-counter-set"
     assert sum(name.startswith("memory-slice-") for name in counters.counters) == 8

@@ -221,8 +221,10 @@ class Embedded:
         return published
 
     def _share(self, driver: DriverOption, index: int) -> dict[str, str]:
-        """The options of a driver on node `index`: the nodes share the CPUs of the one machine."""
+        """The options of a driver on node `index`: the nodes share what the one machine has."""
         count = len(self.node_names)
+        if driver.name in ("blockdev", "memory") and count > 1:
+            return {"share": f"{index}/{count}"} | driver.options
         if driver.name != "cpu" or "cpus" in driver.options or count == 1:
             return driver.options
         mine = sorted(os.sched_getaffinity(0))[index::count]

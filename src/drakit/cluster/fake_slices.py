@@ -12,7 +12,7 @@ from drakit.drivers import build
 from drakit.model.resource import ResourceSliceSpec
 from drakit.transport import Document
 
-_REAL_ONLY = {"cpu", "device-plugin"}
+_REAL_ONLY = {"blockdev", "cpu", "device-plugin", "memory"}
 """Drivers of what this machine really has, which no other node can have too."""
 _AT_ONCE = 64
 

@@ -29,7 +29,7 @@ from drakit.driver.claim import (
     PreparedClaim,
     PreparedDevice,
 )
-from drakit.driver.device import Pool, capacity, device, nodes, version
+from drakit.driver.device import Pool, capacity, device, nodes, size, version
 from drakit.driver.driver import Driver
 from drakit.driver.plugin import Plugin, run
 from drakit.errors import RecoverableError
@@ -60,5 +60,6 @@ __all__ = [
     "device",
     "nodes",
     "run",
+    "size",
     "version",
 ]

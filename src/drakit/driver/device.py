@@ -125,6 +125,11 @@ def capacity(
     return DeviceCapacity(value=str(value), request_policy=policy)
 
 
+def size(count: int) -> str:
+    """`count` bytes as a quantity that is easy to read: "80Gi"."""
+    return str(Quantity.parse(f"{count // 1024}Ki")) if count % 1024 == 0 else str(count)
+
+
 def attribute(value: AttributeValue) -> DeviceAttribute:
     """`value` as the API has it. Raises TypeError for what is no attribute value."""
     items: list[object] = list(value) if isinstance(value, list | tuple) else [value]

@@ -14,9 +14,11 @@ from drakit.driver import Driver
 from drakit.errors import UsageError
 
 NAMES: Mapping[str, str] = {
+    "blockdev": "block devices: loop devices, and disks that are named (dra.blockdev)",
     "cpu": "this machine's CPUs, pinned to containers (dra.cpu)",
     "device-plugin": "the devices of Kubernetes device plugins, unmodified (dra.device-plugin)",
     "gpu": "simulated GPUs (gpu.example.com)",
+    "memory": "memory and huge pages of each NUMA node, as tmpfs and hugetlbfs (dra.memory)",
     "pizza": "pizzas from a kitchen, to learn and teach with (dra.pizza)",
 }
 """The drivers that come with drakit, and what each publishes."""

@@ -35,6 +35,15 @@ class Options:
             raise self.error(key, f"{text!r} is not one of {', '.join(choices)}")
         return text
 
+    def share(self) -> tuple[int, int]:
+        """The option `share`, INDEX/COUNT: which part of the machine is this node's, of several."""
+        text = self.text("share", "0/1")
+        index, slash, count = text.partition("/")
+        numbers = [int(part) for part in (index, count) if part.isascii() and part.isdecimal()]
+        if not slash or len(numbers) != 2 or numbers[0] >= numbers[1]:
+            raise self.error("share", f"{text!r} is not INDEX/COUNT, like 0/2 or 1/2")
+        return numbers[0], numbers[1]
+
     def done(self) -> None:
         """Raises UsageError if an option was given that nobody asked for."""
         unknown = sorted(set(self._given) - set(self._known))

@@ -14,7 +14,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from drakit.driver import Device, Pool, capacity, device, version
+from drakit.driver import Device, Pool, capacity, device, size, version
 from drakit.driver.device import AttributeValue
 from drakit.model.quantity import Quantity
 from drakit.model.resource import Counter, CounterSet, DeviceCounterConsumption
@@ -114,8 +114,8 @@ def _attributes(machine: Machine, index: int) -> dict[str, AttributeValue]:
 def _partitions(machine: Machine, index: int) -> Iterator[Device]:
     parent = _attributes(machine, index)
     for kind in _PARTITIONS:
-        size = machine.memory_bytes * kind.memory // MEMORY_SLICES
-        profile = f"{kind.compute}g.{math.ceil(size / _GIB)}gb"
+        memory = machine.memory_bytes * kind.memory // MEMORY_SLICES
+        profile = f"{kind.compute}g.{math.ceil(memory / _GIB)}gb"
         for start in kind.starts:
             name = f"gpu-{index}-mig-{profile.replace('.', '')}-{kind.number}-{start}"
             identity = uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.{machine.node_name}")
@@ -129,7 +129,7 @@ def _partitions(machine: Machine, index: int) -> Iterator[Device]:
             yield device(
                 name,
                 {**parent, **own},
-                {"memory": size, "multiprocessors": kind.compute * MULTIPROCESSORS},
+                {"memory": size(memory), "multiprocessors": kind.compute * MULTIPROCESSORS},
                 consumes_counters=[_consumption(machine, index, kind.compute, slices)],
             )
 
@@ -144,7 +144,7 @@ def _consumption(machine: Machine, index: int, compute: int, slices: range) -> D
         counter_set=f"gpu-{index}-counter-set",
         counters={
             "multiprocessors": Counter(value=str(compute * MULTIPROCESSORS)),
-            "memory": Counter(value=str(machine.memory_bytes * len(slices) // MEMORY_SLICES)),
+            "memory": Counter(value=size(machine.memory_bytes * len(slices) // MEMORY_SLICES)),
             **{f"memory-slice-{number}": Counter(value="1") for number in slices},
         },
     )

@@ -1,0 +1,115 @@
+"""The block devices of a machine, as sysfs tells them."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+_SECTOR = 512
+_MAX_TEXT = 64
+_PCI = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+_PCI_ROOT = re.compile(r"pci[0-9a-f]{4}:[0-9a-f]{2}")
+
+
+class Disk(Struct, frozen=True, kw_only=True):
+    """A block device; `kernel_name` is its name in /sys/block, texts are "" where nothing is known."""
+
+    kernel_name: str
+    number: str
+    size: int
+    is_rotational: bool
+    is_removable: bool
+    is_read_only: bool
+    block_size: int
+    model: str = ""
+    vendor: str = ""
+    serial: str = ""
+    backing_file: str = ""
+    numa: int | None = None
+    pci_bus_id: str = ""
+    pcie_root: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of the device it is published as."""
+        return re.sub(r"[^a-z0-9]+", "-", self.kernel_name.lower()).strip("-")
+
+    @property
+    def path(self) -> str:
+        return "/dev/" + self.kernel_name.replace("!", "/")
+
+    @property
+    def kind(self) -> str:
+        return "loop" if self.kernel_name.startswith("loop") else "disk"
+
+
+def disks(root: Path, patterns: Sequence[str]) -> list[Disk]:
+    """The devices whose names match one of `patterns` (`loop*`) and that have a medium, by name."""
+    found = []
+    for folder in sorted((root / "sys/block").glob("*"), key=lambda path: _natural(path.name)):
+        if any(fnmatch.fnmatchcase(folder.name, pattern) for pattern in patterns):
+            try:
+                disk = _disk(folder)
+            except (OSError, ValueError):
+                continue  # it went away while we looked
+            if disk.size:
+                found.append(disk)
+    return found
+
+
+def user_of(root: Path, disk: Disk) -> str:
+    """Who uses `disk` or a part of it, in words; "" if nobody does."""
+    folder = root / "sys/block" / disk.kernel_name
+    parts = [folder, *(path.parent for path in folder.glob("*/partition"))]
+    numbers = {_text(part / "dev") for part in parts}
+    for line in (root / "proc/self/mountinfo").read_text().splitlines():
+        words = line.split()
+        if words[2] in numbers:
+            return f"it is mounted at {words[4]}"
+    for part in parts:
+        for holder in (part / "holders").glob("*"):
+            return f"it is a part of {holder.name}"
+    swaps = root / "proc/swaps"
+    names = {"/dev/" + part.name.replace("!", "/") for part in parts}
+    if swaps.exists() and any(line.split()[0] in names for line in swaps.read_text().splitlines()[1:]):
+        return "it is used for swapping"
+    return ""
+
+
+def _disk(folder: Path) -> Disk:
+    ancestors = folder.resolve().parts
+    numa = _text(folder / "device/numa_node") or _text(folder / "device/device/numa_node")
+    return Disk(
+        kernel_name=folder.name,
+        number=_text(folder / "dev"),
+        size=int(_text(folder / "size")) * _SECTOR,
+        is_rotational=_text(folder / "queue/rotational") == "1",
+        is_removable=_text(folder / "removable") == "1",
+        is_read_only=_text(folder / "ro") == "1",
+        block_size=int(_text(folder / "queue/logical_block_size") or _SECTOR),
+        model=_text(folder / "device/model"),
+        vendor=_text(folder / "device/vendor"),
+        serial=_text(folder / "serial") or _text(folder / "device/serial"),
+        backing_file=_text(folder / "loop/backing_file"),
+        numa=int(numa) if numa and int(numa) >= 0 else None,
+        pci_bus_id=next((part for part in reversed(ancestors) if _PCI.fullmatch(part)), ""),
+        pcie_root=next((part for part in ancestors if _PCI_ROOT.fullmatch(part)), ""),
+    )
+
+
+def _text(path: Path) -> str:
+    """The words in a file of sysfs, as an attribute takes them; "" if it is not there."""
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return ""
+    return " ".join(text.split()).encode()[:_MAX_TEXT].decode(errors="ignore")
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """loop2 comes before loop10."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name) if part]
