@@ -41,7 +41,17 @@ VALUES: dict[str, Any] = {
     "ip('192.168.0.1').family()": 4,
     "isIP('::ffff:1.2.3.4')": False,
     "cidr('10.0.0.0/8').containsIP('10.2.3.4')": True,
-    "cidr('192.168.0.0/16').containsCIDR('192.168.10.0/24')": True,
+    "cidr('192.168.0.0/16').containsCIDR('192.168.0.0/24')": True,
+    "cidr('192.168.0.0/16').containsCIDR('192.168.10.0/24')": False,
+    "'%f %.2f'.format([1234567.25, 0.5])": "1,234,567.250000 0.50",
+    "'%e %.1e'.format([1052.032911275, -0.5])": "1.052033\u202f×\u202f10⁰³ -5.0\u202f×\u202f10⁻⁰¹",
+    "'%s'.format([[dyn(1.5), dyn('a'), dyn(b'x')]])": '[1.500000, "a", b"x"]',
+    "'%s'.format([{'b': 1, 'a': 2}])": '{"a":2, "b":1}',
+    "'%s'.format([{1: duration('1s')}])": '{1:duration("1s")}',
+    "'%s %s'.format([dyn(1.5), null])": "1.5 null",
+    "'%X'.format([b'ab'])": "6162",
+    "format.dns1123LabelPrefix().validate('ab-').hasValue()": False,
+    "format.dns1123LabelPrefix().validate('-').hasValue()": True,
     "isCIDR('10.0.0.0/33')": False,
     "timestamp('2024-02-29T12:30:01.5Z').getFullYear()": 2024,
     "timestamp('2024-02-29T12:30:01Z').getHours('+02:00')": 14,
@@ -86,6 +96,9 @@ VALUES: dict[str, Any] = {
 }
 
 RUNTIME_ERRORS = {
+    "device.driver.format([1]) == '' || '%d'.format([dyn('a')]) == ''": "error during formatting",
+    "ip(device.driver).family() == 4": 'IP Address "gpu.example.com" parse error during conversion',
+    "cidr(device.driver).prefixLength() == 4": "network address parse error during conversion from",
     f"{G}.missing == 1": "no such key: missing",
     f"{G}.firmware == 1": "no such overload",
     "9223372036854775807 + device.driver.size() > 0": "integer overflow",
@@ -98,6 +111,11 @@ RUNTIME_ERRORS = {
 RUNTIME_ERRORS.popitem()
 
 COMPILE_ERRORS = {
+    "'%d'.format(['a']) == ''": "decimal clause can only be used on integers, was given string",
+    "'%s'.format([1, 2]) == ''": "too many arguments supplied to string.format (expected 1, got 2)",
+    "'%s %s'.format([1]) == ''": "index 1 out of range",
+    "'%q'.format([1]) == ''": 'could not parse formatting clause: unrecognized formatting clause "q"',
+    "optional.of(1)" + ".optMap(x, x)" * 30 + " == optional.none()": "expression too large",
     "": "Syntax error",
     "1 +": "Syntax error",
     "device.foo": "undefined field 'foo'",

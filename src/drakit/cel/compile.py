@@ -18,7 +18,7 @@ from drakit.cel.operate import CostExceeded
 from drakit.cel.parse import parse
 from drakit.cel.reads import reads_of, shape
 from drakit.cel.source import compile_error
-from drakit.cel.stack import deep_stack, is_deep
+from drakit.cel.stack import deep_stack, is_deep, no_collection
 from drakit.cel.syntax import Node
 from drakit.cel.validate import validate
 from drakit.cel.value import Fault, kind_of
@@ -59,16 +59,18 @@ def compile_value(
 @lru_cache(maxsize=256)
 def _compile_value(text: str, profile: Profile, is_new: bool) -> Evaluator:
     scope = environment(profile, is_new=is_new)
-    return Evaluator(text, _checked(text, scope)[0], scope)
+    with no_collection():
+        return Evaluator(text, _checked(text, scope)[0], scope)
 
 
 @lru_cache(maxsize=1024)
 def _compile(text: str, profile: Profile, is_new: bool) -> Selector:
     scope = environment(profile, is_new=is_new)
-    root, type_name = _checked(text, scope)
-    if root.type.kind not in ("bool", "dyn", "any"):
-        raise CELError(f"must evaluate to bool or the unknown type, not {type_name}", source=text)
-    return Selector(text, root, scope)
+    with no_collection():
+        root, type_name = _checked(text, scope)
+        if root.type.kind not in ("bool", "dyn", "any"):
+            raise CELError(f"must evaluate to bool or the unknown type, not {type_name}", source=text)
+        return Selector(text, root, scope)
 
 
 def _checked(text: str, scope: Environment) -> tuple[Node, str]:
@@ -112,7 +114,7 @@ class Program:
     def explain(self, device: Device, driver: str) -> Verdict:
         """The outcome with cost and the value of every sub-expression. Never raises CELError."""
         planner = Planner(self._functions, is_traced=True)
-        with deep_stack(self.text):
+        with deep_stack(self.text), no_collection():
             run = planner.plan(self.root)
         frame, value = self._evaluate(run, planner.slots, device, driver)
         error = None

@@ -30,7 +30,8 @@ from drakit.model.semver import parse_text
 Fast = Callable[[Device, str], Any]
 
 _MAX_DEPTH = 24
-_MAX_TEXT = 20_000
+_MAX_TEXT = 10_000
+_MAX_NODES = 600
 _Path = tuple[str, ...]
 _Names = dict[str, "str | _Path"]
 """What a variable is: a name of the emitted code, or a place in the device."""
@@ -109,6 +110,7 @@ class _Generator:
         self.domains: dict[str, str] = {}
         self.places: set[str] = set()
         self._temporaries = 0
+        self._nodes = 0
 
     # --- names ------------------------------------------------------------------------------------
 
@@ -233,7 +235,8 @@ class _Generator:
     def value(self, node: Node, names: _Names, depth: int) -> str:
         """A Python expression with the CEL value of the node, or one that raises."""
         depth += 1
-        if depth > _MAX_DEPTH:
+        self._nodes += 1
+        if depth > _MAX_DEPTH or self._nodes > _MAX_NODES:
             raise _Unsupported
         path = self._path(node, names)
         if path is not None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from drakit.cel.library.moment import parse_duration, parse_timestamp
+from drakit.cel.library.printf import clauses_of, refusal
 from drakit.cel.library.regex import MAX_PROGRAMS, compiled, program_size
 from drakit.cel.source import Issue
 from drakit.cel.syntax import Call, ListNode, Literal, MapNode, Node, walk
@@ -44,7 +45,9 @@ def _issues(root: Node, is_exempt: bool) -> Iterator[Issue]:
         node, is_exempt = stack.pop()
         if isinstance(node, Call):
             yield from _call(node)
-            is_exempt = is_exempt or node.function == "format"
+            if node.function == "format":
+                is_exempt = True
+                yield from _format(node)
         elif isinstance(node, ListNode) and not is_exempt:
             types = [
                 (item, _element(item.type) if index in node.optional else item.type)
@@ -80,3 +83,46 @@ def _call(node: Call) -> Iterator[Issue]:
         parse(value)
     except Fault:
         yield node.args[-1].position, f"invalid {node.function} argument"
+
+
+_FORMATTED = {
+    "d": ("int", "uint"), "f": ("double", "string"), "e": ("double", "string"), "b": ("int", "uint", "bool"),
+    "o": ("int", "uint"), "x": ("int", "uint", "string", "bytes"),
+    "s": ("list", "map", "int", "uint", "double", "bool", "string", "timestamp", "bytes", "duration", "type",
+          "null"),
+}  # fmt: skip
+_NAMES = {
+    "timestamp": "google.protobuf.Timestamp", "duration": "google.protobuf.Duration", "null": "null_type",
+    "any": "google.protobuf.Any",
+}  # fmt: skip
+
+
+def _format(node: Call) -> Iterator[Issue]:
+    """A constant format with its arguments written out: that they go together."""
+    target, args = node.target, node.args[-1]
+    if not isinstance(target, Literal) or not isinstance(args, ListNode) or target.value.__class__ is not str:
+        return
+    try:
+        verbs = clauses_of(target.value, len(args.items))
+        for verb, item in zip(verbs, args.items, strict=False):
+            wrong = _unformatted(verb, item)
+            if wrong is not None:
+                kind = wrong.type.kind
+                name = _NAMES.get(kind, wrong.type.name)
+                yield wrong.position, refusal(verb, name).message
+                return
+    except Fault as fault:
+        yield node.position, fault.message
+        return
+    if len(args.items) > len(verbs):
+        text = f"(expected {len(verbs)}, got {len(args.items)})"
+        yield node.position, f"too many arguments supplied to string.format {text}"
+
+
+def _unformatted(verb: str, node: Node) -> Node | None:
+    """The node, or the part of it, whose type does not suit the verb."""
+    if node.type.kind != "dyn" and node.type.kind not in _FORMATTED[verb.lower()]:
+        return node
+    if verb == "s" and isinstance(node, ListNode | MapNode):
+        return next((bad for child in node.children() if (bad := _unformatted(verb, child))), None)
+    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -29,6 +30,7 @@ _TIMESTAMP = re.compile(
     re.ASCII,
 )
 _OFFSET = re.compile(r"([+-]?)([0-9]{1,2}):([0-9]{2})", re.ASCII)
+_LONGEST_ZONE = 64
 _ZONE = re.compile(r"[A-Za-z0-9_+\-]+(?:/[A-Za-z0-9_+\-]+)*", re.ASCII)
 
 
@@ -92,20 +94,28 @@ def format_timestamp(value: Timestamp) -> str:
 
 
 def _zone(name: str) -> tzinfo:
+    found = _find_zone(name)
+    if found is None:
+        raise Fault(f"unknown time zone {name}")
+    return found
+
+
+@lru_cache(maxsize=256)
+def _find_zone(name: str) -> tzinfo | None:
     match = _OFFSET.fullmatch(name)
     if match is not None:
         minutes = int(match[2]) * 60 + int(match[3])
         if minutes >= 24 * 60:
-            raise Fault(f"unknown time zone {name}")
+            return None
         return timezone(timedelta(minutes=-minutes if match[1] == "-" else minutes))
     if name in ("", "UTC"):
         return UTC
-    if not _ZONE.fullmatch(name):
-        raise Fault(f"unknown time zone {name}")
+    if len(name) > _LONGEST_ZONE or not _ZONE.fullmatch(name):
+        return None
     try:
         return ZoneInfo(name)
     except (OSError, ValueError, KeyError):
-        raise Fault(f"unknown time zone {name}") from None
+        return None
 
 
 def _moment(value: Timestamp, zone: str) -> datetime:

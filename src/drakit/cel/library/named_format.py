@@ -59,8 +59,8 @@ def _by_pattern(pattern: str, longest: int, is_prefix: bool = False) -> Callable
 
     def check(text: str) -> list[str]:
         # A generated suffix follows a prefix, so it may end in what a name may not.
-        whole = text[:-1] + "a" if is_prefix and text.endswith("-") else text
-        errors = [] if len(text) <= longest else [f"must be no more than {longest} characters"]
+        whole = text[:-2] + "a" if is_prefix and len(text) > 1 and text.endswith("-") else text
+        errors = [] if len(whole) <= longest else [f"must be no more than {longest} characters"]
         if len(text) > 10_000 or not compiled.fullmatch(whole):
             errors.append(_EXAMPLES[pattern])
         return errors

@@ -104,9 +104,9 @@ def is_canonical(text: str) -> bool:
 def parse_cidr(text: str) -> CIDR:
     """Raises Fault."""
     host, slash, length_text = text.rpartition("/")
-    error = Fault(
-        f"network address parse error during conversion from string: netip.ParsePrefix({_quoted(text)})"
-    )
+    failed = "network address parse error during conversion from string: "
+    # Kubernetes puts the same words before the error twice.
+    error = Fault(f"{failed}{failed}netip.ParsePrefix({_quoted(text)}): {_prefix_reason(text)}")
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -120,8 +120,23 @@ def parse_cidr(text: str) -> CIDR:
         if address.scope_id is not None:
             raise error
         if address.ipv4_mapped is not None:
-            raise Fault(f"IPv4-mapped IPv6 address {_quoted(text)} is not allowed")
+            raise Fault(f"{failed}IPv4-mapped IPv6 address {_quoted(text)} is not allowed")
     return CIDR(address, int(length_text))
+
+
+def _prefix_reason(text: str) -> str:
+    """What netip.ParsePrefix says is wrong, as it looks at the parts in turn."""
+    host, slash, length = text.rpartition("/")
+    if not slash:
+        return "no '/'"
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return _reason(host)
+    if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
+        return "IPv6 zones cannot be present in a prefix"
+    is_number = bool(length) and set(length) <= _PREFIX and (length[0] != "0" or length == "0")
+    return "prefix length out of range" if is_number else f"bad bits after slash: {_quoted(length)}"
 
 
 def is_cidr(text: str) -> bool:
@@ -133,9 +148,10 @@ def is_cidr(text: str) -> bool:
 
 
 def _contains_cidr(block: CIDR, other: CIDR) -> bool:
+    """As Kubernetes has it: the address of `other` must be that of the whole block, not just within it."""
     if block.address.version != other.address.version or other.length < block.length:
         return False
-    return block.holds(other.address)
+    return _masked(block.address, block.length) == other.address
 
 
 def _is_link_local_multicast(value: IP) -> bool:

@@ -27,8 +27,8 @@ _FIXED = {
     "isSemver": 80, "url": 250, "isURL": 250, "getQuery": 50, "ip": 60, "isIP": 80, "cidr": 90, "isCIDR": 100,
     "ip.isCanonical": 100, "containsIP": 80, "containsCIDR": 120, "masked": 40, "timestamp": 60,
     "duration": 50, "double": 15, "validate": 100,
-    "getFullYear": 60, "getMonth": 60, "getDayOfYear": 60, "getDate": 60, "getDayOfMonth": 60,
-    "getDayOfWeek": 60, "getHours": 60, "getMinutes": 60, "getSeconds": 60, "getMilliseconds": 60,
+    "getFullYear": 90, "getMonth": 90, "getDayOfYear": 90, "getDate": 90, "getDayOfMonth": 90,
+    "getDayOfWeek": 90, "getHours": 90, "getMinutes": 90, "getSeconds": 90, "getMilliseconds": 90,
 }  # fmt: skip
 _PER_CHARACTER = frozenset(("getQuery", "url", "isURL", "validate", "strings.quote", "ip", "cidr"))
 _PER_ITEM = {"min": 10, "max": 10, "sum": 8, "isSorted": 12, "indexOf": 6, "lastIndexOf": 6, "join": 1,
