@@ -201,7 +201,10 @@ async def test_a_changed_definition_holds_at_once(server: Served) -> None:
     changed["spec"]["versions"][0]["schema"] = schema(extra={"type": "string", "default": "new"})
     await server.ok("PATCH", f"{CRDS}/things.x.example.com", changed, content_type=MERGE_PATCH)
     assert (await server.ok("GET", f"{THINGS}/a"))["extra"] == "new"
-    assert (await server.ok("GET", THINGS))["items"][0]["extra"] == "new"
+    found = (await server.ok("GET", THINGS))["items"][0]
+    assert found["extra"] == "new"
+    found |= {"apiVersion": "x.example.com/v1", "kind": "Thing"}
+    assert (await server.ok("PUT", f"{THINGS}/a", found))["metadata"]["generation"] == 1
     with pytest.raises(StopAsyncIteration):
         await anext(events)
 

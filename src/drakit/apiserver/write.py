@@ -221,6 +221,8 @@ async def change(registry: Registry, call: Call, next_state: Change) -> One:
     target = call.target
     entry = registry.head(target)
     old = stored_document(entry)
+    if target.kind.custom is not None:
+        old = target.kind.custom.read(old)
     new = next_state(old)
     _check_name(target, new)
     _check_identity(registry, target, entry, old, new)

@@ -18,7 +18,6 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from drakit.client.api import Client, Propagation, Resource
-from drakit.client.informer import Informer
 from drakit.controllers.context import Context
 from drakit.controllers.discovery import discover
 from drakit.controllers.pod import is_deleting
@@ -67,8 +66,7 @@ class Garbage:
         """Follow every kind there is, and those that custom resources add later."""
         while True:
             try:
-                for informer in await self._follow_new():
-                    await informer.wait_synced()
+                await self._follow_new()
             except DRAError as error:
                 _log.info("garbage: discovery: %s", error)
                 self._stale.set()
@@ -79,8 +77,7 @@ class Garbage:
             await self._context.clock.sleep(1.0)
             self._stale.clear()
 
-    async def _follow_new(self) -> list[Informer]:
-        new = []
+    async def _follow_new(self) -> None:
         for served in await discover(self._client):
             resource = served.resource
             identity = (resource.group, resource.plural)
@@ -92,10 +89,8 @@ class Garbage:
             informer.add_handler(
                 lambda old, new, resource=resource: self._changed(resource, old, new)  # type: ignore[misc]
             )
-            new.append(informer)
             if resource == CUSTOM_RESOURCES:
                 informer.add_handler(lambda old, new: self._stale.set())
-        return new
 
     def _changed(self, resource: Resource, old: Document | None, new: Document | None) -> None:
         document = new or old
