@@ -2,7 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from drakit.client.api import CONFIG_MAPS, NAMESPACES, PODS, RESOURCE_SLICES, SECRETS, SERVICE_ACCOUNTS
+from drakit.client.api import (
+    CONFIG_MAPS,
+    NAMESPACES,
+    PODS,
+    RESOURCE_SLICES,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    Resource,
+)
+from drakit.controllers.garbage import CUSTOM_RESOURCES
 from drakit.controllers.namespace import ROOT_CA
 from drakit.transport import Document
 from tests.controllers.cluster import NS, Cluster, cluster, pod
@@ -14,8 +23,8 @@ async def make(c: Cluster, name: str, *owners: Document, block: bool = True) -> 
     """A config map that `owners` own."""
     references = [
         {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
+            "apiVersion": owner["apiVersion"],
+            "kind": owner["kind"],
             "name": owner["metadata"]["name"],
             "uid": owner["metadata"]["uid"],
             "blockOwnerDeletion": block,
@@ -183,3 +192,38 @@ async def test_a_namespace_that_cannot_be_emptied_says_why() -> None:
         await c.client.patch(CONFIG_MAPS, "held", {"metadata": {"finalizers": None}}, NS)
         await c.settle()
         assert await c.get(NAMESPACES, NS) is None
+
+
+def _definition(plural: str, kind: str) -> Document:
+    version = {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": {"type": "object"}},
+    }
+    names = {"plural": plural, "kind": kind}
+    spec = {"group": "x.example.com", "scope": "Namespaced", "names": names, "versions": [version]}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.x.example.com"},
+        "spec": spec,
+    }
+
+
+async def test_custom_resources_own_like_any_other() -> None:
+    things = Resource("x.example.com", "v1", "things", "Thing", True)
+    async with cluster() as c:
+        await c.client.create(CUSTOM_RESOURCES, _definition("passings", "Passing"))
+        await c.client.delete(CUSTOM_RESOURCES, "passings.x.example.com")
+        await c.client.create(CUSTOM_RESOURCES, _definition("things", "Thing"))
+        await c.settle()
+        metadata = {"name": "owner", "namespace": NS}
+        owner = await c.client.create(
+            things, {"apiVersion": "x.example.com/v1", "kind": "Thing", "metadata": metadata}
+        )
+        await make(c, "child", owner)
+        await c.settle()
+        await c.client.delete(CUSTOM_RESOURCES, "things.x.example.com")
+        await c.settle()
+        assert await names(c) == set()

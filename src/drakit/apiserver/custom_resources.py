@@ -86,14 +86,20 @@ class CustomResources:
             name, status = definition["metadata"]["name"], definition.get("status") or {}
             state = (
                 definition["metadata"]["uid"],
-                definition["metadata"].get("generation"),
-                definition["metadata"].get("deletionTimestamp"),
+                definition["spec"],
                 status.get("acceptedNames"),
                 is_true(definition, "Established"),
             )
-            known = self._kinds.get(name)
-            kinds[name] = known if known and known[0] == state else (state, kinds_of(definition, version))
-        stale = [name for name, known in self._kinds.items() if kinds.get(name) is not known and known[1]]
+            known, is_ending = self._kinds.get(name), "deletionTimestamp" in definition["metadata"]
+            if known and known[0] == state and not is_ending:
+                kinds[name] = known
+            else:
+                kinds[name] = (state, kinds_of(definition, version))
+        stale = [
+            name
+            for name, (state, rows) in self._kinds.items()
+            if rows and (name not in kinds or kinds[name][0] != state)
+        ]
         self._kinds = kinds
         if not kinds and not stale:
             return

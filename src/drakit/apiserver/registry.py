@@ -125,7 +125,7 @@ class Registry:
     def end_watches(self, collection: str) -> None:
         """End the watches of one collection; their clients begin anew."""
         if (found := self._hubs.get(collection)) is not None:
-            found.close()
+            found.end()
 
     # --- looking at objects -----------------------------------------------------------------------
 

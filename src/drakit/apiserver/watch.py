@@ -162,6 +162,12 @@ class Watch:
         self._hub.leave(self)
         self._notify()
 
+    def end(self) -> None:
+        """End the watch after what is queued."""
+        self._is_over = True
+        self._hub.leave(self)
+        self._notify()
+
     def _notify(self) -> None:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
@@ -234,6 +240,11 @@ class Hub:
     def close(self) -> None:
         for watch in tuple(self._watches):
             watch.close()
+
+    def end(self) -> None:
+        """End all watches after what is queued."""
+        for watch in tuple(self._watches):
+            watch.end()
 
     def watch(
         self, target: Target, selection: Selection, since: int | None, *, with_end_mark: bool = False
