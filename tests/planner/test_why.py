@@ -21,6 +21,14 @@ def explain(wanted: dict[str, Any], **lists: Any) -> Report:
     return why(situation, wanted_by_pod(situation, "default/train"))
 
 
+def waiting_on(node: str, reason: str, message: str) -> dict[str, Any]:
+    """A pod that is bound but whose container does not start."""
+    document = pod("p", "eval", nodeName=node)
+    state = {"waiting": {"reason": reason, "message": message}}
+    document["status"] = {"phase": "Pending", "containerStatuses": [{"name": "c", "state": state}]}
+    return document
+
+
 def rows(report: Report) -> dict[str, tuple[int, str]]:
     return {line.cause: (line.count, line.detail) for line in report.sections[0].lines}
 
@@ -80,7 +88,11 @@ def test_an_attribute_that_is_missing_stops_the_pod_and_is_named() -> None:
     ("change", "said"),
     [
         ({"pods": [pod("p", "gone")]}, "pod default/p waits: resourceclaim default/gone does not exist"),
-        ({"pods": [pod("p", "eval", nodeName="node-0")]}, "pod default/p is on node node-0 (Pending)"),
+        (
+            {"pods": [waiting_on("node-0", "ErrImagePull", "no image x")]},
+            "pod default/p is on node node-0 (Pending) and has its devices:"
+            " container c: ErrImagePull, no image x; its events say more (kubectl describe pod)",
+        ),
         (
             {"pods": [pod("p", "mine", nodeSelector={"disk": "ssd"})], "resource_claims": [claim("mine", 1)]},
             "no node is left to look at (4 node(s) didn't match Pod's node affinity/selector)",

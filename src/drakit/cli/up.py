@@ -177,8 +177,8 @@ def _detach(options: Options) -> None:
     """Start the same command line in a session of its own and wait until it is ready."""
     assert options.data_dir is not None
     place = Place(options.data_dir)
-    if running := place.running():
-        raise UsageError(f"a cluster already runs in {place.root} (pid {running.pid}): `dra down` stops it")
+    if place.running():
+        raise place.is_taken()
     place.create()
     arguments = [argument for argument in sys.argv[1:] if argument not in ("--detach", "-d")]
     output = place.root / "up.out"
@@ -195,9 +195,7 @@ def _detach(options: Options) -> None:
     while time.monotonic() < deadline:
         if (running := place.running()) and running.pid == child.pid:
             click.echo(f"Kubernetes {running.version} at {running.server}, pid {running.pid}.\n")
-            is_usual = options.data_dir == default_data_dir()
-            folder = "" if is_usual else f" --data-dir {shlex.quote(str(place.root))}"
-            click.echo(_what_next(running, f"`dra down{folder}`"))
+            click.echo(_what_next(running, f"`{place.down}`"))
             return
         if child.poll() is not None:
             raise UsageError(_last_line(output) or f"it ended with code {child.returncode}; see {place.log}")

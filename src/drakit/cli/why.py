@@ -75,7 +75,7 @@ def command(
         )
     else:
         click.echo("\n\n".join(map(text, reports)))
-    is_pending = any(report.sections or "pending" in report.sentence for report in reports)
+    is_pending = any(report.sections or "pending" in report.sentence.lower() for report in reports)
     sys.exit(2 if is_pending else 0)
 
 

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import shlex
 import shutil
 from pathlib import Path
 
@@ -96,14 +97,24 @@ class Place:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(descriptor)
-            running = self.running()
-            who = f" (pid {running.pid}, {running.server})" if running else ""
-            raise UsageError(
-                f"a cluster already runs in {self.root}{who}. Stop it with `dra down`,"
-                " or start another one with --data-dir or --ephemeral"
-            ) from None
+            raise self.is_taken() from None
         self._lock = descriptor
         self.forget()
+
+    @property
+    def down(self) -> str:
+        """The command that stops the cluster here."""
+        is_usual = self.root == default_data_dir().absolute()
+        return "dra down" if is_usual else f"dra down --data-dir {shlex.quote(str(self.root))}"
+
+    def is_taken(self) -> UsageError:
+        """The error for whoever wants to start a second cluster here."""
+        running = self.running()
+        who = f" (pid {running.pid}, {running.server})" if running else ""
+        return UsageError(
+            f"a cluster already runs in {self.root}{who}. Stop it with `{self.down}`,"
+            " or start another one with --data-dir or --ephemeral"
+        )
 
     def announce(self, running: Running) -> None:
         write_atomic(self._running, msgspec.json.encode(running))

@@ -93,7 +93,7 @@ def wanted_by_pod(situation: Situation, key: str) -> Wanted:
     claims, missing = _claims_of(situation, document)
     settled = ""
     if spec.get("nodeName"):
-        settled = f"pod {key} is on node {spec['nodeName']} ({status.get('phase', 'Pending')})"
+        settled = _on_its_node(key, spec["nodeName"], status)
     pod = read_pod({**document, "metadata": {"uid": key, **document["metadata"]}})
     nodes, excluded = _nodes_for(situation, pod, claims)
     waiting = [claim for claim in claims if claim.status.allocation is None]
@@ -113,6 +113,21 @@ def wanted_by_claim(situation: Situation, key: str) -> Wanted:
         settled = f"claim {key} is allocated and reserved for {users}"
     nodes = [node.node for node in situation.nodes.values()]
     return Wanted(f"claim {key}", [claim], nodes, {}, [], settled)
+
+
+def _on_its_node(key: str, node: str, status: Document) -> str:
+    phase = status.get("phase", "Pending")
+    text = f"pod {key} is on node {node} ({phase})"
+    if phase != "Pending":
+        return text
+    reasons = [
+        f"container {row['name']}: {waiting['reason']}"
+        + (f", {waiting['message']}" if waiting.get("message") else "")
+        for row in status.get("containerStatuses") or ()
+        if (waiting := row["state"]["waiting"]).get("reason")
+    ]
+    waits = "; ".join(reasons) or "its containers have yet to start"
+    return f"{text} and has its devices: {waits}; its events say more (kubectl describe pod)"
 
 
 def _claims_of(situation: Situation, pod: Document) -> tuple[list[ResourceClaim], list[str]]:

@@ -176,11 +176,13 @@ def _pod(document: Document) -> Document:
             for container in spec.get(kind) or []
         ]
     states = ("phase", "resourceClaimStatuses", "extendedResourceClaimStatus")
-    return {
-        "metadata": _meta(document),
-        "spec": kept,
-        "status": {key: status[key] for key in states if key in status},
-    }
+    found = {key: status[key] for key in states if key in status}
+    found["containerStatuses"] = [
+        {"name": row.get("name", ""), "state": {"waiting": waiting}}
+        for row in status.get("containerStatuses") or []
+        if (waiting := (row.get("state") or {}).get("waiting"))
+    ]
+    return {"metadata": _meta(document), "spec": kept, "status": found}
 
 
 def _without_parameters(value: Any) -> Any:
