@@ -49,4 +49,7 @@ def test_wrong(arguments: list[str], text: str, tmp_path: Path) -> None:
 def test_unknown_driver() -> None:
     done = CliRunner().invoke(command, ["run", "fpga"])
     assert done.exit_code == 2
-    assert "'fpga' is not one of 'blockdev', 'cpu', 'device-plugin', 'gpu', 'memory', 'pizza'" in done.output
+    assert (
+        "'fpga' is not one of 'blockdev', 'cpu', 'device-plugin', 'gpu', 'memory', 'nvidia', 'pizza'"
+        in done.output
+    )

@@ -12,7 +12,7 @@ from drakit.drivers import build
 from drakit.model.resource import ResourceSliceSpec
 from drakit.transport import Document
 
-_REAL_ONLY = {"blockdev", "cpu", "device-plugin", "memory"}
+_REAL_ONLY = {"blockdev", "cpu", "device-plugin", "memory", "nvidia"}
 """Drivers of what this machine really has, which no other node can have too."""
 _AT_ONCE = 64
 

@@ -19,6 +19,7 @@ NAMES: Mapping[str, str] = {
     "device-plugin": "the devices of Kubernetes device plugins, unmodified (dra.device-plugin)",
     "gpu": "simulated GPUs (gpu.example.com)",
     "memory": "memory and huge pages of each NUMA node, as tmpfs and hugetlbfs (dra.memory)",
+    "nvidia": "NVIDIA GPUs and MIG devices, by NVML (gpu.nvidia.com)",
     "pizza": "pizzas from a kitchen, to learn and teach with (dra.pizza)",
 }
 """The drivers that come with drakit, and what each publishes."""
