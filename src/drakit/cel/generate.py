@@ -12,9 +12,7 @@ the context asks for. So a device not seen before costs no more than the attribu
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, NoReturn
 
 from drakit.cel import operate
@@ -80,28 +78,55 @@ def generate(root: Node, exact: Fast) -> Fast | None:
     return fast
 
 
+_PLACES = {"A": "attributes", "C": "capacity"}
+_REMEMBERED = 4096
+
+
+class _Remembered(dict[Any, Any]):
+    """Results of a function of one value, looked up in a single step: devices have few distinct versions,
+    quantities and models, and the functions take longer than the rest of a selector."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self._function = function
+
+    def __missing__(self, value: Any) -> Any:
+        result = self._function(value)
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[value] = result
+        return result
+
+
+def _matcher(pattern: str, changes: list[Callable[[str], str]]) -> _Remembered:
+    """Whether a text matches, after `changes` to it, the last first."""
+    search = compiled(pattern).search
+
+    def matches(text: str) -> bool:
+        for change in reversed(changes):
+            text = change(text)
+        return search(text) is not None
+
+    return _Remembered(matches)
+
+
+_VERSION_KEYS = _Remembered(lambda text: parse_text(text).key)
+_QUANTITY_KEYS = _Remembered(lambda text: parse_field(text).nano)
+_CHANGES: dict[str, Callable[[str], str]] = {
+    "lowerAscii": FUNCTIONS["string_lower_ascii"],
+    "upperAscii": FUNCTIONS["string_upper_ascii"],
+    "trim": FUNCTIONS["string_trim"],
+}
+
+
 _NAMESPACE: dict[str, Any] = {
     "_bail": _bail, "_value": attribute_value, "_eq": operate.equal, "_in": operate.is_in,
     "_size": operate.size, "_iterate": operate.iterate, "_index": operate.select,
-    "_quantity": parse_field, "_semver": parse_text, "_includes": FUNCTIONS["dra_includes_dyn_dyn"],
+    "_quantity": parse_field, "_version_key": _VERSION_KEYS, "_quantity_key": _QUANTITY_KEYS,
+    "_includes": FUNCTIONS["dra_includes_dyn_dyn"],
 }  # fmt: skip
-
-
-_PLACES = {"A": "attributes", "C": "capacity"}
-_MATCHES = 256
-"""Answers of a regular expression that are remembered: RE2 takes longer than the rest of a selector."""
-
-
-def _matcher(pattern: str) -> Callable[[str], bool]:
-    """Whether a text matches. A pattern that is plain text needs no regular expression."""
-    search = compiled(pattern).search
-    if re.fullmatch(r"[A-Za-z0-9 _/:@=,;<>~-]+", pattern, re.ASCII):
-        return lambda text: pattern in text
-
-    def matches(text: str) -> bool:
-        return search(text) is not None
-
-    return lru_cache(maxsize=_MATCHES)(matches)
 
 
 class _Generator:
@@ -218,7 +243,10 @@ class _Generator:
             return repr(key) if is_quantity else self._constant(key)
         entry = self._attribute(node, names)
         if entry is not None and not is_quantity:
-            return f"_semver({entry}.version).key"
+            return f"_version_key[{entry}.version]"
+        path = self._path(node, names)
+        if is_quantity and path is not None and len(path) == 3 and path[0] == "capacity":
+            return f"_quantity_key[{self._entry(path)}.value]"
         wanted = "kubernetes.Quantity" if is_quantity else "kubernetes.Semver"
         if node.type.name != wanted:
             raise _Unsupported
@@ -315,10 +343,27 @@ class _Generator:
                     f"({field} == {literal} if ({field} := ({name} := {entry}).{wanted}) is not None "
                     f"else _eq(_value({name}), {literal}))"
                 )
+            if isinstance(left, Call) and left.function == "orValue" and left.target is not None:
+                test = self._equality_or(left, left.target, right.value, names)
+                if test is not None:
+                    return test
+            if right.value.__class__ is str and self._path(left, names) == ("driver",):
+                return self._is_driver(right.value)
         texts = self.value(left, names, depth), self.value(right, names, depth)
         if left.type == right.type and left.type.kind in ("string", "int", "bool"):
             return f"({texts[0]} == {texts[1]})"
         return f"_eq({texts[0]}, {texts[1]})"
+
+    def _equality_or(self, node: Call, target: Node, literal: Any, names: _Names) -> str | None:
+        """`a.?b.orValue(c) == literal` for an attribute and a literal c."""
+        path, other = self._optional_path(target, names), node.args[0]
+        if path is None or path[0] != "attributes" or not isinstance(other, Literal):
+            return None
+        name, field = self._temporary(), self._temporary()
+        wanted, text = _FIELD[literal.__class__], repr(literal)
+        entry, slow = self._entry(path, default=True), f"_eq(_value({name}), {text})"
+        found = f"({field} == {text} if ({field} := {name}.{wanted}) is not None else {slow})"
+        return f"({found} if ({name} := {entry}) is not None else {operate.equal(other.value, literal)})"
 
     def _comparison(self, node: Call, names: _Names, depth: int) -> str:
         left, right = node.args
@@ -373,11 +418,17 @@ class _Generator:
         if function == "contains":
             return f"({self._string(args[0], names, depth)} in {self._string(target, names, depth)})"
         if function == "matches" and isinstance(args[0], Literal) and isinstance(args[0].value, str):
-            test = self._constant(_matcher(args[0].value))
-            return f"{test}({self._string(target, names, depth)})"
+            return self._match(args[0].value, target, names, depth)
         if function in _STRING_METHODS and len(node.overloads) == 1:
             return self._string_method(node, target, names, depth)
         raise _Unsupported
+
+    def _match(self, pattern: str, target: Node, names: _Names, depth: int) -> str:
+        changes: list[Callable[[str], str]] = []
+        while isinstance(target, Call) and target.function in _CHANGES and target.target is not None:
+            changes.append(_CHANGES[target.function])
+            target = target.target
+        return f"{self._constant(_matcher(pattern, changes))}[{self._string(target, names, depth)}]"
 
     def _string_method(self, node: Call, target: Node, names: _Names, depth: int) -> str:
         id_ = node.overloads[0]
@@ -393,18 +444,24 @@ class _Generator:
                 raise _Unsupported
         return f"{self._constant(FUNCTIONS[id_])}({', '.join(texts)})"
 
+    def _optional_path(self, node: Node, names: _Names) -> _Path | None:
+        """The path of `a.?b` or `a[?"b"]` for an attribute or capacity."""
+        if not isinstance(node, Call) or node.function not in ("_?._", "_[?_]"):
+            return None
+        base, key = self._path(node.args[0], names), node.args[1]
+        if base is None or len(base) != 2 or not isinstance(key, Literal) or not isinstance(key.value, str):
+            return None
+        return (*base, key.value)
+
     def _optional(self, node: Call, target: Node, names: _Names, depth: int) -> str:
         """`a.?b.orValue(c)` and `a.?b.hasValue()` for an attribute or capacity."""
-        if not isinstance(target, Call) or target.function not in ("_?._", "_[?_]"):
+        path = self._optional_path(target, names)
+        if path is None:
             raise _Unsupported
-        base, key = self._path(target.args[0], names), target.args[1]
-        if base is None or len(base) != 2 or not isinstance(key, Literal) or not isinstance(key.value, str):
-            raise _Unsupported
-        path = (*base, key.value)
         if node.function == "hasValue":
             return self._has(path)
         name = self._temporary()
-        found = f"_value({name})" if base[0] == "attributes" else f"_quantity({name}.value)"
+        found = f"_value({name})" if path[0] == "attributes" else f"_quantity({name}.value)"
         entry = self._entry(path, default=True)
         other = self.value(node.args[0], names, depth)
         return f"({found} if ({name} := {entry}) is not None else {other})"
