@@ -530,6 +530,19 @@ async def test_allocation_needs_binding(served: Served) -> None:
     assert 'resource="resourceclaims/binding", verb="patch" permission' in answer.document["message"]
 
 
+async def test_deallocation_takes_device_statuses_along(served: Served) -> None:
+    await served.ok("PATCH", f"{CLAIMS}/used/status", DEVICES, content_type=MERGE)
+    body = {"status": {"allocation": None, "devices": None}}
+    claim_ = await served.ok("PATCH", f"{CLAIMS}/used/status", body, user=SCHEDULER, content_type=MERGE)
+    assert claim_["status"] == {}
+    await served.ok("PATCH", f"{CLAIMS}/unused/status", DEVICES, content_type=MERGE)
+    body = {"status": {"devices": None}}
+    code, _, text = await served.refused(
+        "PATCH", f"{CLAIMS}/unused/status", body, user=SCHEDULER, content_type=MERGE
+    )
+    assert (code, "permission for driver d.example.com" in text) == (422, True)
+
+
 async def test_node_leaves_allocations_alone(served: Served) -> None:
     answer = await served.send(
         "PATCH",

@@ -31,8 +31,9 @@ from drakit.controllers.quota import RESOURCE_QUOTAS
 from drakit.model.quota import DEVICES_SUFFIX
 from drakit.scheduler import Scheduler
 from tests.conformance.scenario import Document, Scenario, Step
-from tests.controllers.cluster import ADMIN, Cluster, cluster
+from tests.controllers.cluster import Cluster, cluster
 from tests.recorded import cases
+from tests.scheduler.cluster import SCHEDULER
 
 pytestmark = pytest.mark.anyio
 
@@ -172,7 +173,7 @@ def reasons(state: dict[str, Any]) -> set[tuple[str, str, str]]:
 async def test_scenario(row: Document) -> None:
     scenario = Scenario(row)
     async with cluster("1.36", **GATES) as c:
-        client = Client(c.api.transport(ADMIN), field_manager="kube-scheduler")
+        client = Client(c.api.transport(SCHEDULER), field_manager="kube-scheduler")
         scheduler = Scheduler(client, c.profile, clock=c.clock)
         task = asyncio.create_task(scheduler.run())
         await c.settle()

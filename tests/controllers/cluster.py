@@ -19,6 +19,7 @@ from drakit.transport import Document
 from tests.client.fake_clock import FakeClock, settle
 
 ADMIN = User("system:admin", ("system:masters", "system:authenticated"))
+MANAGER = User("system:kube-controller-manager")
 NS = "test"
 
 
@@ -34,7 +35,7 @@ class Cluster:
 
     def start(self, **options: Any) -> Controllers:
         """Start a set of controllers."""
-        client = Client(Dialect(self.api.transport(ADMIN)), field_manager="controllers")
+        client = Client(Dialect(self.api.transport(MANAGER)), field_manager="controllers")
         controllers = Controllers(client, self.profile, clock=self.clock, **options)
         self._tasks.append(asyncio.create_task(controllers.run()))
         return controllers

@@ -286,7 +286,8 @@ class TestNode:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> Agent:
-        kubelet = Client(self.api.transport(ADMIN), field_manager="kubelet")
+        user = User(f"system:node:{NODE}", ("system:nodes",))
+        kubelet = Client(self.api.transport(user), field_manager="kubelet")
         self.agent = Agent(kubelet, NODE, self.runtime, self.paths, clock=self.clock)
         self._task = asyncio.create_task(self.agent.run())
         await asyncio.wait(

@@ -18,6 +18,7 @@ from drakit.transport import Document, Request, Response, Transport
 from tests.client.fake_clock import FakeClock, settle
 
 ADMIN = User("system:admin", ("system:masters", "system:authenticated"))
+SCHEDULER = User("system:kube-scheduler")
 NS = "default"
 _KINDS = {
     "Pod": PODS,
@@ -65,7 +66,7 @@ class Cluster:
         self.clock = clock
         self.profile = profile
         self.client = Client(Dialect(api.transport(ADMIN)), field_manager="test")
-        self.wire = Wire(Dialect(api.transport(ADMIN)))
+        self.wire = Wire(Dialect(api.transport(SCHEDULER)))
         self.scheduler = Scheduler(Client(self.wire, field_manager="sched"), profile, clock=clock)
         self._task: asyncio.Task[None] | None = None
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,9 @@ class Application:
         warnings: list[str] = []
         try:
             user = self._api.authenticate(request.header(b"authorization"))
-            is_static = request.path.count("/") < 4 or not request.path.startswith("/api")
+            path = request.path.rstrip("/")
+            depth = 3 if path.startswith("/api/") else 4 if path.startswith("/apis/") else sys.maxsize
+            is_static = path.count("/") < depth
             if not (is_static and await self._static(request, user)):
                 await self._resource(request, user, warnings)
         except APIError as error:

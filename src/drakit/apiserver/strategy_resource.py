@@ -113,7 +113,9 @@ def _authorize_status(new: Document, old: Document, context: Context) -> Errors:
     verbs = [f"arbitrary-node:{verb}"]
     if context.user_node and context.user_node == _node_of(status.get("allocation")):
         verbs.insert(0, f"associated-node:{verb}")
-    for driver in sorted(_changed_drivers(listed(status.get("devices")), listed(before.get("devices")))):
+    gone = _deallocated(new, old)
+    kept = [entry for entry in listed(before.get("devices")) if _device_key(entry) not in gone]
+    for driver in sorted(_changed_drivers(listed(status.get("devices")), kept)):
         if not any(authorize(one, "resourceclaims/driver", namespace, driver) for one in verbs):
             shown = " ".join(verbs)
             need = f'resource="resourceclaims/driver", verb="[{shown}]" permission for driver {driver}'
@@ -150,16 +152,20 @@ def _change_claim(new: Document, old: Document, subresource: str, context: Conte
         drop_disabled("ResourceClaim", {"spec": new.get("spec")}, old, context.profile)
 
 
+def _device_key(entry: Document) -> tuple[str, ...]:
+    return tuple(str(entry.get(field) or "") for field in ("driver", "pool", "device", "shareID"))
+
+
+def _deallocated(new: Document, old: Document) -> set[tuple[str, ...]]:
+    return {_device_key(row) for row in _results(old)} - {_device_key(row) for row in _results(new)}
+
+
 def _drop_deallocated(new: Document, old: Document) -> None:
-    """The status of a device goes with its allocation."""
-
-    def key(entry: Document) -> tuple[str, ...]:
-        return tuple(str(entry.get(field) or "") for field in ("driver", "pool", "device", "shareID"))
-
-    gone = {key(result) for result in _results(old)} - {key(result) for result in _results(new)}
+    """The status of a device goes with its allocation: who may end that needs no driver's permission."""
+    gone = _deallocated(new, old)
     status = mapped(new.get("status"))
     devices = listed(status.get("devices"))
-    kept = [entry for entry in devices if key(entry) not in gone]
+    kept = [entry for entry in devices if _device_key(entry) not in gone]
     if len(kept) != len(devices):
         new["status"] = {name: value for name, value in status.items() if name != "devices"}
         if kept:
