@@ -123,6 +123,8 @@ class CustomResources:
                 except APIError as error:
                     _log.warning("custom resources %s: %s", entry.key, error)
                     loop.call_later(_RETRY_SECONDS, self._wake)
+                except Exception:
+                    _log.exception("custom resources %s", entry.key)
             if not self._due.is_set():
                 self._idle.set()
 
