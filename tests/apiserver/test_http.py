@@ -75,6 +75,21 @@ async def test_who_may_read_what(served: Served, path: str, token: str | None, s
     assert (await request(served.api, "GET", path, token=token)).status == status
 
 
+async def test_acting_as_somebody_else(served: Served) -> None:
+    path, body = "/apis/authentication.k8s.io/v1/selfsubjectreviews", b"{}"
+    headers = JSON | {"impersonate-user": "jane", "impersonate-group": "dev", "impersonate-extra-a%2fb": "c"}
+    known = (await request(served.api, "POST", path, body, headers=headers)).document["status"]["userInfo"]
+    groups = ["dev", "system:authenticated"]
+    assert known == {"username": "jane", "groups": groups, "extra": {"a/b": ["c"]}}
+    answer = await request(served.api, "POST", path, body, headers=headers, token="plain")
+    assert answer.document["message"] == (
+        'users "jane" is forbidden: User "someone" cannot impersonate resource "users" in API group "" '
+        "at the cluster scope"
+    )
+    headers = JSON | {"impersonate-group": "system:masters"}
+    assert (await request(served.api, "POST", path, body, headers=headers)).status == 400
+
+
 async def test_refusals_are_statuses(served: Served) -> None:
     unknown = await request(served.api, "GET", MAPS, token="wrong")
     assert unknown.document["reason"] == "Unauthorized"

@@ -25,6 +25,7 @@ from drakit.apiserver.app import API, BOOKMARK_SECONDS, internal, watch_limit
 from drakit.apiserver.auth import Attributes, User
 from drakit.apiserver.backup import BACKUP_PATH, BACKUP_TYPE, copy_of, parts
 from drakit.apiserver.body import MAX_BODY, media_type, read_body
+from drakit.apiserver.impersonate import impersonated
 from drakit.apiserver.protocol import Protocol
 from drakit.apiserver.registry import Call
 from drakit.apiserver.route import no_such_path
@@ -65,7 +66,8 @@ class Incoming:
         self.path: str = scope["path"]
         self.pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         self.query = dict(self.pairs)
-        self.headers: dict[bytes, str] = {key: value.decode("latin-1") for key, value in scope["headers"]}
+        self.header_list: Headers = scope["headers"]
+        self.headers: dict[bytes, str] = {key: value.decode("latin-1") for key, value in self.header_list}
         self.receive = receive
         self._send = send
         self.status = 0
@@ -148,6 +150,7 @@ class Application:
         warnings: list[str] = []
         try:
             user = self._api.authenticate(request.header(b"authorization"))
+            user = impersonated(user, request.header_list, self._api.authorizer)
             path = request.path.rstrip("/")
             depth = 3 if path.startswith("/api/") else 4 if path.startswith("/apis/") else sys.maxsize
             is_static = path.count("/") < depth

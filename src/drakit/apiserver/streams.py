@@ -17,6 +17,7 @@ import msgspec
 
 from drakit.apiserver.app import API, internal
 from drakit.apiserver.auth import User
+from drakit.apiserver.impersonate import impersonated
 from drakit.apiserver.read import is_true
 from drakit.apiserver.registry import Call
 from drakit.apiserver.route import find_target
@@ -139,6 +140,7 @@ async def websocket(api: API, scope: MutableMapping[str, Any], receive: Receive,
     pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     try:
         user = api.authenticate(headers.get(b"authorization", ""))
+        user = impersonated(user, scope["headers"], api.authorizer)
         session, protocol, query = await _open(api, user, scope, pairs)
     except APIError as error:
         await _refuse(scope, send, error)
