@@ -79,7 +79,7 @@ async def test_a_driver_registers_and_goes(tmp_path: Path) -> None:
         await until(lambda: here.plugins.drivers() == [driver.name])
         await until(lambda: driver.outcomes == ["registered"])
         assert here.plugins.find(driver.name) is not None
-        assert driver.name in here.changes
+        await until(lambda: driver.name in here.changes)
         await driver.stop()
         await until(lambda: here.plugins.drivers() == [])
         assert here.plugins.find(driver.name) is None

@@ -236,10 +236,12 @@ async def _collect(reader: int, child: Child) -> bytes:
     try:
         while True:
             ready = asyncio.ensure_future(readable(reader))
-            await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
-            ready.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await ready
+            try:
+                await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                ready.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await ready
             try:
                 data = os.read(reader, 65536)
             except BlockingIOError:
