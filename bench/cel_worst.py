@@ -99,7 +99,7 @@ WORST = {
  "cidr":loop("cidr('10.0.0.0/8').containsIP('10.0.0.'+string(x%9))"),
  "semver":loop("isSemver('1.0.'+string(x))"),
  "semver2":loop("semver('1.0.'+string(x)).isLessThan(semver('2.0.0'))"),
- "validate":loop("format.dns1123Label().value().validate('a'+string(x)).hasValue() || true"),
+ "validate":loop("format.dns1123Label().validate('a'+string(x)).hasValue() || true"),
  "type":loop("type(x) == int"),
  "isSorted empties":"cel.bind(a0,[''],"+"".join(f"cel.bind(a{i+1},a{i}+a{i}," for i in range(13))+loop("a13.isSorted() && x>=0")+")"*14,
  "indexof dag":"cel.bind(a0,[''],"+"".join(f"cel.bind(a{i+1},[a{i},a{i}]," for i in range(13))+loop("a13.indexOf([]) < x")+")"*14,

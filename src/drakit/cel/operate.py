@@ -30,7 +30,7 @@ from drakit.model.quantity import Quantity
 from drakit.model.semver import Version
 
 INT_MIN, INT_MAX, UINT_MAX = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
-MAX_WORK: Final = 300_000
+MAX_WORK: Final = 200_000
 """Steps, of about a tenth of a microsecond, that one evaluation may take (see `drakit.cel.library.work`)."""
 
 _MIN_TIMESTAMP = -62135596800 * 10**9

@@ -31,6 +31,7 @@ _FIXED = {
     "getDayOfWeek": 90, "getHours": 90, "getMinutes": 90, "getSeconds": 90, "getMilliseconds": 90,
 }  # fmt: skip
 _PER_CHARACTER = frozenset(("getQuery", "url", "isURL", "validate", "strings.quote", "ip", "cidr"))
+_CASES = frozenset(("lowerAscii", "upperAscii"))
 _PER_ITEM = {"min": 10, "max": 10, "sum": 8, "isSorted": 12, "indexOf": 6, "lastIndexOf": 6, "join": 1,
              "includes": 10, "reverse": 1, "flatten": 2}  # fmt: skip
 _PATTERN, _MATCH = 50, 40
@@ -47,7 +48,8 @@ def work_of(node: Call) -> Work:
         return special
     if function in _PER_ITEM:
         return _per_item(_PER_ITEM[function])
-    return _by_size(_FIXED.get(function, _CALL), 1 if function in _PER_CHARACTER else _CHARACTERS)
+    characters = 1 if function in _PER_CHARACTER else 2 if function in _CASES else _CHARACTERS
+    return _by_size(_FIXED.get(function, _CALL), characters)
 
 
 def _light(args: Sequence[Any], meter: Meter) -> None:

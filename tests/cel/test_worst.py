@@ -1,0 +1,59 @@
+"""Expressions made to take long stay within a number of calls, which no other load of the machine changes.
+
+A million units of cost are some ten thousands of calls where loops are statements, and the meter stops what
+makes more. A call takes about a tenth of a microsecond.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from bench.cel_worst import DEVICE, SHAPES, WORST
+from drakit import cel
+from drakit.cel.compile import _compile
+from drakit.errors import CELError
+
+MOST_CALLS = 400_000
+
+
+class Calls:
+    """Counts the calls made while it is entered."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> Calls:
+        sys.setprofile(self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _note(self, frame: FrameType, event: str, argument: Any) -> None:
+        self.count += event in ("call", "c_call")
+
+
+@pytest.mark.parametrize("name", WORST)
+def test_evaluation_is_bounded(name: str) -> None:
+    selector = cel.compile(WORST[name])
+    with Calls() as calls:
+        try:
+            assert isinstance(selector.matches(DEVICE, "x"), bool)
+        except CELError as error:
+            assert "operation cancelled" in error.message, error
+    assert calls.count < MOST_CALLS
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_compilation_is_bounded(name: str) -> None:
+    _compile.cache_clear()
+    with Calls() as calls:
+        try:
+            cel.compile(SHAPES[name])
+        except CELError as error:
+            assert error.message
+    assert calls.count < 3 * MOST_CALLS
