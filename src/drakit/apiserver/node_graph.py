@@ -71,6 +71,8 @@ def _uses(pod: Document, key: str) -> Iterator[Use]:
     place = key.partition("/")[0]
     yield "pods", key
     yield "serviceaccounts", f"{place}/{spec.get('serviceAccountName') or 'default'}"
+    if spec.get("hostNetwork"):  # the node itself adds the service account, see node.account
+        yield "configmaps", f"{place}/kube-root-ca.crt"
     for entry in spec.get("resourceClaims") or ():
         if entry.get("resourceClaimName"):
             yield "resourceclaims", f"{place}/{entry['resourceClaimName']}"
