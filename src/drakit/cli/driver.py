@@ -10,7 +10,7 @@ import socket
 
 import click
 
-from drakit.cli import poke
+from drakit.cli import driver_new, poke
 from drakit.cli.connect import cluster_options, kubeconfig_path
 from drakit.cli.driver_idle import idle
 from drakit.cli.driver_test import test
@@ -33,9 +33,8 @@ def command() -> None:
 
 command.add_command(test)
 command.add_command(idle)
-
-
 command.add_command(poke.command)
+command.add_command(driver_new.command)
 
 
 @command.command("list")
