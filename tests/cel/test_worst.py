@@ -7,6 +7,7 @@ makes more. A call takes about a tenth of a microsecond.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -37,14 +38,20 @@ class Calls:
         self.count += event in ("call", "c_call")
 
 
+def outcome(function: Callable[[], Any]) -> Any:
+    """The value, or the text of the error."""
+    try:
+        return function()
+    except CELError as error:
+        return error.message
+
+
 @pytest.mark.parametrize("name", WORST)
 def test_evaluation_is_bounded(name: str) -> None:
     selector = cel.compile(WORST[name])
     with Calls() as calls:
-        try:
-            assert isinstance(selector.matches(DEVICE, "x"), bool)
-        except CELError as error:
-            assert "operation cancelled" in error.message, error
+        answer = outcome(lambda: selector.matches(DEVICE, "x"))
+    assert answer in (True, False) or "operation cancelled" in answer
     assert calls.count < MOST_CALLS
 
 
@@ -52,8 +59,5 @@ def test_evaluation_is_bounded(name: str) -> None:
 def test_compilation_is_bounded(name: str) -> None:
     _compile.cache_clear()
     with Calls() as calls:
-        try:
-            cel.compile(SHAPES[name])
-        except CELError as error:
-            assert error.message
+        outcome(lambda: cel.compile(SHAPES[name]))
     assert calls.count < 3 * MOST_CALLS

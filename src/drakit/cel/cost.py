@@ -10,47 +10,33 @@ estimator of k8s.io/dynamic-resource-allocation/cel.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import Final, NamedTuple
 
 from drakit.cel.charge import COMPARED_BY_SIZE, UNIT
 from drakit.cel.declare import Environment
 from drakit.cel.macro import ACCUMULATOR
+from drakit.cel.size import (
+    MOST,
+    ONE,
+    UNKNOWN,
+    Entry,
+    Shape,
+    Size,
+    Variable,
+    add,
+    by_factor,
+    device_shape,
+    multiply,
+    replaced,
+    times,
+    total_of,
+    union,
+)
 from drakit.cel.syntax import Call, Fold, Ident, ListNode, Literal, MapNode, Node, Select
 from drakit.cel.types import Type, is_optional
 
-MOST: Final = (1 << 64) - 1
-Size = tuple[int, int]
 _Sized = Callable[[Node], Size]
-_UNKNOWN: Final[Size] = (0, MOST)
-_ONE: Final[Size] = (1, 1)
 _SCALARS = frozenset(("bool", "double", "duration", "int", "timestamp", "uint"))
-_MAX_ENTRIES, _MAX_DOMAIN, _MAX_ID, _MAX_DRIVER = 32, 63, 32, 63
-
-
-class _Entry(NamedTuple):
-    """How big keys (or indices) and values of a container are."""
-
-    kind: str
-    key: Size
-    value: Size
-
-
-class _Variable(NamedTuple):
-    path: tuple[str, ...]
-    size: Size | None
-    entry: _Entry | None
-
-
-class _Shape(NamedTuple):
-    """A part of a device: the greatest size, and what is inside."""
-
-    most: int
-    key: _Shape | None = None
-    value: _Shape | None = None
-    fields: dict[str, _Shape] | None = None
-    is_attribute_map: bool = False
 
 
 def max_cost(root: Node, environment: Environment) -> int:
@@ -58,56 +44,17 @@ def max_cost(root: Node, environment: Environment) -> int:
     return _Estimator(environment).cost(root)
 
 
-def _sum(*amounts: int) -> int:
-    return min(MOST, sum(amounts))
-
-
-def _times(a: int, b: int) -> int:
-    return min(MOST, a * b)
-
-
-def _by_factor(amount: int, factor: float) -> int:
-    product = math.ceil(float(amount) * factor)
-    return MOST if product >= 1 << 64 else product
-
-
-def _add(a: Size, b: Size) -> Size:
-    return _sum(a[0], b[0]), _sum(a[1], b[1])
-
-
-def _multiply(a: Size, b: Size) -> Size:
-    return _times(a[0], b[0]), _times(a[1], b[1])
-
-
-def _union(a: Size, b: Size) -> Size:
-    return min(a[0], b[0]), max(a[1], b[1])
-
-
-def _device_shape(environment: Environment) -> _Shape:
-    attribute = _Shape(environment.attribute_size)
-    domain, name = _Shape(_MAX_DOMAIN), _Shape(_MAX_ID)
-    attributes = _Shape(_MAX_ENTRIES, name, attribute, is_attribute_map=True)
-    capacities = _Shape(_MAX_ENTRIES, name, _Shape(0))
-    fields = {
-        "driver": _Shape(_MAX_DRIVER),
-        "attributes": _Shape(_MAX_ENTRIES, domain, attributes),
-        "capacity": _Shape(_MAX_ENTRIES, domain, capacities),
-        "allowMultipleAllocations": _Shape(1),
-    }
-    return _Shape(0, fields=fields)
-
-
 class _Estimator:
     def __init__(self, environment: Environment) -> None:
-        self._device = _device_shape(environment)
-        self._variables: dict[str, list[_Variable]] = {}
+        self._device = device_shape(environment)
+        self._variables: dict[str, list[Variable]] = {}
         self._sizes: dict[int, Size] = {}
-        self._entries: dict[int, _Entry] = {}
+        self._entries: dict[int, Entry] = {}
         self._paths: dict[int, tuple[str, ...]] = {}
 
     # --- what is known of a node ------------------------------------------------------------------
 
-    def _variable(self, node: Node) -> _Variable | None:
+    def _variable(self, node: Node) -> Variable | None:
         if isinstance(node, Ident):
             found = self._variables.get(node.name)
             if found:
@@ -122,7 +69,7 @@ class _Estimator:
         """The size of what a path leads to."""
         if not path or path[0] != "device":
             return None
-        shape: _Shape | None = self._device
+        shape: Shape | None = self._device
         for name in path[1:]:
             if shape is None:
                 return None
@@ -152,14 +99,14 @@ class _Estimator:
             self._sizes[node.number] = found
             return found
         if _is_scalar(node.type):
-            return _ONE
+            return ONE
         variable = self._variable(node)
         return None if variable is None else variable.size
 
     def _size_or_unknown(self, node: Node) -> Size:
-        return self._size(node) or _UNKNOWN
+        return self._size(node) or UNKNOWN
 
-    def _entry(self, node: Node) -> _Entry | None:
+    def _entry(self, node: Node) -> Entry | None:
         known = self._entries.get(node.number)
         if known is not None:
             return known
@@ -201,33 +148,33 @@ class _Estimator:
         if node.is_test:
             return total
         if node.operand.type.kind in ("map", "object", "param"):
-            total = _sum(total, 1)
+            total = total_of(total, 1)
         self._paths[node.number] = (*self._path(node.operand), node.field)
         return total
 
     def _list(self, node: ListNode) -> int:
         total, item_size = 10, (MOST, 0) if node.items else (0, 0)
         for item in node.items:
-            total = _sum(total, self.cost(item))
-            item_size = _union(item_size, self._size_or_unknown(item))
-        self._entries[node.number] = _Entry("list", _ONE, item_size)
+            total = total_of(total, self.cost(item))
+            item_size = union(item_size, self._size_or_unknown(item))
+        self._entries[node.number] = Entry("list", ONE, item_size)
         return total
 
     def _map(self, node: MapNode) -> int:
         total = 30
         key_size = value_size = (MOST, 0) if node.entries else (0, 0)
         for key, value, _ in node.entries:
-            total = _sum(total, self.cost(key), self.cost(value))
-            key_size = _union(key_size, self._size_or_unknown(key))
-            value_size = _union(value_size, self._size_or_unknown(value))
-        self._entries[node.number] = _Entry("map", key_size, value_size)
+            total = total_of(total, self.cost(key), self.cost(value))
+            key_size = union(key_size, self._size_or_unknown(key))
+            value_size = union(value_size, self._size_or_unknown(value))
+        self._entries[node.number] = Entry("map", key_size, value_size)
         return total
 
-    def _push(self, name: str, variable: _Variable) -> None:
+    def _push(self, name: str, variable: Variable) -> None:
         self._variables.setdefault(name, []).append(variable)
 
     def _push_accumulator(self, node: Fold) -> None:
-        variable = _Variable(self._path(node.init), self._size(node.init), self._entry(node.init))
+        variable = Variable(self._path(node.init), self._size(node.init), self._entry(node.init))
         self._push(node.accu, variable)
 
     def _push_elements(self, node: Fold) -> None:
@@ -236,25 +183,25 @@ class _Estimator:
         key_size, value_size = (entry.key, entry.value) if entry else (None, None)
         value_step = "@items" if is_list else "@values"
         if node.variable2 is not None:
-            self._push(node.variable, _Variable((*path, "@indices" if is_list else "@keys"), key_size, None))
-            self._push(node.variable2, _Variable((*path, value_step), value_size, None))
+            self._push(node.variable, Variable((*path, "@indices" if is_list else "@keys"), key_size, None))
+            self._push(node.variable2, Variable((*path, value_step), value_size, None))
         elif is_list:
-            self._push(node.variable, _Variable((*path, "@items"), value_size, None))
+            self._push(node.variable, Variable((*path, "@items"), value_size, None))
         else:
-            self._push(node.variable, _Variable((*path, "@keys"), key_size, None))
+            self._push(node.variable, Variable((*path, "@keys"), key_size, None))
 
     def _fold(self, node: Fold) -> int:
-        total = _sum(self.cost(node.range), self.cost(node.init))
+        total = total_of(self.cost(node.range), self.cost(node.init))
         self._push_accumulator(node)
         self._push_elements(node)
-        loop = _sum(self.cost(node.condition), self.cost(node.step))
+        loop = total_of(self.cost(node.condition), self.cost(node.step))
         self._variables[node.variable].pop()
         if node.variable2 is not None:
             self._variables[node.variable2].pop()
-        total = _sum(total, self.cost(node.result))
+        total = total_of(total, self.cost(node.result))
         self._variables[node.accu].pop()
         count = self._size_or_unknown(node.range)
-        total = _sum(total, _times(count[1], loop))
+        total = total_of(total, times(count[1], loop))
         if isinstance(node.init, Literal):
             self._sizes[node.number] = self._size_or_unknown(node.init)
         elif isinstance(node.init, ListNode | MapNode):
@@ -265,9 +212,9 @@ class _Estimator:
         return total
 
     def _bind(self, node: Fold) -> int:
-        total = _sum(self.cost(node.range), self.cost(node.init))
+        total = total_of(self.cost(node.range), self.cost(node.init))
         self._push_accumulator(node)
-        total = _sum(total, self.cost(node.result))
+        total = total_of(total, self.cost(node.result))
         self._variables[node.accu].pop()
         self._copy(node, node.result)
         return total
@@ -276,7 +223,7 @@ class _Estimator:
 
     def _call(self, node: Call) -> int:
         if node.function == "dyn":
-            total = _sum(1, self.cost(node.args[0]))
+            total = total_of(1, self.cost(node.args[0]))
             self._copy(node, node.args[0])
             return total
         arg_costs = [self.cost(arg) for arg in node.args]
@@ -289,7 +236,7 @@ class _Estimator:
             amount, size = self._overload(node, id_, arg_costs)
             most = max(most, amount)
             if size is not None:
-                result = size if result is None else _union(result, size)
+                result = size if result is None else union(result, size)
             if id_ in ("index_list", "index_map"):
                 container = node.args[0]
                 entry = self._entry(container)
@@ -300,63 +247,63 @@ class _Estimator:
                 result = self._size(node)
         if result is not None:
             self._sizes[node.number] = result
-        return _sum(total, most)
+        return total_of(total, most)
 
     def _overload(self, node: Call, id_: str, arg_costs: list[int]) -> tuple[int, Size | None]:
         """Cost with the arguments', and size of the result where known."""
-        args_cost = _sum(*arg_costs)
+        args_cost = total_of(*arg_costs)
         extension = self._extension(node, id_) or self._kubernetes(node, id_)
         if extension is not None:
-            return _sum(extension[0], args_cost), extension[1]
+            return total_of(extension[0], args_cost), extension[1]
         if id_ in ("logical_or", "logical_and"):
             return args_cost, None
         if id_ == "conditional":
             return self._conditional(node, arg_costs)
         amount, size = self._standard(node, id_)
-        return _sum(amount, args_cost), size
+        return total_of(amount, args_cost), size
 
     def _conditional(self, node: Call, arg_costs: list[int]) -> tuple[int, Size | None]:
         _, first, second = node.args
         self._unite_entries(node, first, second)
-        size = _union(self._size_or_unknown(first), self._size_or_unknown(second))
-        return _sum(arg_costs[0], max(arg_costs[1], arg_costs[2])), size
+        size = union(self._size_or_unknown(first), self._size_or_unknown(second))
+        return total_of(arg_costs[0], max(arg_costs[1], arg_costs[2])), size
 
     def _unite_entries(self, node: Node, first: Node, second: Node) -> None:
         a, b = self._entry(first), self._entry(second)
         if a is not None and b is not None:
-            self._entries[node.number] = _Entry(a.kind, _union(a.key, b.key), _union(a.value, b.value))
+            self._entries[node.number] = Entry(a.kind, union(a.key, b.key), union(a.value, b.value))
 
     def _standard(self, node: Call, id_: str) -> tuple[int, Size | None]:
         args, sized = node.args, self._size_or_unknown
         if id_ == "string_format" and node.target is not None:
-            return _by_factor(sized(node.target)[1], 0.1), None
+            return by_factor(sized(node.target)[1], 0.1), None
         if id_ == "string_to_bytes":
             low, high = sized(args[0])
-            return _by_factor(high, 0.1), (low, (high * 4) & MOST)
+            return by_factor(high, 0.1), (low, (high * 4) & MOST)
         if id_ == "bytes_to_string":
             low, high = sized(args[0])
-            return _by_factor(high, 0.1), (low // 4, high)
+            return by_factor(high, 0.1), (low // 4, high)
         if id_ == "strings_quote":
             low, high = sized(args[0])
-            return _by_factor(high, 0.1), ((low + 2) & MOST, (high * 2 + 2) & MOST)
+            return by_factor(high, 0.1), ((low + 2) & MOST, (high * 2 + 2) & MOST)
         if id_ in ("starts_with_string", "ends_with_string"):
-            return _by_factor(sized(args[0])[1], 0.1), None
+            return by_factor(sized(args[0])[1], 0.1), None
         if id_ == "in_list":
-            return _by_factor(sized(args[1])[1], 1), None
+            return by_factor(sized(args[1])[1], 1), None
         if id_ == "matches_string" and node.target is not None:
             return self._regex(node.target, args[0], sized), None
         if id_ == "contains_string" and node.target is not None:
-            return _times(_by_factor(sized(node.target)[1], 0.1), _by_factor(sized(args[0])[1], 0.1)), None
+            return times(by_factor(sized(node.target)[1], 0.1), by_factor(sized(args[0])[1], 0.1)), None
         if id_ in ("add_string", "add_bytes", "add_list"):
-            size = _add(sized(args[0]), sized(args[1]))
+            size = add(sized(args[0]), sized(args[1]))
             self._unite_entries(node, args[0], args[1])
-            return 1 if id_ == "add_list" else _by_factor(size[1], 0.1), size
+            return 1 if id_ == "add_list" else by_factor(size[1], 0.1), size
         if id_ in COMPARED_BY_SIZE:
-            return _by_factor(min(sized(args[0])[1], sized(args[1])[1]), 0.1), None
+            return by_factor(min(sized(args[0])[1], sized(args[1])[1]), 0.1), None
         return 1, None
 
     def _regex(self, text: Node, pattern: Node, sized: _Sized) -> int:
-        return _times(_by_factor(_sum(sized(text)[1], 1), 0.1), _by_factor(sized(pattern)[1], 0.25))
+        return times(by_factor(total_of(sized(text)[1], 1), 0.1), by_factor(sized(pattern)[1], 0.25))
 
     # --- libraries --------------------------------------------------------------------------------
 
@@ -366,15 +313,15 @@ class _Estimator:
         if size is not None:
             return size
         path = self._path(node)
-        return (None if path and path[0] == ACCUMULATOR else self._at(path)) or _UNKNOWN
+        return (None if path and path[0] == ACCUMULATOR else self._at(path)) or UNKNOWN
 
     def _extension(self, node: Call, id_: str) -> tuple[int, Size | None] | None:
         """cel-go's sets and lists, and DRA's `includes`."""
         if id_ == "dra_includes_dyn_dyn":
             return 48, None
         if id_ in _SETS:
-            size = _multiply(self._library_size(node.args[0]), self._library_size(node.args[1]))
-            return _sum(_by_factor(size[1], _SETS[id_]), 1), None
+            size = multiply(self._library_size(node.args[0]), self._library_size(node.args[1]))
+            return total_of(by_factor(size[1], _SETS[id_]), 1), None
         if id_ == "lists_range":
             count = _literal_uint(node.args[0], MOST)
             return self._allocating(1, (count, count))
@@ -391,15 +338,15 @@ class _Estimator:
             return self._allocating(float(depth), self._library_size(node.target))
         if id_ == "list_distinct":
             size = self._library_size(node.target)
-            return self._allocating(2.0, _multiply(size, size))
+            return self._allocating(2.0, multiply(size, size))
         if id_.endswith(("_sort", "_sortByAssociatedKeys")):
             size = self._library_size(node.args[0] if node.args else node.target)
             factor = 2.1 if id_.startswith(("list_string_", "list_bytes_")) else 2.0
-            return self._allocating(factor, _multiply(size, size))
+            return self._allocating(factor, multiply(size, size))
         return None
 
     def _allocating(self, factor: float, size: Size) -> tuple[int, Size]:
-        return _sum(_by_factor(size[1], factor), 11), size
+        return total_of(by_factor(size[1], factor), 11), size
 
     def _kubernetes(self, node: Call, id_: str) -> tuple[int, Size | None] | None:
         function, target, args, sized = node.function, node.target, node.args, self._library_size
@@ -408,29 +355,29 @@ class _Estimator:
         if function == "_==_":
             return self._opaque_equality(args)
         if function in _PARSERS and target is None and args:
-            return _by_factor(sized(args[0])[1], 0.1), None
+            return by_factor(sized(args[0])[1], 0.1), None
         if function == "url" and len(args) == 1:
             size = sized(args[0])
-            return _by_factor(size[1], 0.1), size
+            return by_factor(size[1], 0.1), size
         if target is None:
             return None
         if function in ("isSorted", "sum", "max", "min", "indexOf", "lastIndexOf"):
             return self._traversal(target), None
         if function in ("lowerAscii", "upperAscii", "substring", "trim"):
             size = sized(target)
-            return _by_factor(size[1], 0.1), size
+            return by_factor(size[1], 0.1), size
         if function == "replace" and len(args) >= 2:
             size = sized(target)
-            return _by_factor(size[1], 2 * 0.1), _replaced(size, sized(args[0]), sized(args[1]))
+            return by_factor(size[1], 2 * 0.1), replaced(size, sized(args[0]), sized(args[1]))
         if function == "split":
             size = sized(target)
             most = size[1]
             if len(args) > 1 and isinstance(args[1], Literal) and args[1].value.__class__ is int:
                 most = args[1].value & MOST
-            return _by_factor(size[1], 2 * 0.1), (0, most)
+            return by_factor(size[1], 2 * 0.1), (0, most)
         if function == "join":
             size = self._joined(target, args)
-            return _by_factor(size[1], 0.1), size
+            return by_factor(size[1], 0.1), size
         if function in ("find", "findAll") and args:
             return self._regex(target, args[0], sized), (0, sized(target)[1])
         return self._network(node, id_)
@@ -440,39 +387,39 @@ class _Estimator:
         if function == "ip":
             return 1, None
         if function == "containsIP" and args:
-            extra = _by_factor(sized(args[0])[1], 0.1) if id_ == "cidr_contains_ip_string" else 0
-            return _sum(4, extra), None
+            extra = by_factor(sized(args[0])[1], 0.1) if id_ == "cidr_contains_ip_string" else 0
+            return total_of(4, extra), None
         if function == "containsCIDR" and args:
-            extra = _by_factor(sized(args[0])[1], 0.1) if id_ == "cidr_contains_cidr_string" else 0
-            return _sum(4 + 2 + 1, extra), None
+            extra = by_factor(sized(args[0])[1], 0.1) if id_ == "cidr_contains_cidr_string" else 0
+            return total_of(4 + 2 + 1, extra), None
         if function == "validate":
-            per_text = _by_factor(sized(args[0])[1], 0.1)
-            return _by_factor(per_text, _MAX_NAME_REGEX * 0.25), None
+            per_text = by_factor(sized(args[0])[1], 0.1)
+            return by_factor(per_text, _MAX_NAME_REGEX * 0.25), None
         return None
 
     def _traversal(self, target: Node) -> int:
         size = self._library_size(target)
         if not target.type.params:
-            return _by_factor(size[1], 0.1)
+            return by_factor(size[1], 0.1)
         per_item = 1
         if target.type.params[0].kind in ("string", "bytes"):
-            per_item = _sum(1, _by_factor(self._item_size(target)[1], 0.1))
-        return _times(size[1], per_item)
+            per_item = total_of(1, by_factor(self._item_size(target)[1], 0.1))
+        return times(size[1], per_item)
 
     def _item_size(self, target: Node) -> Size:
         path = self._path(target)
         if not path or path[0] == ACCUMULATOR:
-            return _UNKNOWN
-        return self._at((*path, "@items")) or _UNKNOWN
+            return UNKNOWN
+        return self._at((*path, "@items")) or UNKNOWN
 
     def _joined(self, target: Node, args: list[Node]) -> Size:
         count = self._library_size(target)
         size: Size = (0, 0)
         if target.type.params:
-            size = _multiply(count, self._item_size(target))
+            size = multiply(count, self._item_size(target))
         if args:
             separators = (max(count[0] - 1, 0), max(count[1] - 1, 0))
-            size = _add(size, _multiply(self._library_size(args[0]), separators))
+            size = add(size, multiply(self._library_size(args[0]), separators))
         return size
 
     def _opaque_equality(self, args: list[Node]) -> tuple[int, Size | None] | None:
@@ -482,10 +429,10 @@ class _Estimator:
         if left.name in ("net.IP", "net.CIDR", "kubernetes.Quantity", "kubernetes.Semver"):
             return 1, None
         if left.name == "kubernetes.NamedFormat":
-            return _by_factor(_MAX_FORMAT, 0.1), None
+            return by_factor(_MAX_FORMAT, 0.1), None
         if left.name == "kubernetes.URL":
             size = self._size(args[1])
-            return _by_factor(size[1] if size else 1, 0.1), None
+            return by_factor(size[1] if size else 1, 0.1), None
         return None
 
 
@@ -511,21 +458,3 @@ def _literal_uint(node: Node, default: int) -> int:
     if isinstance(node, Literal) and node.value.__class__ is int:
         return max(0, node.value)
     return default
-
-
-def _replaced(size: Size, old: Size, new: Size) -> Size:
-    """How long a string is after a replacement."""
-    most = least = kept_most = kept_least = 0
-    if old[0] == 0:
-        most, kept_most = min(MOST, size[1] + 1), size[1]
-    elif new[1] <= old[0]:
-        kept_most = size[1]
-    else:
-        most = math.ceil(float(size[1]) / float(old[0]))
-    if old[1] == 0:
-        least, kept_least = min(MOST, size[0] + 1), size[0]
-    elif old[1] <= new[0]:
-        kept_least = size[0]
-    else:
-        least = math.ceil(float(size[0]) / float(old[1]))
-    return _add(_multiply((least, min(MOST, most)), new), (kept_least, kept_most))
