@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 import signal
 from collections.abc import Sequence
@@ -66,6 +67,7 @@ def test(
     dra driver test -- dra driver run gpu --node-name {node_name} --cdi-dir {cdi_dir} \\
         --plugins-dir {plugins_dir} --registry-dir {registry_dir}
     """
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from drakit.conformance.claim import Manifests, read_manifests
     from drakit.conformance.lab import Options
     from drakit.conformance.suite import select

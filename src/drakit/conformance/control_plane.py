@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from base64 import b64encode
@@ -16,6 +17,9 @@ from drakit.conformance.front import Door, Front
 from drakit.profile import profile_for
 from drakit.store import Store
 from drakit.transport import Document
+
+_CLOSING_SECONDS = 0.05
+"""Connections that were cut are closed on later turns of the loop."""
 
 DRIVER_USER = "system:serviceaccount:conformance:driver"
 
@@ -54,6 +58,7 @@ class ControlPlane:
             await self.door.shut()
         if hasattr(self, "_server"):
             await self._server.stop()
+            await asyncio.sleep(_CLOSING_SECONDS)
         await self.api.close()
 
     @property

@@ -22,6 +22,7 @@ from drakit.errors import APIError, Expired, InternalError
 
 _REFUSALS = (400, 403, 409, 413, 415, 422)
 _NEVER = 1 << 62
+_POLL_SECONDS = 0.005
 _JSON_HEADERS = [(b"content-type", b"application/json")]
 
 
@@ -67,10 +68,13 @@ class Front:
         """Answer nothing until `clear`."""
         self._open.clear()
 
-    def end_watches(self) -> None:
-        """End the driver's watches; others are not touched."""
-        for watch in self._watches:
+    async def end_watches(self) -> None:
+        """End the driver's watches, and return when they have; others are not touched."""
+        ending = set(self._watches)
+        for watch in ending:
             watch.set()
+        while ending & self._watches:
+            await asyncio.sleep(_POLL_SECONDS)
 
     def expire_watches(self, before: int | None = None) -> None:
         """Watches from a revision older than `before` (None: any) are told that it is expired."""
@@ -180,13 +184,17 @@ class Door:
             return
         self._server.close()
         self._server = None
+        await asyncio.sleep(_POLL_SECONDS)  # connections that were just taken come in, to be turned away
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(_POLL_SECONDS)  # aborted transports close on a later turn of the loop
 
     async def _enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        assert task is not None
+        if task is None or self._server is None:
+            writer.transport.abort()
+            return
         self._tasks.add(task)
         with contextlib.suppress(OSError, asyncio.CancelledError):
             await self._relay(reader, writer)

@@ -6,8 +6,9 @@ so that one broken thing does not show up as several.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from drakit.conformance.check import Check, Evidence, Failed, Result, Skipped
 from drakit.conformance.checks import CHECKS
@@ -15,22 +16,22 @@ from drakit.conformance.front import Use
 from drakit.conformance.lab import Lab, Options
 from drakit.errors import UsageError
 
+_BY_ID = {check.id: check for check in CHECKS}
 Report = Callable[[Result], None]
 
 
 def select(only: Sequence[str] = (), skip: Sequence[str] = ()) -> list[Check]:
     """The checks `only` (all if empty) with those they need, without `skip`. Raises UsageError."""
-    known = {check.id: check for check in CHECKS}
     for id in (*only, *skip):
-        if id not in known:
+        if id not in _BY_ID:
             raise UsageError(f"there is no check {id!r}: `dra driver test --list` names them")
     wanted: set[str] = set()
-    todo = list(only or known)
+    todo = list(only or _BY_ID)
     while todo:
         id = todo.pop()
         if id not in wanted and id not in skip:
             wanted.add(id)
-            todo += known[id].needs
+            todo += _BY_ID[id].needs
     return [check for check in CHECKS if check.id in wanted]
 
 
@@ -66,7 +67,7 @@ class Suite:
         return self.results
 
     async def _one(self, lab: Lab, check: Check) -> Result:
-        for need in check.needs:
+        for need in _all_needs(check):
             if need in self._blocked:
                 self._blocked[check.id] = "was not tried"
                 return _result(check, "skip", f"needs {need}, which {self._blocked[need]}")
@@ -77,6 +78,7 @@ class Suite:
             if self._is_broken:
                 self._is_broken = False
                 await lab.restart_driver()
+                await asyncio.sleep(self._options.rest)
             found = await check.run(lab)
             await lab.settle()
             if lab.process is not None:
@@ -92,6 +94,14 @@ class Suite:
             log = lab.process.tail() if lab.process else []
             await lab.settle()
         return _result(check, status, text, warnings, time.monotonic() - began, log)
+
+
+def _all_needs(check: Check) -> Iterator[str]:
+    """What `check` builds on, the nearest first: it does so also through checks that are left out."""
+    for need in check.needs:
+        yield need
+    for need in check.needs:
+        yield from _all_needs(_BY_ID[need])
 
 
 def _result(

@@ -7,7 +7,7 @@ import time
 
 from drakit.client.api import RESOURCE_SLICES
 from drakit.conformance.check import Failed, Skipped, check
-from drakit.conformance.checks.slices import content, delete_one, is_complete
+from drakit.conformance.checks.slices import content, current, delete_one, is_complete
 from drakit.conformance.claim import Made
 from drakit.conformance.lab import Lab
 
@@ -41,7 +41,7 @@ async def slow(lab: Lab) -> str:
 @check("api-failing", source=CONVENTIONS, needs=_NEEDS)
 async def failing(lab: Lab) -> str:
     """While every request fails with code 500 the driver goes on, and catches up afterwards."""
-    before = content(lab.slices())
+    before = await current(lab)
     (claim,) = await lab.claims()
     front = lab.control.front
     front.error_code = 500
@@ -68,7 +68,7 @@ async def _answers(lab: Lab, claim: Made) -> str:
 @check("api-gone", source=CONVENTIONS, needs=_NEEDS)
 async def gone(lab: Lab) -> str:
     """While nobody listens the driver goes on, and catches up when the API server is back."""
-    before = content(lab.slices())
+    before = await current(lab)
     (claim,) = await lab.claims()
     await lab.control.door.shut()
     await delete_one(lab)
@@ -86,9 +86,9 @@ async def expired(lab: Lab) -> str:
     front = lab.control.front
     if not front.count(RESOURCE_SLICES.plural, "watch"):
         raise Skipped("the driver watches no slices")
-    before = content(lab.slices())
+    before = await current(lab)
     front.expire_watches()
-    front.end_watches()
+    await front.end_watches()
     await delete_one(lab)
     front.expire_watches(lab.control.revision)
     await _recovered(lab, before, "after its watch expired")
@@ -98,7 +98,7 @@ async def expired(lab: Lab) -> str:
 @check(
     "deadline",
     source="kubelet: a call has a deadline, and is repeated after it",
-    needs=("prepare", "unprepare"),
+    needs=("prepare-again", "unprepare"),
 )
 async def deadline(lab: Lab) -> str:
     """A call that the kubelet gave up, since the API server does not answer, holds up no later one."""

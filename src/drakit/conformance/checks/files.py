@@ -100,7 +100,7 @@ def check_cleaned(lab: Lab, before: set[str]) -> None:
         raise Failed(f"CDI files stay after unprepare: {', '.join(sorted(left))}")
 
 
-@check("metadata", source="KEP-5304, device metadata", needs=("prepare",))
+@check("metadata", source="KEP-5304, device metadata", needs=("cdi-valid",))
 async def metadata(lab: Lab) -> str:
     """Metadata files that are mounted into the container are JSON documents of DeviceMetadata, newest
     version first, and mounted read-only."""

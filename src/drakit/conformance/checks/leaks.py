@@ -15,7 +15,7 @@ MAX_FILES, MAX_THREADS = 4, 8
 @check(
     "leaks",
     source="a driver runs as long as its node",
-    needs=("prepare", "unprepare", "cdi-cleaned", "unprepare-deleted"),
+    needs=("prepare", "unprepare", "cdi-cleaned"),
 )
 async def leaks(lab: Lab) -> str:
     """After many claims came and went, the driver has no more open files, threads, memory and CDI files than

@@ -120,7 +120,7 @@ async def refusal(lab: Lab, reference: Claim, which: str) -> str:
     return result.error
 
 
-@check("prepare-several", source=SERVICE + ": a request names several claims", needs=("prepare",))
+@check("prepare-several", source=SERVICE + ": a request names several claims", needs=("prepare", "unprepare"))
 async def several(lab: Lab) -> str:
     """Several claims in one call are all prepared, and all unprepared."""
     claims = await some(lab)
@@ -142,7 +142,7 @@ async def some(lab: Lab) -> list[Made]:
 @check(
     "prepare-parallel",
     source="kubelet: pods start in parallel, each with calls of its own",
-    needs=("prepare",),
+    needs=("prepare-again", "unprepare"),
 )
 async def parallel(lab: Lab) -> str:
     """Calls for different claims at the same time all succeed, and so do two for the same claim."""
@@ -154,7 +154,9 @@ async def parallel(lab: Lab) -> str:
     return f"{len(claims) + 1} calls at a time"
 
 
-@check("prepare-partial", source=SERVICE + ": errors are per claim", needs=("prepare", "prepare-unknown"))
+@check(
+    "prepare-partial", source=SERVICE + ": errors are per claim", needs=("prepare-several", "prepare-unknown")
+)
 async def partial(lab: Lab) -> str:
     """A claim that fails does not fail the others of the call."""
     (claim,) = await lab.claims()

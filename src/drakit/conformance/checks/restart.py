@@ -8,7 +8,7 @@ import uuid
 from drakit.conformance.check import Evidence, Failed, Skipped, check
 from drakit.conformance.checks.files import check_cleaned
 from drakit.conformance.checks.prepare import same
-from drakit.conformance.checks.slices import content, is_complete
+from drakit.conformance.checks.slices import content, current, is_complete
 from drakit.conformance.claim import Made
 from drakit.conformance.lab import Lab
 
@@ -33,7 +33,7 @@ async def kubelet(lab: Lab) -> str:
 @check("driver-restart", source="KEP-4381, publishing devices", needs=("slices-complete",))
 async def driver(lab: Lab) -> Evidence:
     """SIGTERM ends the driver; started again, it publishes the same, once."""
-    before = content(lab.slices())
+    before = await current(lab)
     assert lab.process is not None
     socket = lab.instance().socket
     if not await lab.process.terminate(lab.options.timeout):
@@ -60,7 +60,7 @@ async def killed(lab: Lab) -> str:
     answer, CDI files in place, and unprepare leaves nothing behind."""
     before = lab.cdi_files()
     first_claim, *others = await _two(lab)
-    first = await lab.prepared(first_claim, *others)
+    first = {claim.uid: (await lab.prepared(claim))[claim.uid] for claim in (first_claim, *others)}
     during = lab.cdi_files()
     await lab.restart_driver()
     if missing := during - lab.cdi_files():
@@ -84,24 +84,26 @@ async def _two(lab: Lab) -> list[Made]:
 
 
 @check(
-    "rolling-update", source="KEP-4381: rolling updates with a socket for each pod", needs=("driver-killed",)
+    "rolling-update",
+    source="KEP-4381: rolling updates with a socket for each pod",
+    needs=("driver-restart", "driver-killed"),
 )
 async def rolling(lab: Lab) -> str:
     """Two instances overlap: both register, the new one takes over the claims of the old, and the slices are
     there all the time."""
     if not lab.options.is_rolling:
         raise Skipped("only with --rolling-update: instances that tell themselves apart by pod UID")
-    before = content(lab.slices())
+    before = await current(lab)
     (claim,) = await lab.claims()
     await lab.prepared(claim)
-    old, old_socket = lab.process, lab.instance().socket
+    old = lab.process
     assert old is not None
     mark, uid = len(lab.changes), str(uuid.uuid4())
     count = lab.kubelet.count
     new = await lab.new_process(uid)
     try:
         await lab.until(lambda: lab.kubelet.count > count, "the second instance does not register")
-        if old_socket not in {instance.socket for instance in lab.kubelet.instances}:
+        if len(lab.kubelet.instances) < 2:
             raise Failed("the second instance takes the socket of the first")
         await lab.unprepared(claim)
         await lab.prepared(claim)

@@ -1,0 +1,93 @@
+"""Each deliberately broken driver fails exactly its check; what builds on that check is not tried."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from drakit.conformance.suite import select
+from tests.conformance_suite.make import broken, failed, options, run_all
+
+pytestmark = pytest.mark.anyio
+
+SAYS_LITTLE: dict[str, tuple[str, str]] = {
+    "type": ("registration", "the plugin's type is 'CSIPlugin'"),
+    "endpoint": ("registration-endpoint", "endpoint /nowhere/dra.sock: No such file"),
+    "version": ("registration-versions", "v1beta1.DRAPlugin is listed, but does not answer"),
+    "silent": ("slices-published", "there is no ResourceSlice with driver lamp.example.com"),
+    "refused": ("slices-valid", "create was refused: ResourceSlice"),
+    "incomplete": ("slices-complete", "has 1 slices and says 2"),
+    "busy": ("slices-quiet", "writes of slices within"),
+    "deleted": ("slices-repaired", "a deleted slice does not come back"),
+    "changed": ("slices-restored", "a slice that was changed by somebody else is not put right"),
+    "stray": ("slices-stray", "a slice of a pool that the driver has not stays"),
+    "generation": ("slices-generation", "went from generation 2 back to 1"),
+}
+PREPARES_WRONGLY: dict[str, tuple[str, str]] = {
+    "device": ("prepare", "prepared conformance-node/sun, allocated was conformance-node/lamp-0"),
+    "unprepare": ("unprepare", "not today"),
+    "again": ("prepare-again", "it is prepared already"),
+    "unknown": ("prepare-unknown", "a claim that does not exist was prepared"),
+    "stale": ("prepare-stale", "a claim whose UID is of a claim that is gone was prepared"),
+    "first-only": ("prepare-several", "NodePrepareResources has no entry for claim"),
+    "parallel": ("prepare-parallel", "NodePrepareResources: UNKNOWN: Unexpected <class 'ValueError'>: busy"),
+    "whole": ("prepare-partial", "the API server answered 404"),
+    "never": ("unprepare-unknown", "it is not prepared"),
+    "deleted-claim": ("unprepare-deleted", "the API server answered 404"),
+}
+BREAKS_DOWN: dict[str, tuple[str, str]] = {
+    "cdi": ("cdi-valid", "cdiVersion 0.5.0 is too old for what the file uses"),
+    "cdi-left": ("cdi-cleaned", "CDI files stay after unprepare: lamp-"),
+    "metadata": ("metadata", "metadata lamp.example.com-metadata.json is no JSON"),
+    "health": ("health", "reports devices that are not published: conformance-node/sun"),
+    "slow": ("api-slow", "the API server is too slow"),
+    "error": ("api-failing", "the driver ended with exit code 3"),
+    "gone": ("api-gone", "the driver ended with exit code 4"),
+    "expired": ("watch-expired", "after its watch expired: a slice that was deleted meanwhile"),
+    "deadline": ("deadline", "NodePrepareResources: no answer in time"),
+    "kubelet": ("kubelet-restart", "the driver does not register again"),
+    "sigterm": ("driver-restart", "SIGTERM does not end the driver"),
+    "forget": ("driver-killed", "CDI files stay after unprepare: lamp-"),
+    "rolling": ("rolling-update", "the second instance takes the socket of the first"),
+    "leak": ("leaks", "open files went from"),
+}
+
+
+STARTS = ("driver-restart", "driver-killed", "rolling-update")
+"""These checks start the driver again, which takes long: only drivers that break there run them."""
+
+MORE: dict[str, dict[str, Any]] = {
+    "busy": {"rest": 1.0},
+    "slow": {"delay": 0.6},
+    "deadline": {"fault": 1.0},
+    "rolling": {"is_rolling": True},
+}
+
+
+@pytest.mark.parametrize(
+    "table", [SAYS_LITTLE, PREPARES_WRONGLY, BREAKS_DOWN], ids=["says", "prepares", "breaks"]
+)
+async def test_a_broken_driver_fails_its_check_alone(table: dict[str, tuple[str, str]]) -> None:
+    todo = {what: options(broken(what), timeout=3.0, **MORE.get(what, {})) for what in table}
+    results = await run_all(todo, lambda what: () if table[what][0] in STARTS else STARTS)
+    assert {what: list(failed(found)) for what, found in results.items()} == {
+        what: [check] for what, (check, _) in table.items()
+    }
+    for what, (check, text) in table.items():
+        assert text in failed(results[what])[check]
+        for result in results[what]:
+            if result.status == "skip" and result.evidence.startswith("needs"):
+                assert check in needed_by(result.id), f"{result.id} was not tried"
+
+
+def needed_by(id: str) -> set[str]:
+    """Everything that the check `id` builds on."""
+    return {check.id for check in select([id])} - {id}
+
+
+async def test_every_check_has_a_driver_that_fails_it() -> None:
+    tables = (SAYS_LITTLE, PREPARES_WRONGLY, BREAKS_DOWN)
+    assert {check.id for check in select()} - {check for table in tables for check, _ in table.values()} == {
+        "rbac"
+    }
