@@ -16,7 +16,7 @@ from drakit.model.resource import Device, DeviceAttribute, DeviceCapacity
 from drakit.model.semver import Version
 
 COUNT = 20_000
-ROUNDS = 7
+ROUNDS = 15
 G = "gpu.nvidia.com"
 A = f'device.attributes["{G}"]'
 ROOT = 'device.attributes["resource.kubernetes.io"].pcieRoot'
