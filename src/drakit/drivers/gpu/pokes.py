@@ -147,8 +147,11 @@ class Pokes:
         except OSError as error:
             raise UsageError(f"cannot listen on {path}: {error}") from None
         path.chmod(0o600)
-        async with server:
-            await server.serve_forever()
+        try:
+            async with server:
+                await server.serve_forever()
+        finally:
+            path.unlink(missing_ok=True)
 
 
 async def poke(socket: Path, what: Poke) -> None:
