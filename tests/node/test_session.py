@@ -105,7 +105,8 @@ async def test_a_process_is_known_by_its_start() -> None:
     assert is_alive(child.pid, ticks)
     assert not is_alive(child.pid, ticks - 1), "another process had this pid before"
     assert abs(start_time(ticks) - start_time(started_at_ticks(os.getpid()))) < 3600
-    assert usage(child.pid)[1] > 0
+    while not usage(child.pid)[1]:  # not yet while it is only about to become `sleep`
+        await asyncio.sleep(0)
     waiter = asyncio.create_task(wait_gone(child.pid, ticks))
     await asyncio.sleep(0)
     child.kill(signal.SIGTERM)
