@@ -107,6 +107,7 @@ async def deadline(lab: Lab) -> str:
     began = time.monotonic()
     answered = await _answers(lab, claim)
     seconds = time.monotonic() - began
+    await asyncio.sleep(lab.options.fault)  # the driver learns of the deadline before the API server is back
     await lab.control.repair()
     await lab.prepared(claim)
     await lab.unprepared(claim)
