@@ -185,9 +185,7 @@ class Embedded:
             self._runtime_name = runtime.info.name
             client = self._client("kubelet", _node_user(name))
             self._write_node_kubeconfig(name)
-            agent = Agent(
-                client, name, runtime, paths, profile=self.profile, api_address=self._address()
-            )
+            agent = Agent(client, name, runtime, paths, profile=self.profile, api_address=self._address())
             self._agents[name] = agent
             self._paths[name] = paths
             self._spawn(f"node {name}", agent.run)
