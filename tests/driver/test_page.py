@@ -1,4 +1,4 @@
-"""The driver of docs/driver-sdk.md is a driver."""
+"""The driver of README.md and docs/driver-sdk.md is a driver."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.driver.make import NODE, Kubelet, cluster
 
 pytestmark = pytest.mark.anyio
 
+README = Path(__file__).resolve().parents[2] / "README.md"
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "driver-sdk.md"
 
 
@@ -19,6 +20,7 @@ async def test_the_driver_on_the_page(tmp_path: Path, capsys: pytest.CaptureFixt
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert len(blocks) == 3
     assert len(blocks[0].splitlines()) < 25
+    assert blocks[0] in README.read_text()
     names: dict[str, Any] = {"__name__": "page"}
     for block in blocks:
         exec(compile(block, str(PAGE), "exec"), names)
