@@ -70,6 +70,7 @@ class PodWorker:
         self._wake = asyncio.Event()
         self._retry = Backoff(_FIRST_RETRY, _LAST_RETRY)
         self._sandbox: Sandbox | None = None
+        self._last_ip: str = status.get("podIP") or ""
         self._has_volumes = False
         self._refresh_at = 0.0
         # What runs was prepared before it was started.
@@ -231,6 +232,7 @@ class PodWorker:
                 is_host_ipc=bool(spec.get("hostIPC")),
             )
             self._sandbox = await self._around.runtime.run_sandbox(request)
+            self._last_ip = self._sandbox.ip
             await self._write_status()
 
     async def _run_all(self) -> float | None:
@@ -256,9 +258,10 @@ class PodWorker:
         return structs.replace(self._around.facts, pod_ip=self._pod_ip())
 
     def _pod_ip(self) -> str:
-        """The node's address where the pod shares its network; a network of its own leads nowhere."""
-        shares = self._spec.get("hostNetwork") or "netns" not in self._around.runtime.info.features
-        return self._around.facts.host_ip if shares else ""
+        """The node's address where the pod shares its network, else the one it has in its own, if any."""
+        if self._spec.get("hostNetwork") or "netns" not in self._around.runtime.info.features:
+            return self._around.facts.host_ip
+        return self._last_ip
 
     # --- the end ----------------------------------------------------------------------------------
 

@@ -62,7 +62,8 @@ class SandboxSpec(Struct, frozen=True, kw_only=True):
 
 
 class Sandbox(Struct, frozen=True, kw_only=True):
-    """What the containers of a pod share. `pid` holds the namespaces (0 where there are none)."""
+    """What the containers of a pod share. `pid` holds the namespaces (0 where there are none); `ip` is its
+    address in a network of its own, "" where it has none or shares the host's."""
 
     uid: str
     namespace: str
@@ -70,6 +71,7 @@ class Sandbox(Struct, frozen=True, kw_only=True):
     hostname: str = ""
     pid: int = 0
     pid_started: int = 0
+    ip: str = ""
     is_host_network: bool = False
     is_host_pid: bool = False
     is_host_ipc: bool = False
