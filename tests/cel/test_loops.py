@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from drakit import cel
-from drakit.cel import inline
+from drakit.cel import warm
 from drakit.cel.compile import _compile
 from drakit.errors import CELError
 from drakit.model.resource import Device, DeviceAttribute, DeviceCapacity
@@ -110,12 +110,12 @@ def test_generated_statements_do_what_stepping_does(monkeypatch: pytest.MonkeyPa
     compiled = 0
     for seed in range(600):
         text = Maker(seed).test(1 + seed % 5)
-        monkeypatch.setattr(inline, "_WARM", 1 << 60)
+        monkeypatch.setattr(warm, "_WARM", 1 << 60)
         try:
             expected = outcome(text)
         except CELError:
             continue
         compiled += 1
-        monkeypatch.setattr(inline, "_WARM", -1)
+        monkeypatch.setattr(warm, "_WARM", -1)
         assert outcome(text) == expected, text
     assert compiled > 400

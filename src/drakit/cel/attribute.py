@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from drakit.cel.operate import MISSING, CostExceeded, Meter, find, select
+from drakit.cel.lookup import MISSING, find, select
+from drakit.cel.meter import CostExceeded, Meter
 from drakit.cel.syntax import Node
 from drakit.cel.value import NONE, Fault, Optional, Uint, kind_of
 

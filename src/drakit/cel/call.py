@@ -14,9 +14,11 @@ from typing import Any
 from drakit.cel.attribute import FAULT_WORK, Failure, Frame
 from drakit.cel.charge import call_cost, cost_before, is_charged_before, is_unit
 from drakit.cel.declare import Overload
+from drakit.cel.equality import equal
 from drakit.cel.library import FUNCTIONS, OPERATORS, PLAIN_REFUSAL
 from drakit.cel.library.work import work_of
-from drakit.cel.operate import Meter, equal, shown
+from drakit.cel.lookup import shown
+from drakit.cel.meter import Meter
 from drakit.cel.syntax import Call, Literal
 from drakit.cel.types import Type
 from drakit.cel.value import DeviceMap, Fault, NoOverload, Uint, kind_of, to_key

@@ -10,7 +10,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from drakit.cel.operate import Meter, Sum
+from drakit.cel.equality import Sum
+from drakit.cel.meter import Meter
 from drakit.cel.value import DeviceMap
 from drakit.model.quantity import Quantity
 from drakit.model.semver import Version

@@ -23,15 +23,14 @@ from drakit.cel.syntax import (
     qualified_name,
     walk,
 )
-from drakit.cel.types import DYN, ERROR, NULLABLE, Type, is_dyn, is_optional
+from drakit.cel.types import DYN, ERROR, Type, is_dyn, is_optional
+from drakit.cel.unify import Unifier
 from drakit.cel.value import Uint
 
 _LITERALS: dict[type, Type] = {
     bool: types.BOOL, int: types.INT, Uint: types.UINT, float: types.DOUBLE, str: types.STRING,
     bytes: types.BYTES, type(None): types.NULL,
 }  # fmt: skip
-
-_Bindings = dict[str, Type]
 
 
 class Checker:
@@ -40,19 +39,15 @@ class Checker:
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._functions = environment.functions
-        self._bindings: _Bindings = {}
-        self._trail: list[tuple[str, Type | None]] = []
-        self._variables = 0
+        self._types = Unifier()
         self._scopes: list[tuple[str, Type]] = []
-        self._ground: dict[int, Type] = {}
-        self._finals: dict[int, tuple[Type, Type]] = {}
         self.issues: list[Issue] = []
 
     def check(self, root: Node) -> None:
         """Infer every type below `root`."""
         self._infer(root)
         for node in walk(root):
-            node.type = self._final(node.type)
+            node.type = self._types.final(node.type)
 
     # --- nodes ------------------------------------------------------------------------------------
 
@@ -98,10 +93,10 @@ class Checker:
             if found is not None:
                 return found
         result = self._field(node, node.operand, node.field, False)
-        return types.BOOL if node.is_test else self._substitute(result)
+        return types.BOOL if node.is_test else self._types.substitute(result)
 
     def _field(self, node: Node, operand: Node, field: str, is_optional_select: bool) -> Type:
-        operand_type = self._substitute(self._infer(operand))
+        operand_type = self._types.substitute(self._infer(operand))
         was_optional = is_optional(operand_type)
         target = operand_type.params[0] if was_optional else operand_type
         result = DYN
@@ -110,7 +105,7 @@ class Checker:
         elif target.kind == "object":
             result = self._object_field(node, target, field)
         elif target.kind == "var":
-            self._is_assignable(DYN, target)
+            self._types.is_assignable(DYN, target)
         elif not is_dyn(target) and target.kind != "error":
             self._issue(node, f"type '{target}' does not support field selection")
         return types.optional_of(result) if was_optional or is_optional_select else result
@@ -129,7 +124,7 @@ class Checker:
             if index in node.optional:
                 child_type = self._unwrapped(child, child_type)
             item = self._joined(child, item, child_type)
-        return types.list_of(self._variable() if item is None else item)
+        return types.list_of(self._types.variable() if item is None else item)
 
     def _map(self, node: MapNode) -> Type:
         key_type: Type | None = None
@@ -141,12 +136,12 @@ class Checker:
                 this_type = self._unwrapped(value, this_type)
             value_type = self._joined(value, value_type, this_type)
         if key_type is None or value_type is None:
-            return types.map_of(self._variable(), self._variable())
+            return types.map_of(self._types.variable(), self._types.variable())
         return types.map_of(key_type, value_type)
 
     def _unwrapped(self, node: Node, type_: Type) -> Type:
         """The type of an optional element."""
-        type_ = self._substitute(type_)
+        type_ = self._types.substitute(type_)
         if is_optional(type_):
             return type_.params[0]
         if not is_dyn(type_):
@@ -156,17 +151,19 @@ class Checker:
     def _joined(self, node: Node, previous: Type | None, current: Type) -> Type:
         if previous is None:
             return current
-        if self._is_assignable(previous, current):
-            return previous if self._is_equal_or_less_specific(previous, current) else current
+        if self._types.is_assignable(previous, current):
+            return previous if self._types.is_equal_or_less_specific(previous, current) else current
         self._mismatch(node, previous, current)
         return ERROR
 
     def _mismatch(self, node: Node, expected: Type, found: Type) -> None:
-        expected, found = self._substitute(expected), self._substitute(found)
-        self._issue(node, f"expected type '{self._shown(expected)}' but found '{self._shown(found)}'")
+        expected, found = self._types.substitute(expected), self._types.substitute(found)
+        self._issue(
+            node, f"expected type '{self._types.shown(expected)}' but found '{self._types.shown(found)}'"
+        )
 
     def _fold(self, node: Fold) -> Type:
-        range_type = self._substitute(self._infer(node.range))
+        range_type = self._types.substitute(self._infer(node.range))
         accu_type = self._infer(node.init)
         first, second = self._elements(node, range_type)
         depth = len(self._scopes)
@@ -175,15 +172,15 @@ class Checker:
         if node.variable2 is not None:
             self._scopes.append((node.variable2, second))
         condition = self._infer(node.condition)
-        if not self._is_assignable(condition, types.BOOL):
+        if not self._types.is_assignable(condition, types.BOOL):
             self._mismatch(node.condition, types.BOOL, condition)
         step = self._infer(node.step)
-        if not self._is_assignable(step, accu_type):
+        if not self._types.is_assignable(step, accu_type):
             self._mismatch(node.step, accu_type, step)
         del self._scopes[depth + 1 :]
         result = self._infer(node.result)
         del self._scopes[depth:]
-        return self._substitute(result)
+        return self._types.substitute(result)
 
     def _elements(self, node: Fold, range_type: Type) -> tuple[Type, Type]:
         """The types of the one or two variables of a fold."""
@@ -193,7 +190,7 @@ class Checker:
         if range_type.kind == "map":
             return range_type.params[0], range_type.params[1]
         if range_type.kind == "var":
-            self._is_assignable(DYN, range_type)
+            self._types.is_assignable(DYN, range_type)
         elif range_type.kind not in ("dyn", "error"):
             self._issue(
                 node.range,
@@ -212,7 +209,7 @@ class Checker:
             field.type = types.STRING
             result = self._field(node, node.args[0], field.value, True)
             node.overloads = ("select_optional_field",)
-            return self._substitute(result)
+            return self._types.substitute(result)
         arg_types = [self._infer(arg) for arg in node.args]
         if node.target is None:
             overloads = self._functions.get(node.function)
@@ -243,7 +240,7 @@ class Checker:
         for overload in overloads:
             if overload.is_method is not is_method or len(overload.args) != len(arg_types):
                 continue
-            candidate = self._try(overload, arg_types)
+            candidate = self._types.result_of(overload, arg_types)
             if candidate is None:
                 continue
             ids.append(overload.id)
@@ -252,7 +249,7 @@ class Checker:
             elif not is_dyn(result) and candidate != result:
                 result = DYN
         if result is None:
-            shown = [str(self._shown(self._substitute(type_))) for type_ in arg_types]
+            shown = [str(self._types.shown(self._types.substitute(type_))) for type_ in arg_types]
             signature = f"({', '.join(shown[1:] if is_method else shown)})"
             if is_method:
                 signature = f"{shown[0]}.{signature}"
@@ -264,149 +261,8 @@ class Checker:
     def _logical(self, node: Call, overload: Overload, arg_types: list[Type]) -> Type:
         is_wrong = False
         for arg, type_ in zip(node.args, arg_types, strict=True):
-            if not self._is_assignable(type_, types.BOOL):
+            if not self._types.is_assignable(type_, types.BOOL):
                 self._mismatch(arg, types.BOOL, type_)
                 is_wrong = True
         node.overloads = (overload.id,)
         return ERROR if is_wrong else types.BOOL
-
-    def _try(self, overload: Overload, arg_types: list[Type]) -> Type | None:
-        """The result type if the arguments fit; then the bindings made on the way are kept."""
-        expected, result = overload.args, overload.result
-        if overload.params:
-            fresh = {name: self._variable() for name in sorted(overload.params)}
-            expected = tuple(_instantiate(type_, fresh) for type_ in expected)
-            result = _instantiate(result, fresh)
-        mark = len(self._trail)
-        for found, wanted in zip(arg_types, expected, strict=True):
-            if not self._assign(found, wanted):
-                self._undo(mark)
-                return None
-        return self._substitute(result)
-
-    # --- type variables ---------------------------------------------------------------------------
-
-    def _variable(self) -> Type:
-        self._variables += 1
-        return Type("var", f"_var{self._variables}")
-
-    def _substitute(self, type_: Type) -> Type:
-        """With every bound variable replaced."""
-        if type_.kind == "var":
-            bound = self._bindings.get(type_.name)
-            return type_ if bound is None else self._substitute(bound)
-        if not type_.params or id(type_) in self._ground:
-            return type_
-        params = tuple(self._substitute(param) for param in type_.params)
-        result = Type(type_.kind, type_.name, params)
-        if all((not param.params and param.kind != "var") or id(param) in self._ground for param in params):
-            # Kept, so that the id stays its own: a type without variables is not walked through again.
-            self._ground[id(result)] = result
-        return result
-
-    def _final(self, type_: Type) -> Type:
-        """With every variable replaced, by dyn where it stayed unbound; once all is inferred."""
-        if type_.kind == "var":
-            bound = self._bindings.get(type_.name)
-            return DYN if bound is None else self._final(bound)
-        if not type_.params:
-            return type_
-        known = self._finals.get(id(type_))
-        if known is None:
-            params = tuple(self._final(param) for param in type_.params)
-            # The key is kept with the result, so that its id stays its own.
-            known = self._finals[id(type_)] = (type_, Type(type_.kind, type_.name, params))
-        return known[1]
-
-    def _shown(self, type_: Type) -> Type:
-        if type_.kind == "var":
-            return DYN
-        if not type_.params or id(type_) in self._ground:
-            return type_
-        return Type(type_.kind, type_.name, tuple(self._shown(param) for param in type_.params))
-
-    def _is_assignable(self, found: Type, wanted: Type) -> bool:
-        mark = len(self._trail)
-        if self._assign(found, wanted):
-            return True
-        self._undo(mark)
-        return False
-
-    def _undo(self, mark: int) -> None:
-        """Takes back the bindings made since the trail had that length."""
-        while len(self._trail) > mark:
-            name, before = self._trail.pop()
-            if before is None:
-                del self._bindings[name]
-            else:
-                self._bindings[name] = before
-
-    def _assign(self, found: Type, wanted: Type) -> bool:
-        """Whether a value of `found` may stand where `wanted` is expected; binds variables."""
-        if found is wanted:
-            return True
-        if wanted.kind == "var":
-            is_valid, is_bound = self._bind(found, wanted)
-            if is_valid or is_bound:
-                return is_valid
-        if found.kind == "var":
-            return self._bind(wanted, found)[0]
-        if found.kind in ("dyn", "any", "error") or wanted.kind in ("dyn", "any", "error"):
-            return True
-        if found.kind == "null" or wanted.kind == "null":
-            return (found if wanted.kind == "null" else wanted).kind in NULLABLE
-        if found.kind == "type":
-            return wanted.kind == "type"
-        if found.kind != wanted.kind or found.name != wanted.name or len(found.params) != len(wanted.params):
-            return False
-        return all(map(self._assign, found.params, wanted.params))
-
-    def _bind(self, type_: Type, variable: Type) -> tuple[bool, bool]:
-        """(fits, was bound before) for `type_` in the place of `variable`."""
-        if type_ == variable:
-            return True, True
-        bound = self._bindings.get(variable.name)
-        if bound is not None:
-            if type_ == bound:
-                return True, True
-            if not self._assign(type_, bound):
-                return False, True
-            general = type_ if self._is_equal_or_less_specific(type_, bound) else bound
-            if not self._occurs(variable, general):
-                self._trail.append((variable.name, bound))
-                self._bindings[variable.name] = general
-            return True, True
-        if self._occurs(variable, type_):
-            return False, False
-        self._trail.append((variable.name, None))
-        self._bindings[variable.name] = type_
-        return True, False
-
-    def _occurs(self, variable: Type, type_: Type) -> bool:
-        if type_ == variable:
-            return True
-        if type_.kind == "var":
-            bound = self._bindings.get(type_.name)
-            return bound is not None and self._occurs(variable, bound)
-        if not type_.params or id(type_) in self._ground:
-            return False
-        return any(self._occurs(variable, param) for param in type_.params)
-
-    def _is_equal_or_less_specific(self, first: Type, second: Type) -> bool:
-        if first is second or is_dyn(first) or first.kind == "var":
-            return True
-        if is_dyn(second) or second.kind == "var":
-            return False
-        if first.kind != second.kind or first.name != second.name or len(first.params) != len(second.params):
-            return False
-        if first.kind == "type":
-            return True
-        return all(map(self._is_equal_or_less_specific, first.params, second.params))
-
-
-def _instantiate(type_: Type, fresh: dict[str, Type]) -> Type:
-    if type_.kind == "param":
-        return fresh[type_.name]
-    if not type_.params:
-        return type_
-    return Type(type_.kind, type_.name, tuple(_instantiate(param, fresh) for param in type_.params))

@@ -14,7 +14,7 @@ from drakit.cel.device import variables_of
 from drakit.cel.evaluate import Planner
 from drakit.cel.explain import Verdict, parts_of
 from drakit.cel.generate import generate
-from drakit.cel.operate import CostExceeded
+from drakit.cel.meter import CostExceeded
 from drakit.cel.parse import parse
 from drakit.cel.reads import reads_of, shape
 from drakit.cel.source import compile_error

@@ -10,10 +10,9 @@ estimator of k8s.io/dynamic-resource-allocation/cel.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from drakit.cel.charge import COMPARED_BY_SIZE, UNIT
+from drakit.cel.charge import COMPARED_BY_SIZE
 from drakit.cel.declare import Environment
+from drakit.cel.library.cost import LibraryCosts
 from drakit.cel.macro import ACCUMULATOR
 from drakit.cel.size import (
     MOST,
@@ -26,8 +25,7 @@ from drakit.cel.size import (
     add,
     by_factor,
     device_shape,
-    multiply,
-    replaced,
+    regex_cost,
     times,
     total_of,
     union,
@@ -35,7 +33,6 @@ from drakit.cel.size import (
 from drakit.cel.syntax import Call, Fold, Ident, ListNode, Literal, MapNode, Node, Select
 from drakit.cel.types import Type, is_optional
 
-_Sized = Callable[[Node], Size]
 _SCALARS = frozenset(("bool", "double", "duration", "int", "timestamp", "uint"))
 
 
@@ -51,6 +48,7 @@ class _Estimator:
         self._sizes: dict[int, Size] = {}
         self._entries: dict[int, Entry] = {}
         self._paths: dict[int, tuple[str, ...]] = {}
+        self._library = LibraryCosts(self)
 
     # --- what is known of a node ------------------------------------------------------------------
 
@@ -61,11 +59,11 @@ class _Estimator:
                 return found[-1]
         return None
 
-    def _path(self, node: Node) -> tuple[str, ...]:
+    def path(self, node: Node) -> tuple[str, ...]:
         variable = self._variable(node)
         return self._paths.get(node.number, ()) if variable is None else variable.path
 
-    def _at(self, path: tuple[str, ...]) -> Size | None:
+    def at(self, path: tuple[str, ...]) -> Size | None:
         """The size of what a path leads to."""
         if not path or path[0] != "device":
             return None
@@ -83,7 +81,7 @@ class _Estimator:
                 shape = shape.value if shape.is_attribute_map else None
         return None if shape is None else (0, shape.most)
 
-    def _size(self, node: Node) -> Size | None:
+    def size(self, node: Node) -> Size | None:
         known = self._sizes.get(node.number)
         if known is not None:
             return known
@@ -94,7 +92,7 @@ class _Estimator:
             return len(node.items), len(node.items)
         if isinstance(node, MapNode):
             return len(node.entries), len(node.entries)
-        found = self._at(self._path(node))
+        found = self.at(self.path(node))
         if found is not None:
             self._sizes[node.number] = found
             return found
@@ -104,7 +102,7 @@ class _Estimator:
         return None if variable is None else variable.size
 
     def _size_or_unknown(self, node: Node) -> Size:
-        return self._size(node) or UNKNOWN
+        return self.size(node) or UNKNOWN
 
     def _entry(self, node: Node) -> Entry | None:
         known = self._entries.get(node.number)
@@ -114,7 +112,7 @@ class _Estimator:
         return None if variable is None else variable.entry
 
     def _copy(self, target: Node, source: Node) -> None:
-        size, entry = self._size(source), self._entry(source)
+        size, entry = self.size(source), self._entry(source)
         if size is not None:
             self._sizes[target.number] = size
         if entry is not None:
@@ -149,7 +147,7 @@ class _Estimator:
             return total
         if node.operand.type.kind in ("map", "object", "param"):
             total = total_of(total, 1)
-        self._paths[node.number] = (*self._path(node.operand), node.field)
+        self._paths[node.number] = (*self.path(node.operand), node.field)
         return total
 
     def _list(self, node: ListNode) -> int:
@@ -174,11 +172,11 @@ class _Estimator:
         self._variables.setdefault(name, []).append(variable)
 
     def _push_accumulator(self, node: Fold) -> None:
-        variable = Variable(self._path(node.init), self._size(node.init), self._entry(node.init))
+        variable = Variable(self.path(node.init), self.size(node.init), self._entry(node.init))
         self._push(node.accu, variable)
 
     def _push_elements(self, node: Fold) -> None:
-        entry, path = self._entry(node.range), self._path(node.range)
+        entry, path = self._entry(node.range), self.path(node.range)
         is_list = (entry.kind if entry else node.range.type.kind) == "list"
         key_size, value_size = (entry.key, entry.value) if entry else (None, None)
         value_step = "@items" if is_list else "@values"
@@ -242,9 +240,9 @@ class _Estimator:
                 entry = self._entry(container)
                 result = entry.value if entry else None
                 step = "@items" if id_ == "index_list" else "@values"
-                self._paths[node.number] = (*self._path(container), step)
+                self._paths[node.number] = (*self.path(container), step)
             if result is None:
-                result = self._size(node)
+                result = self.size(node)
         if result is not None:
             self._sizes[node.number] = result
         return total_of(total, most)
@@ -252,7 +250,7 @@ class _Estimator:
     def _overload(self, node: Call, id_: str, arg_costs: list[int]) -> tuple[int, Size | None]:
         """Cost with the arguments', and size of the result where known."""
         args_cost = total_of(*arg_costs)
-        extension = self._extension(node, id_) or self._kubernetes(node, id_)
+        extension = self._library.estimate(node, id_)
         if extension is not None:
             return total_of(extension[0], args_cost), extension[1]
         if id_ in ("logical_or", "logical_and"):
@@ -291,7 +289,7 @@ class _Estimator:
         if id_ == "in_list":
             return by_factor(sized(args[1])[1], 1), None
         if id_ == "matches_string" and node.target is not None:
-            return self._regex(node.target, args[0], sized), None
+            return regex_cost(sized(node.target), sized(args[0])), None
         if id_ == "contains_string" and node.target is not None:
             return times(by_factor(sized(node.target)[1], 0.1), by_factor(sized(args[0])[1], 0.1)), None
         if id_ in ("add_string", "add_bytes", "add_list"):
@@ -302,149 +300,6 @@ class _Estimator:
             return by_factor(min(sized(args[0])[1], sized(args[1])[1]), 0.1), None
         return 1, None
 
-    def _regex(self, text: Node, pattern: Node, sized: _Sized) -> int:
-        return times(by_factor(total_of(sized(text)[1], 1), 0.1), by_factor(sized(pattern)[1], 0.25))
-
-    # --- libraries --------------------------------------------------------------------------------
-
-    def _library_size(self, node: Node) -> Size:
-        """As Kubernetes' estimator sees a node: no path through an accumulator."""
-        size = self._size(node)
-        if size is not None:
-            return size
-        path = self._path(node)
-        return (None if path and path[0] == ACCUMULATOR else self._at(path)) or UNKNOWN
-
-    def _extension(self, node: Call, id_: str) -> tuple[int, Size | None] | None:
-        """cel-go's sets and lists, and DRA's `includes`."""
-        if id_ == "dra_includes_dyn_dyn":
-            return 48, None
-        if id_ in _SETS:
-            size = multiply(self._library_size(node.args[0]), self._library_size(node.args[1]))
-            return total_of(by_factor(size[1], _SETS[id_]), 1), None
-        if id_ == "lists_range":
-            count = _literal_uint(node.args[0], MOST)
-            return self._allocating(1, (count, count))
-        if node.target is None:
-            return None
-        if id_ == "list_slice":
-            most = self._library_size(node.target)[1]
-            count = (_literal_uint(node.args[1], most) - _literal_uint(node.args[0], 0)) & MOST
-            return self._allocating(1, (count, count))
-        if id_ == "list_reverse":
-            return self._allocating(1, self._library_size(node.target))
-        if id_ in ("list_flatten", "list_flatten_int"):
-            depth = _literal_uint(node.args[0], MOST) if node.args else 1
-            return self._allocating(float(depth), self._library_size(node.target))
-        if id_ == "list_distinct":
-            size = self._library_size(node.target)
-            return self._allocating(2.0, multiply(size, size))
-        if id_.endswith(("_sort", "_sortByAssociatedKeys")):
-            size = self._library_size(node.args[0] if node.args else node.target)
-            factor = 2.1 if id_.startswith(("list_string_", "list_bytes_")) else 2.0
-            return self._allocating(factor, multiply(size, size))
-        return None
-
-    def _allocating(self, factor: float, size: Size) -> tuple[int, Size]:
-        return total_of(by_factor(size[1], factor), 11), size
-
-    def _kubernetes(self, node: Call, id_: str) -> tuple[int, Size | None] | None:
-        function, target, args, sized = node.function, node.target, node.args, self._library_size
-        if function in UNIT:
-            return 1, None
-        if function == "_==_":
-            return self._opaque_equality(args)
-        if function in _PARSERS and target is None and args:
-            return by_factor(sized(args[0])[1], 0.1), None
-        if function == "url" and len(args) == 1:
-            size = sized(args[0])
-            return by_factor(size[1], 0.1), size
-        if target is None:
-            return None
-        if function in ("isSorted", "sum", "max", "min", "indexOf", "lastIndexOf"):
-            return self._traversal(target), None
-        if function in ("lowerAscii", "upperAscii", "substring", "trim"):
-            size = sized(target)
-            return by_factor(size[1], 0.1), size
-        if function == "replace" and len(args) >= 2:
-            size = sized(target)
-            return by_factor(size[1], 2 * 0.1), replaced(size, sized(args[0]), sized(args[1]))
-        if function == "split":
-            size = sized(target)
-            most = size[1]
-            if len(args) > 1 and isinstance(args[1], Literal) and args[1].value.__class__ is int:
-                most = args[1].value & MOST
-            return by_factor(size[1], 2 * 0.1), (0, most)
-        if function == "join":
-            size = self._joined(target, args)
-            return by_factor(size[1], 0.1), size
-        if function in ("find", "findAll") and args:
-            return self._regex(target, args[0], sized), (0, sized(target)[1])
-        return self._network(node, id_)
-
-    def _network(self, node: Call, id_: str) -> tuple[int, Size | None] | None:
-        function, args, sized = node.function, node.args, self._library_size
-        if function == "ip":
-            return 1, None
-        if function == "containsIP" and args:
-            extra = by_factor(sized(args[0])[1], 0.1) if id_ == "cidr_contains_ip_string" else 0
-            return total_of(4, extra), None
-        if function == "containsCIDR" and args:
-            extra = by_factor(sized(args[0])[1], 0.1) if id_ == "cidr_contains_cidr_string" else 0
-            return total_of(4 + 2 + 1, extra), None
-        if function == "validate":
-            per_text = by_factor(sized(args[0])[1], 0.1)
-            return by_factor(per_text, _MAX_NAME_REGEX * 0.25), None
-        return None
-
-    def _traversal(self, target: Node) -> int:
-        size = self._library_size(target)
-        if not target.type.params:
-            return by_factor(size[1], 0.1)
-        per_item = 1
-        if target.type.params[0].kind in ("string", "bytes"):
-            per_item = total_of(1, by_factor(self._item_size(target)[1], 0.1))
-        return times(size[1], per_item)
-
-    def _item_size(self, target: Node) -> Size:
-        path = self._path(target)
-        if not path or path[0] == ACCUMULATOR:
-            return UNKNOWN
-        return self._at((*path, "@items")) or UNKNOWN
-
-    def _joined(self, target: Node, args: list[Node]) -> Size:
-        count = self._library_size(target)
-        size: Size = (0, 0)
-        if target.type.params:
-            size = multiply(count, self._item_size(target))
-        if args:
-            separators = (max(count[0] - 1, 0), max(count[1] - 1, 0))
-            size = add(size, multiply(self._library_size(args[0]), separators))
-        return size
-
-    def _opaque_equality(self, args: list[Node]) -> tuple[int, Size | None] | None:
-        left, right = args[0].type, args[1].type
-        if left != right:
-            return None
-        if left.name in ("net.IP", "net.CIDR", "kubernetes.Quantity", "kubernetes.Semver"):
-            return 1, None
-        if left.name == "kubernetes.NamedFormat":
-            return by_factor(_MAX_FORMAT, 0.1), None
-        if left.name == "kubernetes.URL":
-            size = self._size(args[1])
-            return by_factor(size[1] if size else 1, 0.1), None
-        return None
-
-
-_PARSERS = frozenset(("quantity", "isQuantity", "semver", "isSemver"))
-_MAX_FORMAT = 64
-_MAX_NAME_REGEX = 128
-_SETS = {
-    "list_sets_contains_list": 1.0,
-    "list_sets_intersects_list": 1.0,
-    "list_sets_equivalent_list": 2.0,
-}
-
 
 def _is_bind(node: Fold) -> bool:
     return node.accu != ACCUMULATOR
@@ -452,9 +307,3 @@ def _is_bind(node: Fold) -> bool:
 
 def _is_scalar(type_: Type) -> bool:
     return type_.kind in _SCALARS or (is_optional(type_) and _is_scalar(type_.params[0]))
-
-
-def _literal_uint(node: Node, default: int) -> int:
-    if isinstance(node, Literal) and node.value.__class__ is int:
-        return max(0, node.value)
-    return default

@@ -21,12 +21,14 @@ from typing import Any
 
 from drakit.cel.attribute import UNSET, Attribute, Failure, Frame, Qualifier, Run, Step
 from drakit.cel.call import FunctionCall, Functions, Membership, constant_value
-from drakit.cel.inline import is_accumulator, runner
 from drakit.cel.library.regex import compiled
+from drakit.cel.lookup import shown
 from drakit.cel.loop import Loop
-from drakit.cel.operate import CostExceeded, shown
+from drakit.cel.macro import is_accumulator
+from drakit.cel.meter import CostExceeded
 from drakit.cel.syntax import Call, Fold, Ident, ListNode, Literal, MapNode, Node, Select
 from drakit.cel.value import Fault, Optional, TypeValue, Uint, to_key
+from drakit.cel.warm import runner
 from drakit.model.quantity import Quantity
 from drakit.model.semver import Version
 

@@ -15,40 +15,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from drakit.cel import operate
+from drakit.cel import equality, lookup
 from drakit.cel.device import attribute_value
-from drakit.cel.library import FUNCTIONS
-from drakit.cel.library.regex import compiled
+from drakit.cel.library import FUNCTIONS, OPERATORS
+from drakit.cel.place import Names, Path, Places, Unsupported
+from drakit.cel.remember import CHANGES, QUANTITY_KEYS, VERSION_KEYS, matcher
 from drakit.cel.syntax import Call, Fold, Ident, ListNode, Literal, Node, Select
 from drakit.cel.value import Fault
 from drakit.model.quantity import parse_field
 from drakit.model.resource import Device
-from drakit.model.semver import parse_text
 
 Fast = Callable[[Device, str], Any]
 
 _MAX_DEPTH = 24
 _MAX_TEXT = 10_000
 _MAX_NODES = 600
-_Path = tuple[str, ...]
-_Names = dict[str, "str | _Path"]
-"""What a variable is: a name of the emitted code, or a place in the device."""
 
 _ORDER = {"_<_": "<", "_<=_": "<=", "_>_": ">", "_>=_": ">="}
 _GENERIC = {
-    "_<_": operate.less, "_<=_": operate.less_equal, "_>_": operate.greater, "_>=_": operate.greater_equal,
-    "_+_": operate.add, "_-_": operate.subtract, "_*_": operate.multiply, "_/_": operate.divide,
-    "_%_": operate.modulo, "-_": operate.negate,
-}  # fmt: skip
+    name: OPERATORS[name] for name in ("_<_", "_<=_", "_>_", "_>=_", "_+_", "_-_", "_*_", "_/_", "_%_", "-_")
+}
 _FIELD: dict[type, str] = {str: "string", int: "int_", bool: "bool_"}
 _STRING_METHODS = frozenset(
     ("lowerAscii", "upperAscii", "trim", "substring", "charAt", "indexOf", "lastIndexOf")
 )
 _COMPARISONS = {"isGreaterThan": ">", "isLessThan": "<"}
-
-
-class _Unsupported(Exception):
-    """The expression has no fast path."""
 
 
 class _Bail(Exception):
@@ -64,13 +55,12 @@ def generate(root: Node, exact: Fast) -> Fast | None:
     generator = _Generator()
     try:
         body = generator.boolean(root, {}, 0)
-    except (_Unsupported, Fault):
+    except (Unsupported, Fault):
         return None
     if len(body) > _MAX_TEXT:
         return None
     lines = ["def fast(device, driver):", "  try:"]
-    lines += [f"    {name} = device.{field}" for name, field in _PLACES.items() if name in generator.places]
-    lines += [f"    {name} = driver == {domain!r}" for domain, name in generator.domains.items()]
+    lines += [f"    {line}" for line in generator.places.preparation()]
     lines += [f"    return {body}", "  except Exception:", "    return exact(device, driver)"]
     namespace: dict[str, Any] = {**_NAMESPACE, **generator.constants, "exact": exact}
     exec(compile("\n".join(lines), "<selector>", "exec"), namespace)
@@ -78,53 +68,10 @@ def generate(root: Node, exact: Fast) -> Fast | None:
     return fast
 
 
-_PLACES = {"A": "attributes", "C": "capacity"}
-_REMEMBERED = 4096
-
-
-class _Remembered(dict[Any, Any]):
-    """Results of a function of one value, looked up in a single step: devices have few distinct versions,
-    quantities and models, and the functions take longer than the rest of a selector."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        super().__init__()
-        self._function = function
-
-    def __missing__(self, value: Any) -> Any:
-        result = self._function(value)
-        if len(self) >= _REMEMBERED:
-            self.clear()
-        self[value] = result
-        return result
-
-
-def _matcher(pattern: str, changes: list[Callable[[str], str]]) -> _Remembered:
-    """Whether a text matches, after `changes` to it, the last first."""
-    search = compiled(pattern).search
-
-    def matches(text: str) -> bool:
-        for change in reversed(changes):
-            text = change(text)
-        return search(text) is not None
-
-    return _Remembered(matches)
-
-
-_VERSION_KEYS = _Remembered(lambda text: parse_text(text).key)
-_QUANTITY_KEYS = _Remembered(lambda text: parse_field(text).nano)
-_CHANGES: dict[str, Callable[[str], str]] = {
-    "lowerAscii": FUNCTIONS["string_lower_ascii"],
-    "upperAscii": FUNCTIONS["string_upper_ascii"],
-    "trim": FUNCTIONS["string_trim"],
-}
-
-
 _NAMESPACE: dict[str, Any] = {
-    "_bail": _bail, "_value": attribute_value, "_eq": operate.equal, "_in": operate.is_in,
-    "_size": operate.size, "_iterate": operate.iterate, "_index": operate.select,
-    "_quantity": parse_field, "_version_key": _VERSION_KEYS, "_quantity_key": _QUANTITY_KEYS,
+    "_bail": _bail, "_value": attribute_value, "_eq": equality.equal, "_in": equality.is_in,
+    "_size": lookup.size, "_iterate": lookup.iterate, "_index": lookup.select,
+    "_quantity": parse_field, "_version_key": VERSION_KEYS, "_quantity_key": QUANTITY_KEYS,
     "_includes": FUNCTIONS["dra_includes_dyn_dyn"],
 }  # fmt: skip
 
@@ -132,8 +79,7 @@ _NAMESPACE: dict[str, Any] = {
 class _Generator:
     def __init__(self) -> None:
         self.constants: dict[str, Any] = {}
-        self.domains: dict[str, str] = {}
-        self.places: set[str] = set()
+        self.places = Places()
         self._temporaries = 0
         self._nodes = 0
 
@@ -153,69 +99,11 @@ class _Generator:
             return repr(value)
         return self._constant(value)
 
-    # --- places in the device ---------------------------------------------------------------------
-
-    def _path(self, node: Node, names: _Names) -> _Path | None:
-        if isinstance(node, Ident):
-            found = names.get(node.name)
-            if found is None:
-                return () if node.name == "device" else None
-            return found if isinstance(found, tuple) else None
-        if isinstance(node, Select) and not node.is_test:
-            base, key = self._path(node.operand, names), node.field
-        elif isinstance(node, Call) and node.function == "_[_]" and isinstance(node.args[1], Literal):
-            base, key = self._path(node.args[0], names), node.args[1].value
-        else:
-            return None
-        return (*base, key) if base is not None and isinstance(key, str) and len(base) < 3 else None
-
-    def _entry(self, path: _Path, default: bool = False) -> str:
-        """The DeviceAttribute or DeviceCapacity at a path; with `default` None where there is none."""
-        part, domain, name = path
-        place = self._place(part)
-        qualified = f"{place}.get({f'{domain}/{name}'!r})" if default else f"{place}[{f'{domain}/{name}'!r}]"
-        return f"(({place}.get({name!r}) or {qualified}) if {self._is_driver(domain)} else {qualified})"
-
-    def _place(self, part: str) -> str:
-        place = "A" if part == "attributes" else "C"
-        self.places.add(place)
-        return place
-
-    def _is_driver(self, domain: str) -> str:
-        return self.domains.setdefault(domain, f"d{len(self.domains)}")
-
-    def _has(self, path: _Path) -> str:
-        """Whether a path leads to something."""
-        if len(path) < 3:
-            return "True"
-        part, domain, name = path
-        place = self._place(part)
-        qualified = f"{f'{domain}/{name}'!r} in {place}"
-        return f"(({name!r} in {place} or {qualified}) if {self._is_driver(domain)} else {qualified})"
-
-    def _attribute(self, node: Node, names: _Names) -> str | None:
-        """The entry of an attribute that the node reads whole."""
-        path = self._path(node, names)
-        if path is None or len(path) != 3 or path[0] != "attributes":
-            return None
-        return self._entry(path)
-
-    def _read(self, path: _Path) -> str:
-        if path == ("driver",):
-            return "driver"
-        if path == ("allowMultipleAllocations",):
-            return "(device.allow_multiple_allocations is True)"
-        if len(path) == 3 and path[0] == "attributes":
-            return f"_value({self._entry(path)})"
-        if len(path) == 3 and path[0] == "capacity":
-            return f"_quantity({self._entry(path)}.value)"
-        raise _Unsupported
-
     # --- expressions by what is wanted ------------------------------------------------------------
 
-    def boolean(self, node: Node, names: _Names, depth: int) -> str:
+    def boolean(self, node: Node, names: Names, depth: int) -> str:
         """A Python expression that is True or False, or raises."""
-        entry = self._attribute(node, names)
+        entry = self.places.attribute(node, names)
         if entry is not None:
             name = self._temporary()
             return f"({name} if ({name} := {entry}.bool_) is not None else _bail())"
@@ -225,9 +113,9 @@ class _Generator:
         name = self._temporary()
         return f"({name} if ({name} := {text}).__class__ is bool else _bail())"
 
-    def _string(self, node: Node, names: _Names, depth: int) -> str:
+    def _string(self, node: Node, names: Names, depth: int) -> str:
         name = self._temporary()
-        entry = self._attribute(node, names)
+        entry = self.places.attribute(node, names)
         if entry is not None:
             return f"({name} if ({name} := {entry}.string) is not None else _bail())"
         text = self.value(node, names, depth)
@@ -235,21 +123,21 @@ class _Generator:
             return text
         return f"({name} if ({name} := {text}).__class__ is str else _bail())"
 
-    def _sort_key(self, node: Node, names: _Names, depth: int, is_quantity: bool) -> str:
+    def _sort_key(self, node: Node, names: Names, depth: int, is_quantity: bool) -> str:
         """What orders a quantity or a version."""
         constant = self._folded(node)
         if constant is not None:
             key = constant.nano if is_quantity else constant.key
             return repr(key) if is_quantity else self._constant(key)
-        entry = self._attribute(node, names)
+        entry = self.places.attribute(node, names)
         if entry is not None and not is_quantity:
             return f"_version_key[{entry}.version]"
-        path = self._path(node, names)
+        path = self.places.path(node, names)
         if is_quantity and path is not None and len(path) == 3 and path[0] == "capacity":
-            return f"_quantity_key[{self._entry(path)}.value]"
+            return f"_quantity_key[{self.places.entry(path)}.value]"
         wanted = "kubernetes.Quantity" if is_quantity else "kubernetes.Semver"
         if node.type.name != wanted:
-            raise _Unsupported
+            raise Unsupported
         return f"{self.value(node, names, depth)}.{'nano' if is_quantity else 'key'}"
 
     def _folded(self, node: Node) -> Any:
@@ -260,43 +148,43 @@ class _Generator:
             return None
         return FUNCTIONS[node.overloads[0]](*[arg.value for arg in node.args if isinstance(arg, Literal)])
 
-    def value(self, node: Node, names: _Names, depth: int) -> str:
+    def value(self, node: Node, names: Names, depth: int) -> str:
         """A Python expression with the CEL value of the node, or one that raises."""
         depth += 1
         self._nodes += 1
         if depth > _MAX_DEPTH or self._nodes > _MAX_NODES:
-            raise _Unsupported
-        path = self._path(node, names)
+            raise Unsupported
+        path = self.places.path(node, names)
         if path is not None:
-            return self._read(path)
+            return self.places.read(path)
         if isinstance(node, Literal):
             return self._literal(node.value)
         if isinstance(node, Ident):
             found = names.get(node.name)
             if not isinstance(found, str):
-                raise _Unsupported
+                raise Unsupported
             return found
         if isinstance(node, Select):
             return self._test(node, names)
         if isinstance(node, ListNode):
             if node.optional:
-                raise _Unsupported
+                raise Unsupported
             return f"[{', '.join(self.value(item, names, depth) for item in node.items)}]"
         if isinstance(node, Fold):
             return self._fold(node, names, depth)
         if isinstance(node, Call):
             return self._call(node, names, depth)
-        raise _Unsupported
+        raise Unsupported
 
-    def _test(self, node: Select, names: _Names) -> str:
-        base = self._path(node.operand, names)
+    def _test(self, node: Select, names: Names) -> str:
+        base = self.places.path(node.operand, names)
         if not node.is_test or base is None or len(base) > 2:
-            raise _Unsupported
-        return self._has((*base, node.field))
+            raise Unsupported
+        return self.places.has((*base, node.field))
 
     # --- calls ------------------------------------------------------------------------------------
 
-    def _call(self, node: Call, names: _Names, depth: int) -> str:
+    def _call(self, node: Call, names: Names, depth: int) -> str:
         function, args = node.function, node.args
         if function in ("_&&_", "_||_"):
             word = "and" if function == "_&&_" else "or"
@@ -328,14 +216,14 @@ class _Generator:
             return f"_size({self.value(args[0], names, depth)})"
         if function == "_[_]":
             return f"_index({self.value(args[0], names, depth)}, {self.value(args[1], names, depth)})"
-        raise _Unsupported
+        raise Unsupported
 
-    def _equality(self, left: Node, right: Node, names: _Names, depth: int) -> str:
+    def _equality(self, left: Node, right: Node, names: Names, depth: int) -> str:
         if isinstance(left, Literal) and not isinstance(right, Literal):
             left, right = right, left
         if isinstance(right, Literal) and right.value.__class__ in _FIELD:
             literal = repr(right.value)
-            entry = self._attribute(left, names)
+            entry = self.places.attribute(left, names)
             if entry is not None:
                 name, field = self._temporary(), self._temporary()
                 wanted = _FIELD[right.value.__class__]
@@ -347,32 +235,32 @@ class _Generator:
                 test = self._equality_or(left, left.target, right.value, names)
                 if test is not None:
                     return test
-            if right.value.__class__ is str and self._path(left, names) == ("driver",):
-                return self._is_driver(right.value)
+            if right.value.__class__ is str and self.places.path(left, names) == ("driver",):
+                return self.places.is_driver(right.value)
         texts = self.value(left, names, depth), self.value(right, names, depth)
         if left.type == right.type and left.type.kind in ("string", "int", "bool"):
             return f"({texts[0]} == {texts[1]})"
         return f"_eq({texts[0]}, {texts[1]})"
 
-    def _equality_or(self, node: Call, target: Node, literal: Any, names: _Names) -> str | None:
+    def _equality_or(self, node: Call, target: Node, literal: Any, names: Names) -> str | None:
         """`a.?b.orValue(c) == literal` for an attribute and a literal c."""
         path, other = self._optional_path(target, names), node.args[0]
         if path is None or path[0] != "attributes" or not isinstance(other, Literal):
             return None
         name, field = self._temporary(), self._temporary()
         wanted, text = _FIELD[literal.__class__], repr(literal)
-        entry, slow = self._entry(path, default=True), f"_eq(_value({name}), {text})"
+        entry, slow = self.places.entry(path, default=True), f"_eq(_value({name}), {text})"
         found = f"({field} == {text} if ({field} := {name}.{wanted}) is not None else {slow})"
-        return f"({found} if ({name} := {entry}) is not None else {operate.equal(other.value, literal)})"
+        return f"({found} if ({name} := {entry}) is not None else {equality.equal(other.value, literal)})"
 
-    def _comparison(self, node: Call, names: _Names, depth: int) -> str:
+    def _comparison(self, node: Call, names: Names, depth: int) -> str:
         left, right = node.args
         operator = _ORDER[node.function]
         is_zero = isinstance(right, Literal) and right.value.__class__ is int and right.value == 0
         if is_zero and isinstance(left, Call) and left.function == "compareTo" and left.target is not None:
             return self._compared(left, left.target, operator, names, depth)
         if isinstance(right, Literal) and right.value.__class__ in (int, str):
-            entry = self._attribute(left, names)
+            entry = self.places.attribute(left, names)
             if entry is not None:
                 name = self._temporary()
                 field = _FIELD[right.value.__class__]
@@ -383,26 +271,26 @@ class _Generator:
             return f"({texts[0]} {operator} {texts[1]})"
         return f"{self._constant(_GENERIC[node.function])}({texts[0]}, {texts[1]})"
 
-    def _compared(self, node: Call, target: Node, operator: str, names: _Names, depth: int) -> str:
+    def _compared(self, node: Call, target: Node, operator: str, names: Names, depth: int) -> str:
         """`target.compareTo(arg) <operator> 0`, and the like."""
         if len(node.overloads) != 1:
-            raise _Unsupported
+            raise Unsupported
         is_quantity = node.overloads[0].startswith("quantity_")
         left = self._sort_key(target, names, depth, is_quantity)
         return f"({left} {operator} {self._sort_key(node.args[0], names, depth, is_quantity)})"
 
-    def _membership(self, node: Call, names: _Names, depth: int) -> str:
+    def _membership(self, node: Call, names: Names, depth: int) -> str:
         item, container = node.args
-        path = self._path(container, names)
+        path = self.places.path(container, names)
         if path is not None and len(path) == 2 and isinstance(item, Literal) and isinstance(item.value, str):
-            return self._has((*path, item.value))
+            return self.places.has((*path, item.value))
         if isinstance(container, ListNode) and container.items:
             literals = [part.value for part in container.items if isinstance(part, Literal)]
             if len(literals) == len(container.items) and all(value.__class__ is str for value in literals):
                 return f"({self.value(item, names, depth)} in {self._constant(frozenset(literals))})"
         return f"_in({self.value(item, names, depth)}, {self.value(container, names, depth)})"
 
-    def _method(self, node: Call, target: Node, names: _Names, depth: int) -> str:
+    def _method(self, node: Call, target: Node, names: Names, depth: int) -> str:
         function, args = node.function, node.args
         if function in ("orValue", "hasValue"):
             return self._optional(node, target, names, depth)
@@ -421,19 +309,19 @@ class _Generator:
             return self._match(args[0].value, target, names, depth)
         if function in _STRING_METHODS and len(node.overloads) == 1:
             return self._string_method(node, target, names, depth)
-        raise _Unsupported
+        raise Unsupported
 
-    def _match(self, pattern: str, target: Node, names: _Names, depth: int) -> str:
+    def _match(self, pattern: str, target: Node, names: Names, depth: int) -> str:
         changes: list[Callable[[str], str]] = []
-        while isinstance(target, Call) and target.function in _CHANGES and target.target is not None:
-            changes.append(_CHANGES[target.function])
+        while isinstance(target, Call) and target.function in CHANGES and target.target is not None:
+            changes.append(CHANGES[target.function])
             target = target.target
-        return f"{self._constant(_matcher(pattern, changes))}[{self._string(target, names, depth)}]"
+        return f"{self._constant(matcher(pattern, changes))}[{self._string(target, names, depth)}]"
 
-    def _string_method(self, node: Call, target: Node, names: _Names, depth: int) -> str:
+    def _string_method(self, node: Call, target: Node, names: Names, depth: int) -> str:
         id_ = node.overloads[0]
         if not id_.startswith("string_"):
-            raise _Unsupported
+            raise Unsupported
         texts = [self._string(target, names, depth)]
         for arg in node.args:
             if arg.type.kind == "string":
@@ -441,43 +329,43 @@ class _Generator:
             elif arg.type.kind == "int" and not isinstance(arg, Ident):
                 texts.append(self.value(arg, names, depth))
             else:
-                raise _Unsupported
+                raise Unsupported
         return f"{self._constant(FUNCTIONS[id_])}({', '.join(texts)})"
 
-    def _optional_path(self, node: Node, names: _Names) -> _Path | None:
+    def _optional_path(self, node: Node, names: Names) -> Path | None:
         """The path of `a.?b` or `a[?"b"]` for an attribute or capacity."""
         if not isinstance(node, Call) or node.function not in ("_?._", "_[?_]"):
             return None
-        base, key = self._path(node.args[0], names), node.args[1]
+        base, key = self.places.path(node.args[0], names), node.args[1]
         if base is None or len(base) != 2 or not isinstance(key, Literal) or not isinstance(key.value, str):
             return None
         return (*base, key.value)
 
-    def _optional(self, node: Call, target: Node, names: _Names, depth: int) -> str:
+    def _optional(self, node: Call, target: Node, names: Names, depth: int) -> str:
         """`a.?b.orValue(c)` and `a.?b.hasValue()` for an attribute or capacity."""
         path = self._optional_path(target, names)
         if path is None:
-            raise _Unsupported
+            raise Unsupported
         if node.function == "hasValue":
-            return self._has(path)
+            return self.places.has(path)
         name = self._temporary()
         found = f"_value({name})" if path[0] == "attributes" else f"_quantity({name}.value)"
-        entry = self._entry(path, default=True)
+        entry = self.places.entry(path, default=True)
         other = self.value(node.args[0], names, depth)
         return f"({found} if ({name} := {entry}) is not None else {other})"
 
     # --- comprehensions ---------------------------------------------------------------------------
 
-    def _fold(self, node: Fold, names: _Names, depth: int) -> str:
+    def _fold(self, node: Fold, names: Names, depth: int) -> str:
         if node.macro == "bind":
             return self._bind(node, names, depth)
         if node.variable2 is not None or node.predicate is None:
-            raise _Unsupported
+            raise Unsupported
         if node.macro not in ("exists", "all", "exists_one"):
-            raise _Unsupported
-        range_path = self._path(node.range, names)
+            raise Unsupported
+        range_path = self.places.path(node.range, names)
         if range_path is not None and len(range_path) < 3:
-            raise _Unsupported
+            raise Unsupported
         items, item = self._temporary(), self._temporary()
         start = f"{items} := _iterate({self.value(node.range, names, depth)})"
         test = self.boolean(node.predicate, {**names, node.variable: item}, depth)
@@ -487,8 +375,8 @@ class _Generator:
             return f"(({start}), {tests}.count(True) == 1)[1]"
         return f"(({start}), {'any' if node.macro == 'exists' else 'all'}({tests}))[1]"
 
-    def _bind(self, node: Fold, names: _Names, depth: int) -> str:
-        path = self._path(node.init, names)
+    def _bind(self, node: Fold, names: Names, depth: int) -> str:
+        path = self.places.path(node.init, names)
         if path is not None:
             return self.value(node.result, {**names, node.accu: path}, depth)
         name = self._temporary()

@@ -13,19 +13,16 @@ that passes the limit is finished first; nobody can tell, since evaluation has n
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-from drakit.cel.attribute import UNSET, Failure, Frame, Run, Step
-from drakit.cel.charge import tenth
+from drakit.cel.arithmetic import INT_MAX, INT_MIN
+from drakit.cel.attribute import Step
+from drakit.cel.dependence import Dependence
 from drakit.cel.loop import Loop
-from drakit.cel.macro import ACCUMULATOR
-from drakit.cel.operate import INT_MAX, INT_MIN, CostExceeded
+from drakit.cel.macro import is_accumulator
+from drakit.cel.statements import Statements, Term, are_ints, entry_test
 from drakit.cel.syntax import Call, Fold, Ident, ListNode, Literal, Node, Select
-from drakit.cel.value import DeviceMap
 
-_WARM = 3000
-"""About how many nodes are evaluated in a loop before statements are worth it."""
 _MAX_NODES = 150
 _MAX_LOOPS = 12
 _MAX_INDENT = 70
@@ -33,174 +30,41 @@ _STEP_WORK, _NODE_WORK = 6, 6
 _ARITHMETIC = {"_+_": "+", "_-_": "-", "_*_": "*"}
 _ORDER = {"_<_": "<", "_<=_": "<=", "_>_": ">", "_>=_": ">="}
 _EQUALITY = {"_==_": "==", "_!=_": "!="}
-_Steps = dict[int, Step]
-_Fast = Callable[[Frame, list[Any]], Any]
+Steps = dict[int, Step]
 
 
-def runner(loop: Loop, steps: _Steps) -> Run:
-    """What evaluates the loop; `steps` has the planned nodes by number."""
-    if loop.node.macro == "bind":
-        return lambda frame: loop.go(frame, loop.start(frame))
-    heat = 0
-    fast: _Fast | None = None
-
-    def run(frame: Frame) -> Any:
-        nonlocal heat, fast
-        items = loop.start(frame)
-        if items.__class__ is Failure:
-            return items
-        if fast is not None:
-            return fast(frame, items)
-        heat += len(items) * loop.weight
-        if heat > _WARM:
-            fast = _generate(loop, steps)
-            return fast(frame, items)
-        return loop.go(frame, items)
-
-    return run
-
-
-def is_accumulator(node: Node) -> bool:
-    """Whether the node reads the accumulator of a macro that builds a list."""
-    return isinstance(node, Ident) and node.name == ACCUMULATOR and node.type.kind == "list"
-
-
-def _generate(loop: Loop, steps: _Steps) -> _Fast:
-    writer = _Writer(steps)
-    writer.line("S = frame.slots; M = frame.meter; c = frame.cost; L = frame.limit")
-    writer.locals_at_start()
-    result = writer.loop(loop, "items")
-    writer.charge()
-    writer.line("frame.cost = c")
-    writer.line("if c > L: over(frame)")
-    writer.line(f"return {result.text}")
-    text = "\n".join(["def fast(frame, items):", *writer.finished()])
-    namespace = {**_NAMESPACE, **writer.constants}
-    exec(compile(text, "<loop>", "exec"), namespace)
-    fast: _Fast = namespace["fast"]
-    return fast
-
-
-def _over(frame: Frame) -> None:
-    frame.cost = frame.limit + 1
-    raise CostExceeded
-
-
-def _disjunction(first: Any, second: Any, decisive: bool, node: Node) -> Any:
-    """`&&` or `||` of two values, the first of which does not decide it."""
-    if second is decisive:
-        return decisive
-    for value in (first, second):
-        if value.__class__ is not bool:
-            return value if value.__class__ is Failure else Failure("no such overload", node)
-    return not decisive
-
-
-def _no_condition(value: Any, node: Node) -> Any:
-    return value if value.__class__ is Failure else Failure("no such overload", node)
-
-
-_NAMESPACE = {
-    "over": _over, "either": _disjunction, "refuse": _no_condition, "Failure": Failure, "U": UNSET,
-    "sized": frozenset((str, bytes, list, dict, DeviceMap)), "tenth": tenth,
-}  # fmt: skip
-
-
-class _Term(NamedTuple):
-    """A value: a name or literal of the generated code. `is_bool` says it is certainly true or false."""
-
-    text: str
-    is_bool: bool = False
-    is_sure: bool = False
-    """It is no error."""
-    is_constant: bool = False
-    value: Any = None
+def function_of(loop: Loop, steps: Steps, text: Statements) -> list[str]:
+    """The lines of `fast(frame, items)`, which goes through `items` and gives the value."""
+    return ["def fast(frame, items):", *_Writer(steps, text).function(loop)]
 
 
 class _Writer:
-    def __init__(self, steps: _Steps) -> None:
+    def __init__(self, steps: Steps, text: Statements) -> None:
         self._steps = steps
-        self.constants: dict[str, Any] = {}
-        self._lines: list[str] = []
-        self._indent = 1
-        self._pending = 0
-        self._count = 0
+        self._text = text
+        self._nodes = Dependence(steps)
         self._left = _MAX_NODES
         self._loops = 0
         self._depth = 0
-        self._places: dict[int, tuple[str, int]] = {}
-        self._binds: dict[int, tuple[Loop, int]] = {}
         self._resets: dict[int, list[str]] = {}
-        self._free: dict[int, frozenset[int]] = {}
-        self._sizes: dict[int, int] = {}
         self._has_steps = False
 
-    # --- text -------------------------------------------------------------------------------------
-
-    def line(self, text: str) -> None:
-        self._lines.append("  " * self._indent + text)
-
-    def _name(self, prefix: str = "v") -> str:
-        self._count += 1
-        return f"{prefix}{self._count}"
-
-    def _constant(self, value: Any) -> str:
-        name = f"k{len(self.constants)}"
-        self.constants[name] = value
-        return name
-
-    def charge(self) -> None:
-        """Writes down what has been spent since the last time."""
-        if self._pending:
-            self.line(f"c += {self._pending}")
-            self._pending = 0
-
-    def locals_at_start(self) -> None:
-        self._start = len(self._lines)
-        self._resets[0] = []
-
-    def finished(self) -> list[str]:
-        self._lines[self._start : self._start] = [f"  {name} = U" for name in self._resets[0]]
-        return self._lines
-
-    # --- what a node depends on -------------------------------------------------------------------
-
-    def _free_slots(self, node: Node) -> frozenset[int]:
-        known = self._free.get(node.number)
-        if known is None:
-            step = self._steps.get(node.number)
-            if step is not None and step.slot is not None:
-                known = frozenset((step.slot,))
-            else:
-                parts = [self._free_slots(child) for child in node.children()]
-                known = frozenset().union(*parts)
-                if step is not None and step.loop is not None:
-                    loop: Loop = step.loop
-                    known -= {loop.accu_slot, loop.first_slot, loop.second_slot}
-            self._free[node.number] = known
-        return known
-
-    def _size(self, node: Node) -> int:
-        """How many nodes it has, those of loops inside it not counted, which tell the meter themselves."""
-        known = self._sizes.get(node.number)
-        if known is None:
-            is_loop = isinstance(node, Fold) and node.macro != "bind"
-            known = self._sizes[node.number] = 1 + (0 if is_loop else sum(map(self._size, node.children())))
-        return known
-
-    def _depth_of(self, node: Node) -> int:
-        """The innermost loop whose variables the node reads."""
-        depth = 0
-        for slot in self._free_slots(node):
-            if slot in self._places:
-                depth = max(depth, self._places[slot][1])
-            elif slot in self._binds:
-                depth = max(depth, self._binds[slot][1])
-        return depth
+    def function(self, loop: Loop) -> list[str]:
+        """The lines of a function that goes through `items` and gives the value."""
+        self._text.line("S = frame.slots; M = frame.meter; c = frame.cost; L = frame.limit")
+        start = len(self._text.lines)
+        resets = self._resets[0] = []
+        result = self._loop(loop, "items")
+        self._text.charge()
+        self._text.line("frame.cost = c")
+        self._text.line("if c > L: over(frame)")
+        self._text.line(f"return {result.text}")
+        self._text.lines[start:start] = [f"  {name} = U" for name in resets]
+        return self._text.lines
 
     # --- nodes ------------------------------------------------------------------------------------
 
-    def _value(self, node: Node, is_branch: bool = False) -> _Term:
+    def _value(self, node: Node, is_branch: bool = False) -> Term:
         """Writes what evaluates the node. The root of an attribute is free as a branch of `?:`."""
         step = self._steps[node.number]
         if step.is_constant:
@@ -208,14 +72,14 @@ class _Writer:
         if isinstance(node, Ident) and step.slot is not None:
             return self._variable(node, step, is_branch)
         self._left -= 1
-        if self._left < 0 or self._indent > _MAX_INDENT:
+        if self._left < 0 or self._text.indent > _MAX_INDENT:
             return self._planned(node, step, is_branch)
-        depth = self._depth_of(node)
+        depth = self._nodes.depth_of(node)
         if depth < self._depth:
             return self._remembered(node, step, is_branch, depth)
         return self._evaluated(node, step, is_branch)
 
-    def _evaluated(self, node: Node, step: Step, is_branch: bool) -> _Term:
+    def _evaluated(self, node: Node, step: Step, is_branch: bool) -> Term:
         if isinstance(node, Call):
             if node.function in ("_&&_", "_||_"):
                 return self._logical(node)
@@ -223,10 +87,10 @@ class _Writer:
                 return self._conditional(node)
             if node.function == "@not_strictly_false":
                 term = self._value(node.args[0])
-                self._pending += 1
-                name = self._name()
-                self.line(f"{name} = {term.text} if {term.text}.__class__ is bool else True")
-                return _Term(name, is_bool=True, is_sure=True)
+                self._text.pending += 1
+                name = self._text.name()
+                self._text.line(f"{name} = {term.text} if {term.text}.__class__ is bool else True")
+                return Term(name, is_bool=True, is_sure=True)
             if node.function == "_[_]":
                 return self._index(node, step, is_branch)
             if node.function == "_+_" and is_accumulator(node.args[0]):
@@ -240,138 +104,138 @@ class _Writer:
             return self._select(node, step, is_branch)
         return self._planned(node, step, is_branch)
 
-    def _literal(self, value: Any) -> _Term:
-        text = repr(value) if value is None or value.__class__ is bool else self._constant(value)
-        return _Term(text, is_bool=value.__class__ is bool, is_sure=True, is_constant=True, value=value)
+    def _literal(self, value: Any) -> Term:
+        text = repr(value) if value is None or value.__class__ is bool else self._text.constant(value)
+        return Term(text, is_bool=value.__class__ is bool, is_sure=True, is_constant=True, value=value)
 
-    def _variable(self, node: Node, step: Step, is_branch: bool) -> _Term:
+    def _variable(self, node: Node, step: Step, is_branch: bool) -> Term:
         slot = step.slot
         assert slot is not None
-        place = self._places.get(slot)
-        if place is None and slot not in self._binds:
+        place = self._nodes.places.get(slot)
+        if place is None and slot not in self._nodes.binds:
             # A variable of a loop around this one, or a bound one: its step knows how to read it.
             return self._planned(node, step, is_branch)
-        self._pending += not is_branch
+        self._text.pending += not is_branch
         if place is not None:
-            return _Term(place[0])
-        name = self._name()
-        loop, _ = self._binds[slot]
-        self.charge()
-        self.line(f"{name} = S[{slot}]")
-        self.line(f"if {name} is U:")
-        self.line(
-            f"  frame.cost = c; {name} = S[{slot}] = {self._constant(loop.init)}(frame); c = frame.cost"
+            return Term(place[0])
+        name = self._text.name()
+        loop, _ = self._nodes.binds[slot]
+        self._text.charge()
+        self._text.line(f"{name} = S[{slot}]")
+        self._text.line(f"if {name} is U:")
+        self._text.line(
+            f"  frame.cost = c; {name} = S[{slot}] = {self._text.constant(loop.init)}(frame); c = frame.cost"
         )
         self._has_steps = True
-        return _Term(name)
+        return Term(name)
 
-    def _planned(self, node: Node, step: Step, is_branch: bool) -> _Term:
+    def _planned(self, node: Node, step: Step, is_branch: bool) -> Term:
         """Left to the step."""
         run = step.attribute.resolve if is_branch and step.attribute is not None else step.run
-        self.charge()
+        self._text.charge()
         self._has_steps = True
-        name = self._name()
-        self.line(f"frame.cost = c; M.spend({_STEP_WORK + _NODE_WORK * self._size(node)})")
-        self.line(f"{name} = {self._constant(run)}(frame)")
-        self.line("c = frame.cost")
-        return _Term(name)
+        name = self._text.name()
+        self._text.line(f"frame.cost = c; M.spend({_STEP_WORK + _NODE_WORK * self._nodes.size(node)})")
+        self._text.line(f"{name} = {self._text.constant(run)}(frame)")
+        self._text.line("c = frame.cost")
+        return Term(name)
 
-    def _remembered(self, node: Node, step: Step, is_branch: bool, depth: int) -> _Term:
+    def _remembered(self, node: Node, step: Step, is_branch: bool, depth: int) -> Term:
         """Evaluated once for each round of the loop at `depth`, charged every time."""
-        self.charge()
-        name, cost, before = self._name("m"), self._name("n"), self._name("b")
+        self._text.charge()
+        name, cost, before = self._text.name("m"), self._text.name("n"), self._text.name("b")
         self._resets[depth].append(name)
-        self.line(f"if {name} is U:")
+        self._text.line(f"if {name} is U:")
         outer, self._depth = self._depth, depth
-        self._indent += 1
-        self.line(f"{before} = c")
+        self._text.indent += 1
+        self._text.line(f"{before} = c")
         term = self._evaluated(node, step, is_branch)
-        self.charge()
-        self.line(f"{name} = {term.text}; {cost} = c - {before}")
-        self._indent -= 1
+        self._text.charge()
+        self._text.line(f"{name} = {term.text}; {cost} = c - {before}")
+        self._text.indent -= 1
         self._depth = outer
-        self.line(f"else: c += {cost}")
-        return _Term(name, term.is_bool, term.is_sure)
+        self._text.line(f"else: c += {cost}")
+        return Term(name, term.is_bool, term.is_sure)
 
     # --- operators --------------------------------------------------------------------------------
 
-    def _logical(self, node: Call) -> _Term:
+    def _logical(self, node: Call) -> Term:
         decisive = node.function == "_||_"
         left = self._value(node.args[0])
         if left.is_constant and left.value is decisive:
             return left
-        name = self._name()
-        self.charge()
-        self.line(f"if {left.text} is {decisive}: {name} = {decisive}")
-        self.line("else:")
-        self._indent += 1
+        name = self._text.name()
+        self._text.charge()
+        self._text.line(f"if {left.text} is {decisive}: {name} = {decisive}")
+        self._text.line("else:")
+        self._text.indent += 1
         right = self._value(node.args[1])
-        self.charge()
-        both = f"either({left.text}, {right.text}, {decisive}, {self._constant(node)})"
+        self._text.charge()
+        both = f"either({left.text}, {right.text}, {decisive}, {self._text.constant(node)})"
         checks = [f"{term.text}.__class__ is bool" for term in (left, right) if not term.is_bool]
         if checks:
-            self.line(f"{name} = {right.text} if {' and '.join(checks)} else {both}")
+            self._text.line(f"{name} = {right.text} if {' and '.join(checks)} else {both}")
         else:
-            self.line(f"{name} = {right.text}")
-        self._indent -= 1
-        return _Term(name, is_bool=not checks, is_sure=not checks)
+            self._text.line(f"{name} = {right.text}")
+        self._text.indent -= 1
+        return Term(name, is_bool=not checks, is_sure=not checks)
 
-    def _conditional(self, node: Call) -> _Term:
+    def _conditional(self, node: Call) -> Term:
         test, first, second = node.args
         condition = self._value(test)
-        name = self._name()
-        self.charge()
+        name = self._text.name()
+        self._text.charge()
         sure = []
         for word, branch in (
             (f"if {condition.text} is True:", first),
             (f"elif {condition.text} is False:", second),
         ):
-            self.line(word)
-            self._indent += 1
+            self._text.line(word)
+            self._text.indent += 1
             term = self._value(branch, is_branch=True)
-            self.charge()
-            self.line(f"{name} = {term.text}")
-            self._indent -= 1
+            self._text.charge()
+            self._text.line(f"{name} = {term.text}")
+            self._text.indent -= 1
             sure.append(term)
-        self.line(f"else: {name} = refuse({condition.text}, {self._constant(node)})")
-        return _Term(name)
+        self._text.line(f"else: {name} = refuse({condition.text}, {self._text.constant(node)})")
+        return Term(name)
 
-    def _call(self, node: Call, step: Step) -> _Term:
+    def _call(self, node: Call, step: Step) -> Term:
         call = step.call
         assert call is not None
         operands = node.operands()[:1] if call.fixed_cost == 0 else node.operands()
         terms = [self._value(operand) for operand in operands]
         args = f"[{', '.join(term.text for term in terms)}]"
-        name = self._name()
+        name = self._text.name()
         if call.fixed_cost is not None:
-            self._pending += call.fixed_cost
+            self._text.pending += call.fixed_cost
             plain = self._inline(node, terms)
-            other = f"{self._constant(call.compute)}(frame, {args})"
+            other = f"{self._text.constant(call.compute)}(frame, {args})"
             if plain is None:
-                self.line(f"{name} = {other}")
+                self._text.line(f"{name} = {other}")
             else:
                 test, value, check = plain
-                self.line(f"if {test}:")
-                self.line(f"  {name} = {value}")
+                self._text.line(f"if {test}:")
+                self._text.line(f"  {name} = {value}")
                 if check:
-                    self.line(f"  if not {INT_MIN} <= {name} <= {INT_MAX}: {name} = {other}")
-                self.line(f"else: {name} = {other}")
-            return _Term(name)
-        self.charge()
-        applied = f"frame.cost = c; {name} = {self._constant(call.apply)}(frame, {args}); c = frame.cost"
+                    self._text.line(f"  if not {INT_MIN} <= {name} <= {INT_MAX}: {name} = {other}")
+                self._text.line(f"else: {name} = {other}")
+            return Term(name)
+        self._text.charge()
+        applied = f"frame.cost = c; {name} = {self._text.constant(call.apply)}(frame, {args}); c = frame.cost"
         if node.function in _EQUALITY:
             left, right = terms
-            self.line(f"if {_are_ints(left, right)}:")
-            self.line(f"  {name} = {left.text} {_EQUALITY[node.function]} {right.text}; c += 1")
-            self.line(f"elif {left.text}.__class__ is str and {right.text}.__class__ is str:")
-            self.line(f"  {name} = {left.text} {_EQUALITY[node.function]} {right.text}")
-            self.line(f"  c += tenth(min(len({left.text}), len({right.text})))")
-            self.line(f"else: {applied}")
+            self._text.line(f"if {are_ints(left, right)}:")
+            self._text.line(f"  {name} = {left.text} {_EQUALITY[node.function]} {right.text}; c += 1")
+            self._text.line(f"elif {left.text}.__class__ is str and {right.text}.__class__ is str:")
+            self._text.line(f"  {name} = {left.text} {_EQUALITY[node.function]} {right.text}")
+            self._text.line(f"  c += tenth(min(len({left.text}), len({right.text})))")
+            self._text.line(f"else: {applied}")
         else:
-            self.line(applied)
-        return _Term(name)
+            self._text.line(applied)
+        return Term(name)
 
-    def _inline(self, node: Call, terms: list[_Term]) -> tuple[str, str, bool] | None:
+    def _inline(self, node: Call, terms: list[Term]) -> tuple[str, str, bool] | None:
         """(test, value, may overflow) for a call on integers or booleans."""
         function = node.function
         if function == "!_":
@@ -384,9 +248,9 @@ class _Writer:
         operator = _ARITHMETIC.get(function) or _ORDER.get(function)
         if operator is None:
             return None
-        return _are_ints(left, right), f"{left.text} {operator} {right.text}", function in _ARITHMETIC
+        return are_ints(left, right), f"{left.text} {operator} {right.text}", function in _ARITHMETIC
 
-    def _append(self, node: Call, step: Step) -> _Term:
+    def _append(self, node: Call, step: Step) -> Term:
         """`accumulator + [item]` in place."""
         added = node.args[1]
         if not isinstance(added, ListNode) or len(added.items) != 1 or added.optional:
@@ -396,29 +260,29 @@ class _Writer:
             item = self._literal(self._steps[added.number].value[0])
         else:
             item = self._value(added.items[0])
-            self._pending += 10
-        self._pending += 1
-        name = self._name()
-        self.line(f"if {accu.text}.__class__ is Failure: {name} = {accu.text}")
-        self.line(f"elif {item.text}.__class__ is Failure: {name} = {item.text}")
-        self.line(f"else: {name} = {accu.text}; {name}.append({item.text})")
-        return _Term(name)
+            self._text.pending += 10
+        self._text.pending += 1
+        name = self._text.name()
+        self._text.line(f"if {accu.text}.__class__ is Failure: {name} = {accu.text}")
+        self._text.line(f"elif {item.text}.__class__ is Failure: {name} = {item.text}")
+        self._text.line(f"else: {name} = {accu.text}; {name}.append({item.text})")
+        return Term(name)
 
     # --- attributes -------------------------------------------------------------------------------
 
     def _root(self, node: Node) -> str | None:
         """The name of a loop variable."""
         slot = self._steps[node.number].slot
-        place = None if slot is None else self._places.get(slot)
+        place = None if slot is None else self._nodes.places.get(slot)
         return None if place is None else place[0]
 
-    def _select(self, node: Select, step: Step, is_branch: bool) -> _Term:
+    def _select(self, node: Select, step: Step, is_branch: bool) -> Term:
         root = None if node.is_test else self._root(node.operand)
         if root is None:
             return self._planned(node, step, is_branch)
-        return self._qualified(node, step, is_branch, *_entry(root, node.field))
+        return self._qualified(node, step, is_branch, *entry_test(root, node.field))
 
-    def _index(self, node: Call, step: Step, is_branch: bool) -> _Term:
+    def _index(self, node: Call, step: Step, is_branch: bool) -> Term:
         container, index = node.args
         root, at = self._root(container), self._root(index)
         if root is not None and isinstance(index, Literal):
@@ -426,98 +290,88 @@ class _Writer:
                 test = f"{root}.__class__ is list and {index.value} < len({root})"
                 return self._qualified(node, step, is_branch, test, f"{root}[{index.value}]")
             if index.value.__class__ is str:
-                return self._qualified(node, step, is_branch, *_entry(root, index.value))
+                return self._qualified(node, step, is_branch, *entry_test(root, index.value))
         if root is None or at is None:
             return self._planned(node, step, is_branch)
         test = f"{root}.__class__ is list and {at}.__class__ is int and 0 <= {at} < len({root})"
         return self._qualified(node, step, is_branch, test, f"{root}[{at}]")
 
-    def _qualified(self, node: Node, step: Step, is_branch: bool, test: str, value: str) -> _Term:
-        self.charge()
-        name = self._name()
-        self.line(f"if {test}:")
-        self.line(f"  {name} = {value}; c += {1 if is_branch else 2}")
-        self.line("else:")
-        self._indent += 1
+    def _qualified(self, node: Node, step: Step, is_branch: bool, test: str, value: str) -> Term:
+        self._text.charge()
+        name = self._text.name()
+        self._text.line(f"if {test}:")
+        self._text.line(f"  {name} = {value}; c += {1 if is_branch else 2}")
+        self._text.line("else:")
+        self._text.indent += 1
         term = self._planned(node, step, is_branch)
-        self.line(f"{name} = {term.text}")
-        self._indent -= 1
-        return _Term(name)
+        self._text.line(f"{name} = {term.text}")
+        self._text.indent -= 1
+        return Term(name)
 
     # --- loops ------------------------------------------------------------------------------------
 
-    def _bind(self, loop: Loop) -> _Term:
-        self._binds[loop.accu_slot] = (loop, self._depth)
-        self.line(f"S[{loop.accu_slot}] = U")
+    def _bind(self, loop: Loop) -> Term:
+        self._nodes.binds[loop.accu_slot] = (loop, self._depth)
+        self._text.line(f"S[{loop.accu_slot}] = U")
         return self._value(loop.node.result)
 
-    def _inner(self, loop: Loop) -> _Term:
+    def _inner(self, loop: Loop) -> Term:
         elements = self._value(loop.node.range)
-        items, name = self._name("i"), self._name()
-        self.charge()
-        self.line(f"{items} = {self._constant(loop.elements)}({elements.text})")
-        self.line(f"if {items}.__class__ is Failure: {name} = {items}")
-        self.line("else:")
-        self._indent += 1
-        term = self.loop(loop, items)
-        self.charge()
-        self.line(f"{name} = {term.text}")
-        self._indent -= 1
-        return _Term(name)
+        items, name = self._text.name("i"), self._text.name()
+        self._text.charge()
+        self._text.line(f"{items} = {self._text.constant(loop.elements)}({elements.text})")
+        self._text.line(f"if {items}.__class__ is Failure: {name} = {items}")
+        self._text.line("else:")
+        self._text.indent += 1
+        term = self._loop(loop, items)
+        self._text.charge()
+        self._text.line(f"{name} = {term.text}")
+        self._text.indent -= 1
+        return Term(name)
 
-    def loop(self, loop: Loop, items: str) -> _Term:
+    def _loop(self, loop: Loop, items: str) -> Term:
         """Goes through `items`, the name of a list."""
-        accu, first, second = self._name("a"), self._name("x"), self._name("y")
+        accu, first, second = self._text.name("a"), self._text.name("x"), self._text.name("y")
         init = self._steps[loop.node.init.number].value
-        fresh = f"{self._constant(init)}.copy()" if init.__class__ in (list, dict) else repr(init)
-        self.charge()
-        self.line(f"{accu} = {fresh}")
+        fresh = f"{self._text.constant(init)}.copy()" if init.__class__ in (list, dict) else repr(init)
+        self._text.charge()
+        self._text.line(f"{accu} = {fresh}")
         self._loops += 1
         self._depth += 1
         depth = self._depth
-        self._places[loop.accu_slot] = (accu, depth)
-        self._places[loop.first_slot] = (first, depth)
+        self._nodes.places[loop.accu_slot] = (accu, depth)
+        self._nodes.places[loop.first_slot] = (first, depth)
         targets = first
         if loop.second_slot is not None:
-            self._places[loop.second_slot] = (second, depth)
+            self._nodes.places[loop.second_slot] = (second, depth)
             targets = f"{first}, {second}"
-        self.line(f"for {targets} in {items}:")
-        self._indent += 1
+        self._text.line(f"for {targets} in {items}:")
+        self._text.indent += 1
         self._round(loop, accu, targets)
-        self._indent -= 1
+        self._text.indent -= 1
         self._depth -= 1
         self._loops -= 1
-        self._places[loop.accu_slot] = (accu, self._depth)
-        self.line(f"S[{loop.accu_slot}] = {accu}")
+        self._nodes.places[loop.accu_slot] = (accu, self._depth)
+        self._text.line(f"S[{loop.accu_slot}] = {accu}")
         return self._value(loop.node.result)
 
     def _round(self, loop: Loop, accu: str, targets: str) -> None:
-        start = len(self._lines)
+        start = len(self._text.lines)
         outer = self._resets.get(self._depth)
         resets = self._resets[self._depth] = []
         condition = self._value(loop.node.condition)
         if not condition.is_constant:
-            self.charge()
-            self.line(f"if {condition.text} is False: break")
+            self._text.charge()
+            self._text.line(f"if {condition.text} is False: break")
         step = self._value(loop.node.step)
-        self.charge()
-        self.line(f"{accu} = {step.text}")
-        self.line("if c > L: over(frame)")
+        self._text.charge()
+        self._text.line(f"{accu} = {step.text}")
+        self._text.line("if c > L: over(frame)")
         before = [f"{name} = U" for name in resets]
         if self._has_steps:
             slots = [loop.first_slot] + ([] if loop.second_slot is None else [loop.second_slot])
             values = zip(slots, targets.split(", "), strict=True)
             before += [f"S[{slot}] = {name}" for slot, name in values] + [f"S[{loop.accu_slot}] = {accu}"]
-        self._lines[start:start] = ["  " * self._indent + text for text in before]
+        self._text.lines[start:start] = ["  " * self._text.indent + text for text in before]
         if outer is not None:
             self._resets[self._depth] = outer
-
-
-def _entry(root: str, key: str) -> tuple[str, str]:
-    """Test and value for an entry of a map."""
-    return f"{root}.__class__ is dict and {key!r} in {root}", f"{root}[{key!r}]"
-
-
-def _are_ints(left: _Term, right: _Term) -> str:
-    tests = [f"{term.text}.__class__ is int" for term in (left, right) if term.value.__class__ is not int]
-    return " and ".join(tests) or "True"

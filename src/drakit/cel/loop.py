@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from drakit.cel.attribute import UNSET, Failure, Frame, Run, Step
-from drakit.cel.operate import iterate, iterate_pairs
+from drakit.cel.lookup import iterate, iterate_pairs
 from drakit.cel.syntax import Fold
 from drakit.cel.value import Fault
 

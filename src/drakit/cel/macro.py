@@ -18,6 +18,11 @@ _MAX_COPIED = 5000
 _TRANSFORMS = ("transformList", "transformMap", "transformMapEntry")
 
 
+def is_accumulator(node: Node) -> bool:
+    """Whether the node reads the accumulator of a macro that builds a list."""
+    return isinstance(node, Ident) and node.name == ACCUMULATOR and node.type.kind == "list"
+
+
 class Expander:
     """Expands the macros that exist; `number` gives new nodes their numbers, `fail` raises CELError."""
 

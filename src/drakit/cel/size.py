@@ -96,3 +96,8 @@ def replaced(size: Size, old: Size, new: Size) -> Size:
     else:
         least = math.ceil(float(size[0]) / float(old[1]))
     return add(multiply((least, min(MOST, most)), new), (kept_least, kept_most))
+
+
+def regex_cost(text: Size, pattern: Size) -> int:
+    """The most that matching a text of that size may cost."""
+    return times(by_factor(total_of(text[1], 1), 0.1), by_factor(pattern[1], 0.25))

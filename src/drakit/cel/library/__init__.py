@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from drakit.cel import operate
+from drakit.cel import arithmetic, equality, lookup
 from drakit.cel.library import (
     convert,
     lists,
@@ -34,10 +34,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 """Strict functions: they get values and return one, or raise Fault."""
 
 OPERATORS: dict[str, Callable[..., Any]] = {
-    "!_": operate.logical_not, "-_": operate.negate, "_+_": operate.add, "_-_": operate.subtract,
-    "_*_": operate.multiply, "_/_": operate.divide, "_%_": operate.modulo, "_<_": operate.less,
-    "_<=_": operate.less_equal, "_>_": operate.greater, "_>=_": operate.greater_equal,
-    "_==_": operate.equal, "@in": operate.is_in, "size": operate.size, "type": operate.type_value,
+    "!_": arithmetic.logical_not, "-_": arithmetic.negate, "_+_": arithmetic.add, "_-_": arithmetic.subtract,
+    "_*_": arithmetic.multiply, "_/_": arithmetic.divide, "_%_": arithmetic.modulo, "_<_": arithmetic.less,
+    "_<=_": arithmetic.less_equal, "_>_": arithmetic.greater, "_>=_": arithmetic.greater_equal,
+    "_==_": equality.equal, "@in": equality.is_in, "size": lookup.size, "type": lookup.type_value,
 }  # fmt: skip
 """What works by the values alone, whatever overload the checker found."""
 

@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from drakit.cel.arithmetic import INT_MAX, INT_MIN, UINT_MAX, to_duration, to_timestamp
 from drakit.cel.library.moment import format_duration, format_timestamp, parse_duration, parse_timestamp
-from drakit.cel.operate import INT_MAX, INT_MIN, UINT_MAX, to_duration, to_timestamp
 from drakit.cel.value import Duration, Fault, Timestamp, Uint
 
 _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from functools import cmp_to_key
 from typing import Any
 
+from drakit.cel.arithmetic import add, compare
 from drakit.cel.declare import COMPARABLE, full_name
-from drakit.cel.operate import CostExceeded, add, compare, contains, equal
+from drakit.cel.equality import contains, equal
+from drakit.cel.meter import CostExceeded
 from drakit.cel.value import NONE, Duration, Fault, NoOverload, Optional, Uint
 
 MAX_RANGE = 1_000_000

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from drakit.cel.operate import to_duration, to_timestamp
+from drakit.cel.arithmetic import to_duration, to_timestamp
 from drakit.cel.value import Duration, Fault, Timestamp
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

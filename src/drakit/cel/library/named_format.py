@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from drakit.cel.charge import register_unit_equality
+from drakit.cel.equality import register_refusing
 from drakit.cel.library.moment import parse_timestamp
 from drakit.cel.library.url import parse as parse_url
-from drakit.cel.operate import register_refusing
 from drakit.cel.value import NONE, Fault, Optional, register_kind
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"

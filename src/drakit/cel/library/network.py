@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from drakit.cel.charge import register_size, register_unit_equality
-from drakit.cel.operate import register_refusing
+from drakit.cel.equality import register_refusing
 from drakit.cel.value import Fault, register_kind
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address

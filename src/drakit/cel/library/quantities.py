@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from drakit.cel.operate import INT_MAX, Sum
+from drakit.cel.arithmetic import INT_MAX
+from drakit.cel.equality import Sum
 from drakit.cel.value import Fault
 from drakit.model.quantity import Quantity
 from drakit.model.semver import Version

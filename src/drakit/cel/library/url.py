@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote, unquote, unquote_plus
 
 from drakit.cel.charge import register_unit_equality
-from drakit.cel.operate import register_refusing
+from drakit.cel.equality import register_refusing
 from drakit.cel.value import Fault, register_kind
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*", re.ASCII)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from drakit.cel.library.regex import program_size
-from drakit.cel.operate import Meter
+from drakit.cel.meter import Meter
 from drakit.cel.syntax import Call
 
 Work = Callable[[Sequence[Any], Meter], None]

@@ -1,0 +1,28 @@
+"""How much work one evaluation may take here, whatever it costs in cel-go's units."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MAX_WORK: Final = 200_000
+"""Steps, of about a tenth of a microsecond, that one evaluation may take (see `drakit.cel.library.work`)."""
+
+
+class Meter:
+    """Counts the steps taken, whatever they cost. `patterns` has the sizes of regular expressions."""
+
+    __slots__ = ("left", "patterns")
+
+    def __init__(self) -> None:
+        self.left = MAX_WORK
+        self.patterns: dict[str, int] = {}
+
+    def spend(self, count: int) -> None:
+        """Raises CostExceeded when the work is used up."""
+        self.left -= count
+        if self.left < 0:
+            raise CostExceeded
+
+
+class CostExceeded(Exception):
+    """The evaluation was stopped: too much work."""
