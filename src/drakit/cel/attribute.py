@@ -6,7 +6,7 @@ qualifier costs 1. Where one is optional, all after it are, and the result is an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from drakit.cel.lookup import MISSING, find, select
@@ -29,12 +29,12 @@ class Failure:
 
 
 class Frame:
-    """One evaluation: the device, the variables, what it has cost so far."""
+    """One evaluation: the values of the variables, those inside macros (`slots`), what it has cost so far."""
 
-    __slots__ = ("cost", "device", "limit", "meter", "slots", "trace")
+    __slots__ = ("cost", "limit", "meter", "slots", "trace", "variables")
 
-    def __init__(self, device: dict[str, Any], slots: int, limit: int = COST_LIMIT) -> None:
-        self.device = device
+    def __init__(self, variables: Mapping[str, Any], slots: int, limit: int = COST_LIMIT) -> None:
+        self.variables = variables
         self.slots: list[Any] = [UNSET] * slots
         self.cost = 0
         self.limit = limit

@@ -88,7 +88,11 @@ UNIT = frozenset((
     "isLinkLocalUnicast", "isGlobalUnicast", "format.named", "sign", "asInteger", "isInteger",
     "asApproximateFloat", "isGreaterThan", "isLessThan", "compareTo", "add", "sub", "major", "minor",
     "patch", "getScheme", "getHostname", "getHost", "getPort", "getEscapedPath", "getQuery",
+    "path", "group", "serviceAccount", "resource", "subresource", "namespace", "name", "allowed", "reason",
+    "errored", "error", "fieldSelector", "labelSelector",
 ))  # fmt: skip
+CHECK = 350_000
+"""What asking the authorizer costs: an evaluation may do so twice."""
 _TRAVERSAL = frozenset(("isSorted", "sum", "max", "min", "indexOf", "lastIndexOf"))
 _TENTH_OF_FIRST = frozenset((
     "url", "lowerAscii", "upperAscii", "substring", "trim", "cidr", "isIP", "isCIDR", "quantity",
@@ -100,6 +104,8 @@ _FIFTH_OF_FIRST = frozenset(("replace", "split", "ip.isCanonical"))
 def _kubernetes(function: str, id_: str, args: Sequence[Any], result: Any, meter: Meter) -> int | None:
     if function in UNIT:
         return 1
+    if function == "check":
+        return CHECK
     if function in _TRAVERSAL:
         return traversal(args[0], meter)
     if function in _TENTH_OF_FIRST:
@@ -197,7 +203,7 @@ def cost_before(id_: str, args: Sequence[Any]) -> int | None:
 
 
 _BY_ARGUMENTS = _TRAVERSAL | _TENTH_OF_FIRST | _FIFTH_OF_FIRST | {
-    "_==_", "join", "find", "findAll", "ip", "containsIP", "containsCIDR", "validate",
+    "_==_", "join", "find", "findAll", "ip", "containsIP", "containsCIDR", "validate", "check",
 }  # fmt: skip
 _BY_SIZE = COMPARED_BY_SIZE | _TENTH_BY_ID | {
     "in_list", "add_string", "add_bytes", "matches_string", "contains_string", "list_slice", "lists_range",

@@ -111,7 +111,7 @@ class Checker:
         return types.optional_of(result) if was_optional or is_optional_select else result
 
     def _object_field(self, node: Node, target: Type, field: str) -> Type:
-        found = self._environment.device_fields.get(field) if target == types.DEVICE else None
+        found = self._environment.objects.get(target.name, {}).get(field)
         if found is None:
             self._issue(node, f"undefined field '{field}'")
             return ERROR

@@ -17,6 +17,7 @@ from drakit.cel.generate import generate
 from drakit.cel.meter import CostExceeded
 from drakit.cel.parse import parse
 from drakit.cel.reads import reads_of, shape
+from drakit.cel.size import device_shape
 from drakit.cel.source import compile_error
 from drakit.cel.stack import deep_stack, is_deep, no_collection
 from drakit.cel.syntax import Node
@@ -28,7 +29,7 @@ from drakit.profile import DEFAULT_VERSION, Profile, profile_for
 
 MAX_LENGTH = 10 * 1024
 """Bytes of source (resource.k8s.io CELSelectorExpressionMaxLength)."""
-_COST_EXCEEDED = "operation cancelled: actual cost limit exceeded"
+COST_EXCEEDED = "operation cancelled: actual cost limit exceeded"
 
 
 def compile(
@@ -60,23 +61,28 @@ def compile_value(
 def _compile_value(text: str, profile: Profile, is_new: bool) -> Evaluator:
     scope = environment(profile, is_new=is_new)
     with no_collection():
-        return Evaluator(text, _checked(text, scope)[0], scope)
+        return Evaluator(text, _limited(text, scope), scope)
 
 
 @lru_cache(maxsize=1024)
 def _compile(text: str, profile: Profile, is_new: bool) -> Selector:
     scope = environment(profile, is_new=is_new)
     with no_collection():
-        root, type_name = _checked(text, scope)
+        root = _limited(text, scope)
         if root.type.kind not in ("bool", "dyn", "any"):
-            raise CELError(f"must evaluate to bool or the unknown type, not {type_name}", source=text)
+            raise CELError(f"must evaluate to bool or the unknown type, not {root.type}", source=text)
         return Selector(text, root, scope)
 
 
-def _checked(text: str, scope: Environment) -> tuple[Node, str]:
+def _limited(text: str, scope: Environment) -> Node:
     length = len(text.encode("utf-8", "surrogatepass"))
     if length > MAX_LENGTH:
         raise CELError(f"expression too long: {length} bytes, at most {MAX_LENGTH} are allowed", source=text)
+    return checked(text, scope)
+
+
+def checked(text: str, scope: Environment) -> Node:
+    """The tree of `text` with its types. Raises CELError."""
     root, _ = parse(
         text, has_optionals=scope.has_optionals, has_two_variables=scope.has_two_variables,
         has_sort_by=scope.has_sort_by,
@@ -86,7 +92,7 @@ def _checked(text: str, scope: Environment) -> tuple[Node, str]:
     issues = checker.issues or validate(root)
     if issues:
         raise compile_error(text, issues)
-    return root, str(root.type)
+    return root
 
 
 class Program:
@@ -96,10 +102,10 @@ class Program:
     def __init__(self, text: str, root: Node, scope: Environment) -> None:
         self.text = text
         self.root = root
-        self.max_cost = max_cost(root, scope)
+        self.max_cost = max_cost(root, {"device": device_shape(scope)})
         self.reads = reads_of(root)
-        self._functions = scope.functions
-        planner = Planner(scope.functions)
+        self._functions, self._roots = scope.functions, scope.roots
+        planner = Planner(scope.functions, scope.roots)
         try:
             self._run = planner.plan(root)
         except Fault as fault:
@@ -113,7 +119,7 @@ class Program:
 
     def explain(self, device: Device, driver: str) -> Verdict:
         """The outcome with cost and the value of every sub-expression. Never raises CELError."""
-        planner = Planner(self._functions, is_traced=True)
+        planner = Planner(self._functions, self._roots, is_traced=True)
         with deep_stack(self.text), no_collection():
             run = planner.plan(self.root)
         frame, value = self._evaluate(run, planner.slots, device, driver)
@@ -131,13 +137,13 @@ class Program:
     def _evaluate(self, run: Run, slots: int, device: Device, driver: str) -> tuple[Frame, Any]:
         frame = Frame({}, slots)
         try:
-            frame.device = variables_of(device, driver)
+            frame.variables = {"device": variables_of(device, driver)}
             if self._is_deep:
                 with deep_stack(self.text):
                     return frame, run(frame)
             return frame, run(frame)
         except CostExceeded:
-            return frame, Failure(_COST_EXCEEDED, self.root)
+            return frame, Failure(COST_EXCEEDED, self.root)
         except Fault as fault:
             return frame, Failure(fault.message, self.root)
 

@@ -10,8 +10,9 @@ estimator of k8s.io/dynamic-resource-allocation/cel.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from drakit.cel.charge import COMPARED_BY_SIZE
-from drakit.cel.declare import Environment
 from drakit.cel.library.cost import LibraryCosts
 from drakit.cel.macro import ACCUMULATOR
 from drakit.cel.size import (
@@ -24,7 +25,6 @@ from drakit.cel.size import (
     Variable,
     add,
     by_factor,
-    device_shape,
     regex_cost,
     times,
     total_of,
@@ -36,14 +36,14 @@ from drakit.cel.types import Type, is_optional
 _SCALARS = frozenset(("bool", "double", "duration", "int", "timestamp", "uint"))
 
 
-def max_cost(root: Node, environment: Environment) -> int:
-    """The estimate for a checked tree."""
-    return _Estimator(environment).cost(root)
+def max_cost(root: Node, shapes: Mapping[str, Shape]) -> int:
+    """The estimate for a checked tree; `shapes` says how big the variables may be."""
+    return _Estimator(shapes).cost(root)
 
 
 class _Estimator:
-    def __init__(self, environment: Environment) -> None:
-        self._device = device_shape(environment)
+    def __init__(self, shapes: Mapping[str, Shape]) -> None:
+        self._shapes = shapes
         self._variables: dict[str, list[Variable]] = {}
         self._sizes: dict[int, Size] = {}
         self._entries: dict[int, Entry] = {}
@@ -65,9 +65,7 @@ class _Estimator:
 
     def at(self, path: tuple[str, ...]) -> Size | None:
         """The size of what a path leads to."""
-        if not path or path[0] != "device":
-            return None
-        shape: Shape | None = self._device
+        shape = self._shapes.get(path[0]) if path else None
         for name in path[1:]:
             if shape is None:
                 return None

@@ -11,6 +11,7 @@ k8s.io/dynamic-resource-allocation/cel.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -29,11 +30,13 @@ class Overload(NamedTuple):
 
 
 class Environment(NamedTuple):
-    """What an expression may use."""
+    """What an expression may use. `objects` has the fields of object types by the types' names, `roots` the
+    variables that have a value at run time; the others are names of types."""
 
     functions: dict[str, tuple[Overload, ...]]
     variables: dict[str, Type]
-    device_fields: dict[str, Type]
+    roots: frozenset[str]
+    objects: Mapping[str, Mapping[str, Type]]
     attribute_size: int
     has_optionals: bool
     has_two_variables: bool
@@ -255,6 +258,23 @@ lists.range(int) -> list(int) = lists_range
 .reverse(list(T)) -> list(T) = list_reverse
 .distinct(list(T)) -> list(T) = list_distinct
 """
+_AUTHORIZATION = """
+.path(Authorizer, string) -> PathCheck = authorizer_path
+.group(Authorizer, string) -> GroupCheck = authorizer_group
+.serviceAccount(Authorizer, string, string) -> Authorizer = authorizer_serviceaccount
+.resource(GroupCheck, string) -> ResourceCheck = groupcheck_resource
+.subresource(ResourceCheck, string) -> ResourceCheck = resourcecheck_subresource
+.namespace(ResourceCheck, string) -> ResourceCheck = resourcecheck_namespace
+.name(ResourceCheck, string) -> ResourceCheck = resourcecheck_name
+.fieldSelector(ResourceCheck, string) -> ResourceCheck = authorizer_fieldselector
+.labelSelector(ResourceCheck, string) -> ResourceCheck = authorizer_labelselector
+.check(PathCheck, string) -> Decision = pathcheck_check
+.check(ResourceCheck, string) -> Decision = resourcecheck_check
+.allowed(Decision) -> bool = decision_allowed
+.reason(Decision) -> string = decision_reason
+.errored(Decision) -> bool = decision_errored
+.error(Decision) -> string = decision_error
+"""
 _INCLUDES = ".includes(dyn, dyn) -> bool = dra_includes_dyn_dyn"
 
 _NAMED = {
@@ -262,6 +282,8 @@ _NAMED = {
     "double": types.DOUBLE, "string": types.STRING, "bytes": types.BYTES, "timestamp": types.TIMESTAMP,
     "duration": types.DURATION, "Quantity": types.QUANTITY, "Semver": types.SEMVER, "URL": types.URL,
     "IP": types.IP, "CIDR": types.CIDR, "NamedFormat": types.NAMED_FORMAT,
+    "Authorizer": types.AUTHORIZER, "PathCheck": types.PATH_CHECK, "GroupCheck": types.GROUP_CHECK,
+    "ResourceCheck": types.RESOURCE_CHECK, "Decision": types.DECISION,
 }  # fmt: skip
 _TYPE_NAMES = {
     "bool": types.BOOL, "bytes": types.BYTES, "double": types.DOUBLE, "int": types.INT,
@@ -281,12 +303,16 @@ def environment(profile: Profile, *, is_new: bool = False) -> Environment:
     With `is_new` it is what the API server lets into new objects: what the version before already knew, and
     the gates that are on.
     """
-    known = tuple(int(part) for part in profile.version.split("."))
-    if is_new:
-        known = (known[0], known[1] - 1)
+    known = _known(profile, is_new)
     has_multiple = known >= (1, 34) and (not is_new or profile.is_on(Gate.CONSUMABLE_CAPACITY))
     has_lists = known >= (1, 36) and (not is_new or profile.is_on(Gate.LIST_ATTRIBUTES))
     return _build(known, has_multiple, has_lists)
+
+
+def _known(profile: Profile, is_new: bool) -> tuple[int, ...]:
+    """The Kubernetes whose libraries there are."""
+    major, minor = (int(part) for part in profile.version.split("."))
+    return major, minor - is_new
 
 
 @lru_cache(maxsize=32)
@@ -310,9 +336,40 @@ def _build(known: tuple[int, ...], has_multiple: bool, has_lists: bool) -> Envir
         fields["allowMultipleAllocations"] = types.BOOL
     variables = {"device": types.DEVICE} | {name: types.type_of(type_) for name, type_ in _TYPE_NAMES.items()}
     return Environment(
-        functions=_functions(text), variables=variables, device_fields=fields, attribute_size=64,
+        functions=_functions(text), variables=variables, roots=frozenset(("device",)),
+        objects={types.DEVICE.name: fields}, attribute_size=64,
         has_optionals=True, has_two_variables=known >= (1, 32), has_sort_by=known >= (1, 34),
     )  # fmt: skip
+
+
+def declared(
+    profile: Profile,
+    variables: Mapping[str, Type],
+    objects: Mapping[str, Mapping[str, Type]],
+    *,
+    is_new: bool,
+) -> Environment:
+    """The environment of everything that is not about devices: what Kubernetes gives to admission policies
+    and to the rules of custom resources, with these variables and object types. `is_new` as above."""
+    base = _base(_known(profile, is_new))
+    return base._replace(
+        variables={**base.variables, **variables}, roots=frozenset(variables), objects=objects
+    )
+
+
+@lru_cache(maxsize=32)
+def _base(known: tuple[int, ...]) -> Environment:
+    environment = _build(known, False, False)
+    functions = {**environment.functions, **_functions(_AUTHORIZATION)}
+    if known < (1, 33):
+        # Until then semver was for devices alone.
+        functions = {
+            name: kept
+            for name, overloads in functions.items()
+            if (kept := tuple(row for row in overloads if "semver" not in row.id))
+        }
+    variables = {name: type_ for name, type_ in environment.variables.items() if name != "device"}
+    return environment._replace(functions=functions, variables=variables, objects={})
 
 
 def _generated() -> str:

@@ -26,8 +26,18 @@ from drakit.cel.lookup import shown
 from drakit.cel.loop import Loop
 from drakit.cel.macro import is_accumulator
 from drakit.cel.meter import CostExceeded
-from drakit.cel.syntax import Call, Fold, Ident, ListNode, Literal, MapNode, Node, Select
-from drakit.cel.value import Fault, Optional, TypeValue, Uint, to_key
+from drakit.cel.syntax import (
+    Call,
+    Fold,
+    Ident,
+    ListNode,
+    Literal,
+    MapNode,
+    Node,
+    Select,
+    qualified_name,
+)
+from drakit.cel.value import Fault, Lazy, Optional, TypeValue, Uint, to_key
 from drakit.cel.warm import runner
 from drakit.model.quantity import Quantity
 from drakit.model.semver import Version
@@ -36,8 +46,9 @@ from drakit.model.semver import Version
 class Planner:
     """Plans a checked tree. Raises Fault where instantiating the program fails."""
 
-    def __init__(self, functions: Functions, *, is_traced: bool = False) -> None:
+    def __init__(self, functions: Functions, roots: frozenset[str], *, is_traced: bool = False) -> None:
         self._functions = functions
+        self._roots = roots
         self._is_traced = is_traced
         self._scopes: list[tuple[str, int, bool]] = []
         self._inits: dict[int, Run] = {}
@@ -79,9 +90,25 @@ class Planner:
                 step = self._attribute(Attribute(node, self._variable(slot, is_accu)))
                 step.slot = slot
                 return step
-        if node.name == "device":
-            return self._attribute(Attribute(node, lambda frame: frame.device))
-        return _constant(TypeValue(node.name))
+        return self._root(node, node.name) or _constant(TypeValue(node.name))
+
+    def _root(self, node: Node, name: str) -> Step | None:
+        """A variable that has a value; a name may have dots in it."""
+        if name not in self._roots:
+            return None
+        if name == "device":
+            return self._attribute(Attribute(node, lambda frame: frame.variables["device"]))
+
+        def root(frame: Frame) -> Any:
+            value = frame.variables[name]
+            if value.__class__ is not Lazy:
+                return value
+            try:
+                return value.get()
+            except Fault as fault:
+                return Failure(fault.message, node)
+
+        return self._attribute(Attribute(node, root))
 
     def _variable(self, slot: int, is_accu: bool) -> Run:
         if not is_accu:
@@ -121,6 +148,9 @@ class Planner:
     def _select(self, node: Select) -> Step:
         if node.type.kind == "type":
             return _constant(TypeValue(node.type.params[0].name if node.type.params else "type"))
+        name = qualified_name(node)
+        if name is not None and (step := self._root(node, name)) is not None:
+            return step
         attribute = self._operand(node.operand)
         attribute.add(Qualifier(node, node.field, is_test=node.is_test))
         return self._attribute(attribute, node.is_test)

@@ -40,6 +40,11 @@ NAMED_FORMAT = Type("object", "kubernetes.NamedFormat")
 IP = Type("opaque", "net.IP")
 CIDR = Type("opaque", "net.CIDR")
 DEVICE = Type("object", "kubernetes.DRADevice")
+AUTHORIZER = Type("object", "kubernetes.authorization.Authorizer")
+PATH_CHECK = Type("object", "kubernetes.authorization.PathCheck")
+GROUP_CHECK = Type("object", "kubernetes.authorization.GroupCheck")
+RESOURCE_CHECK = Type("object", "kubernetes.authorization.ResourceCheck")
+DECISION = Type("object", "kubernetes.authorization.Decision")
 
 
 def list_of(item: Type) -> Type:

@@ -11,7 +11,7 @@ and 0. Nothing ever changes a value in place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from drakit.model.quantity import Quantity
@@ -77,6 +77,28 @@ class Optional:
 
 
 NONE: Final = Optional(None, has_value=False)
+
+
+class Lazy:
+    """The value of a variable that is worked out when first read, once."""
+
+    __slots__ = ("_known", "_work")
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._work: Callable[[], Any] | None = work
+        self._known: Any = None
+
+    def get(self) -> Any:
+        """The value. Raises Fault where there is none."""
+        if self._work is not None:
+            work, self._work = self._work, None
+            try:
+                self._known = work()
+            except Fault as fault:
+                self._known = fault
+        if isinstance(self._known, Fault):
+            raise self._known
+        return self._known
 
 
 class BoolKey:

@@ -7,6 +7,7 @@ from typing import Any
 
 from drakit.cel import arithmetic, equality, lookup
 from drakit.cel.library import (
+    authz,
     convert,
     lists,
     moment,
@@ -20,6 +21,7 @@ from drakit.cel.library import (
 )  # fmt: skip
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
+    **authz.FUNCTIONS,
     **convert.FUNCTIONS,
     **lists.FUNCTIONS,
     **moment.FUNCTIONS,

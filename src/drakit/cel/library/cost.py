@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from drakit.cel.charge import UNIT
+from drakit.cel.charge import CHECK, UNIT
 from drakit.cel.macro import ACCUMULATOR
 from drakit.cel.size import (
     MOST,
@@ -95,6 +95,8 @@ class LibraryCosts:
         function, target, args, sized = node.function, node.target, node.args, self._size
         if function in UNIT:
             return 1, None
+        if function == "check":
+            return CHECK, None
         if function == "_==_":
             return self._opaque_equality(args)
         if function in _PARSERS and target is None and args:
