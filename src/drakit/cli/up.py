@@ -49,7 +49,7 @@ _DETACH_SECONDS = 60.0
     "drivers",
     multiple=True,
     metavar="NAME[:K=V,...]",
-    help="A driver on every node: cpu, gpu, pizza. Repeatable.",
+    help="A driver on every node, such as gpu:count=8; `dra driver list` shows them. Repeatable.",
 )
 @click.option(
     "--kubernetes-version", default=DEFAULT_VERSION, show_default=True, help=f"One of {', '.join(VERSIONS)}."
@@ -191,16 +191,25 @@ def _detach(options: Options) -> None:
             start_new_session=True,
             env=os.environ,
         )
+    try:
+        running = _await_ready(place, child, output)
+    except BaseException:  # Ctrl-C as well: nothing may stay that nobody was told of
+        child.terminate()
+        child.wait()
+        raise
+    click.echo(f"Kubernetes {running.version} at {running.server}, pid {running.pid}.\n")
+    click.echo(_what_next(running, f"`{place.down}`"))
+
+
+def _await_ready(place: Place, child: subprocess.Popen[bytes], output: Path) -> Running:
+    """What the cluster of process `child` says of itself. Raises UsageError: it ended, or takes too long."""
     deadline = time.monotonic() + _DETACH_SECONDS
     while time.monotonic() < deadline:
         if (running := place.running()) and running.pid == child.pid:
-            click.echo(f"Kubernetes {running.version} at {running.server}, pid {running.pid}.\n")
-            click.echo(_what_next(running, f"`{place.down}`"))
-            return
+            return running
         if child.poll() is not None:
             raise UsageError(_last_line(output) or f"it ended with code {child.returncode}; see {place.log}")
         time.sleep(0.02)
-    child.terminate()
     raise UsageError(f"not ready after {_DETACH_SECONDS:.0f} s; see {output} and {place.log}")
 
 
