@@ -95,8 +95,7 @@ class Cluster:
                 "spec": {
                     "devices": {
                         "requests": [
-                            {"name": request, "exactly": {"deviceClassName": "any"}}
-                            for request in dict.fromkeys(_split(item)[0] for item in devices)
+                            _request(name) for name in dict.fromkeys(_split(item)[0] for item in devices)
                         ]
                     }
                 },
@@ -112,6 +111,14 @@ class Cluster:
                 RESOURCE_CLAIMS, {**made, "status": {"allocation": allocation}}, subresource="status"
             )
         return ClaimReference("default", made["metadata"]["uid"], name)
+
+
+def _request(name: str) -> dict[str, Any]:
+    """The request `main`, or one of which the allocation took the alternative `main/sub`."""
+    main, slash, sub = name.partition("/")
+    if slash:
+        return {"name": main, "firstAvailable": [{"name": sub, "deviceClassName": "any"}]}
+    return {"name": main, "exactly": {"deviceClassName": "any"}}
 
 
 def _split(text: str) -> tuple[str, str]:

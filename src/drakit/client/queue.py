@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
@@ -23,12 +24,16 @@ _log = logging.getLogger(__name__)
 
 class WorkQueue(Generic[K]):
     """Keys to work on. `base` and `limit` bound the seconds before a failed key comes back: the delay
-    doubles with each failure in a row."""
+    doubles with each failure in a row, less a random part of it of at most `jitter` (0 to 1): many programs
+    that failed at the same time do not come back at the same time."""
 
-    def __init__(self, *, clock: Clock | None = None, base: float = 0.01, limit: float = 60.0) -> None:
+    def __init__(
+        self, *, clock: Clock | None = None, base: float = 0.01, limit: float = 60.0, jitter: float = 0.0
+    ) -> None:
         self._clock = clock or Clock()
         self._base = base
         self._limit = limit
+        self._jitter = jitter
         self._ready: deque[K] = deque()
         self._waiting: set[K] = set()
         self._working: set[K] = set()
@@ -67,6 +72,7 @@ class WorkQueue(Generic[K]):
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         delay = min(self._base * 2.0 ** min(failures, 32), self._limit)
+        delay *= 1.0 - random.uniform(0.0, self._jitter)
         self.add_after(key, delay)
         return delay
 

@@ -5,9 +5,15 @@
     claim.py         what a driver is handed and hands back; opaque configuration as typed models
     slices.py        pools to ResourceSlices: split, named, versioned; pure
     publisher.py     keeps the slices on the API server so
+    dropped.py       what an API server did not keep of them
     checkpoint.py    which claims are prepared, on disk
     cdi.py           one CDI file per prepared claim, on disk
     preparer.py      NodePrepareResources and NodeUnprepareResources
+    reading.py       claims as the API has them
+    turns.py         one call at a time, with other instances too
+    call.py          calling what an author wrote, plain or async
+    stale.py         claims that stay prepared for nobody
+    binding.py       devices made ready before their pod is bound
     metadata.py      files by which containers learn what their devices are
     status.py        what the driver says of devices in claims' statuses
     health.py        the health stream
@@ -31,6 +37,7 @@ from drakit.driver.claim import (
 )
 from drakit.driver.device import Pool, capacity, device, nodes, size, version
 from drakit.driver.driver import Driver
+from drakit.driver.dropped import DroppedFields
 from drakit.driver.plugin import Plugin, run
 from drakit.errors import RecoverableError
 from drakit.model.cdi import ContainerEdits, DeviceNode, Hook, Mount
@@ -48,6 +55,7 @@ __all__ = [
     "DeviceNode",
     "DeviceTaint",
     "Driver",
+    "DroppedFields",
     "Hook",
     "Mount",
     "NetworkDeviceData",

@@ -14,10 +14,12 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Struct, field
 
+from drakit.driver.device import AttributeValue, attribute
 from drakit.errors import DRAError
 from drakit.model.cdi import NO_EDITS, ContainerEdits, DeviceNode, Hook, Mount
 from drakit.model.resource import (
     DeviceAllocationConfiguration,
+    DeviceAttribute,
     DeviceRequestAllocationResult,
     NetworkDeviceData,
     ResourceClaim,
@@ -61,7 +63,8 @@ class AllocatedDevice(Struct, frozen=True, kw_only=True):
     """A device of this driver that the claim was given for `request` (`main` or `main/sub`).
 
     With `admin_access` the claim may look after the device but not use it up. `consumed_capacity` are
-    quantities by name where the device is shared, and `share_id` tells such shares apart.
+    quantities by name where the device is shared, and `share_id` tells such shares apart. The conditions
+    are those that a pod with the device waits for (see `Driver.bind`).
     """
 
     request: str
@@ -71,6 +74,8 @@ class AllocatedDevice(Struct, frozen=True, kw_only=True):
     share_id: str | None = None
     consumed_capacity: Mapping[str, str] = field(default_factory=dict)
     configs: Sequence[OpaqueConfig] = ()
+    binding_conditions: Sequence[str] = ()
+    binding_failure_conditions: Sequence[str] = ()
 
     def config(self, model: type[C]) -> C | None:
         """The parameters for this device: the last of the claim's, else the last of the class's.
@@ -98,12 +103,14 @@ class AllocatedDevice(Struct, frozen=True, kw_only=True):
         conditions: Sequence[DeviceCondition] = (),
         data: Any = None,
         network_data: NetworkDeviceData | None = None,
+        attributes: Mapping[str, AttributeValue] | None = None,
         state: Mapping[str, Any] | None = None,
     ) -> PreparedDevice:
         """This device, ready. Containers of the claim get `env`, `device_nodes`, `mounts` and `hooks`, or any
         `edits`; `cdi_device_ids` names devices of CDI files that exist already. `annotations` go to the
         runtime with the edits. `conditions`, `data` (JSON, up to 10 KiB) and
-        `network_data` go to the claim's status. `state` is JSON to remember until the claim is unprepared."""
+        `network_data` go to the claim's status. `attributes` are for the device's metadata file alone, beside
+        those that are published. `state` is JSON to remember until the claim is unprepared."""
         if env or device_nodes or mounts or hooks:
             edits = ContainerEdits(
                 env=[*edits.env, *(f"{key}={value}" for key, value in (env or {}).items())],
@@ -119,12 +126,14 @@ class AllocatedDevice(Struct, frozen=True, kw_only=True):
             pool=self.pool,
             name=self.name,
             share_id=self.share_id,
+            is_admin=self.admin_access,
             edits=edits,
             cdi_device_ids=list(cdi_device_ids),
             annotations=dict(annotations or {}),
             conditions=list(conditions),
             data=data,
             network_data=network_data,
+            attributes={key: attribute(value) for key, value in (attributes or {}).items()},
             state=dict(state or {}),
         )
 
@@ -184,6 +193,8 @@ def _allocated(
         admin_access=bool(result.admin_access),
         share_id=result.share_id,
         consumed_capacity=result.consumed_capacity,
+        binding_conditions=result.binding_conditions,
+        binding_failure_conditions=result.binding_failure_conditions,
         configs=[
             OpaqueConfig(f"config {index} ({config.source})", config.opaque.parameters)
             for index, config in applying
@@ -205,6 +216,8 @@ class PreparedDevice(Struct, frozen=True, kw_only=True, omit_defaults=True):
     conditions: list[DeviceCondition] = field(default_factory=list)
     data: Any = None
     network_data: NetworkDeviceData | None = None
+    attributes: dict[str, DeviceAttribute] = field(default_factory=dict)
+    is_admin: bool = False
     state: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -34,6 +34,9 @@ class Pool(Struct, frozen=True):
     A driver that has no reason for more has one pool, named like its node. Where devices can be reached from
     other nodes too, the pool has a `node_selector` (see `nodes()`) or is for `all_nodes`, or each of its
     devices says where it is; such a driver is not `is_node_local`, and one instance of it publishes.
+    `partition_type_attribute` names the attribute that says of which kind a partition is. With
+    `skip_node_operations` kubelets do not call the driver for these devices ("NodePrepareResources",
+    "NodeUnprepareResources", "*").
     """
 
     name: str
@@ -41,6 +44,8 @@ class Pool(Struct, frozen=True):
     shared_counters: Sequence[CounterSet] = ()
     node_selector: NodeSelector | None = None
     all_nodes: bool = False
+    partition_type_attribute: str | None = None
+    skip_node_operations: Sequence[str] = ()
 
 
 def device(

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from drakit.driver.claim import Claim, PreparedClaim, PreparedDevice
 from drakit.driver.device import Pool
+from drakit.errors import DRAError
 from drakit.model.resource import Device
 from drakit.pluginapi.health import DeviceHealth
 
@@ -18,9 +19,10 @@ _NOTHING: Mapping[str, PreparedClaim] = MappingProxyType({})
 class Driver(abc.ABC):
     """One driver on one node.
 
-    `prepare` and `unprepare` may be `async def` or plain (then they run in a thread). Calls never overlap,
-    not even with those of another instance of the driver on this node. What they raise fails this claim
-    alone: a DRAError with its text, RecoverableError where a later try may go well, anything else as a bug.
+    `prepare`, `unprepare`, `bind` and `unbind` may be `async def` or plain (then they run in a thread).
+    `prepare` and `unprepare` never overlap, not even with those of another instance of the driver on this
+    node, unless `may_overlap`. What they raise fails this claim alone: a DRAError with its text,
+    RecoverableError where a later try may go well, anything else as a bug.
     """
 
     name: str
@@ -30,6 +32,13 @@ class Driver(abc.ABC):
     """Whether containers find a file that says what their devices are (see `metadata.py`)."""
     is_node_local: bool = True
     """False: pools may be for other nodes too, and slices of no node are this instance's alone."""
+
+    only_pool: str = ""
+    """The one pool of this instance, where each of several has one for other nodes too; its slices go with
+    this node."""
+    may_overlap: bool = False
+    """True: `prepare` and `unprepare` of different claims may run at the same time, here and in another
+    instance."""
 
     def __init__(self, node_name: str) -> None:
         self.node_name = node_name
@@ -59,8 +68,31 @@ class Driver(abc.ABC):
         """Undo `prepare`, as far as it came. May be called again for the same claim."""
         return None
 
-    def health(self) -> Sequence[DeviceHealth] | None:
-        """How the devices are now; asked every few seconds while a kubelet listens. None: it never says."""
+    def bind(self, claim: Claim) -> Awaitable[None] | None:
+        """Make devices with binding conditions ready for the node before the pod is bound there: attach them,
+        power them on. `claim` has only such devices.
+
+        When it returns, their conditions are True; when it raises DRAError, their failure conditions are,
+        and the pod is planned anew; RecoverableError is tried again. Calls for several claims may overlap,
+        and come again after a restart.
+        """
+        return None
+
+    def unbind(self, claim: PreparedClaim) -> Awaitable[None] | None:
+        """Undo `bind`, as far as it came: the devices were taken from the claim. May be called again."""
+        return None
+
+    def trouble(self, error: DRAError) -> None:  # noqa: B027
+        """Told of what goes wrong behind the driver's back, logged and counted by then: slices that the API
+        server refuses or keeps without some of their fields (DroppedFields), statuses that cannot be
+        written. It is tried again; a driver may also publish something else, or have `watch` raise."""
+
+    def health(self) -> Sequence[DeviceHealth] | Awaitable[Sequence[DeviceHealth]] | None:
+        """How the devices are now; asked every few seconds while a kubelet listens. None: it never says.
+
+        A device that is left out for 30 seconds (or its `timeout`) counts as Unknown. A plain function must
+        not wait for anything.
+        """
         return None
 
     async def watch(self) -> None:

@@ -7,6 +7,7 @@ so one that hangs says nothing, and its devices become Unknown, as they should.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Sequence
 
 from msgspec import structs
@@ -49,7 +50,7 @@ class HealthReporter:
         try:
             while not self._is_closed:
                 woken.clear()
-                yield self._report()
+                yield await self._report()
                 timer = self._clock.call_later(REPEAT_SECONDS, woken.set)
                 try:
                     await woken.wait()
@@ -58,9 +59,11 @@ class HealthReporter:
         finally:
             self._listeners.discard(woken)
 
-    def _report(self) -> Sequence[DeviceHealth]:
+    async def _report(self) -> Sequence[DeviceHealth]:
+        said = self._driver.health()
+        found = await said if inspect.isawaitable(said) else said
         now = int(self._clock.now())
         return [
             health if health.last_updated else structs.replace(health, last_updated=now)
-            for health in self._driver.health() or ()
+            for health in found or ()
         ]

@@ -123,7 +123,7 @@ class MetadataFiles:
         requests: dict[str, list[Document]] = {}
         for device in devices:
             entry: Document = {"driver": self._driver, "pool": device.pool, "name": device.name}
-            if attributes := published.get((device.pool, device.name)):
+            if attributes := {**published.get((device.pool, device.name), {}), **device.attributes}:
                 entry["attributes"] = msgspec.to_builtins(attributes)
             if device.network_data is not None:
                 entry["networkData"] = msgspec.to_builtins(device.network_data)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from drakit.client.api import Client
 from drakit.client.clock import Clock
+from drakit.driver.binding import Binder
 from drakit.driver.cdi import CDIFiles
 from drakit.driver.driver import Driver
 from drakit.driver.health import HealthReporter
@@ -17,6 +18,7 @@ from drakit.driver.metrics import Metrics
 from drakit.driver.preparer import Preparer
 from drakit.driver.publisher import Publisher
 from drakit.driver.registration import Registrar, check_names
+from drakit.driver.stale import StaleClaims
 from drakit.driver.status import StatusWriter
 from drakit.errors import DRAError
 from drakit.pluginapi.dra import DRA_SERVICES, dra_handlers
@@ -56,12 +58,17 @@ class Plugin:
         self._grace = grace
         folder = Path(plugins_dir) / driver.name
         files = CDIFiles(Path(cdi_dir), driver.name)
-        self._statuses = StatusWriter(client, driver.name, node_name, self.metrics, clock=clock)
-        self._preparer = Preparer(driver, client, folder, files, self.metrics, self._statuses, clock=clock)
-        self._health = HealthReporter(driver, clock=clock)
-        self.publisher = Publisher(
-            client, driver.name, node_name, self.metrics, is_node_local=driver.is_node_local, clock=clock
+        self._statuses = StatusWriter(
+            client, driver.name, node_name, self.metrics, driver.trouble, clock=clock
         )
+        self._preparer = Preparer(driver, client, folder, files, self.metrics, self._statuses, clock=clock)
+        self._stale = StaleClaims(self._preparer, client, driver.name, clock=clock)
+        self._bindings = StatusWriter(
+            client, driver.name, node_name, self.metrics, driver.trouble, part="-binding", clock=clock
+        )
+        self._binder = Binder(driver, client, folder, self.metrics, self._bindings, clock=clock)
+        self._health = HealthReporter(driver, clock=clock)
+        self.publisher = Publisher(client, driver, node_name, self.metrics, clock=clock)
         handlers, services = dra_handlers(self._preparer), list(DRA_SERVICES)
         if self._health.is_supported:
             handlers += health_handlers(self._health)
@@ -87,6 +94,10 @@ class Plugin:
                 group.create_task(self.registrar.run())
                 group.create_task(self.publisher.run())
                 group.create_task(self._statuses.run())
+                group.create_task(self._stale.run())
+                if self._binder.is_supported:
+                    group.create_task(self._bindings.run())
+                    group.create_task(self._binder.run())
                 group.create_task(self._driver.watch())
                 await self.registrar.serving.wait()
                 self.ready.set()

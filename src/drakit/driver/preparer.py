@@ -4,42 +4,42 @@ For each claim: enter it in the checkpoint, let the driver do its part, write th
 entry. A claim that is complete is answered from the checkpoint. Undone in the opposite order, and the
 entry goes last. Each step may be repeated, so a crash between any two of them is mended by the next call.
 
-Calls follow one another, through a lock in this process and one on a file for other instances of the same
-driver (a rolling update has two for a while). A call that is given up by the kubelet is cancelled; a plain
-function in a thread cannot be, so it is waited for.
+Claims are read from the API before anything is locked. Then calls follow one another, also with those of
+other instances of the same driver (a rolling update has two for a while); a driver whose calls may overlap
+has its turn only for the checkpoint and the files. A call that is given up by the kubelet is cancelled; a
+plain function in a thread cannot be, so it is waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import inspect
 import logging
-import os
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from msgspec import structs
 
-from drakit.client.api import RESOURCE_CLAIMS, Client
+from drakit.client.api import Client
 from drakit.client.clock import Clock
+from drakit.driver.call import call
 from drakit.driver.cdi import CDIFiles
 from drakit.driver.checkpoint import Checkpoint
 from drakit.driver.claim import Claim, PreparedClaim, PreparedDevice
 from drakit.driver.driver import Driver
 from drakit.driver.metadata import Attributes, MetadataFiles
 from drakit.driver.metrics import Metrics
+from drakit.driver.reading import ClaimReader
 from drakit.driver.status import StatusWriter
-from drakit.errors import DRAError, NotFound, RecoverableError, UsageError
+from drakit.driver.turns import Turns
+from drakit.errors import DRAError, RecoverableError, UsageError
 from drakit.model.resource import POD_CLAIM_ANNOTATION
 from drakit.pluginapi import dra
 
 _UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-_LOCK_SECONDS = 0.02
 
 T = TypeVar("T")
 
@@ -61,12 +61,11 @@ class Preparer:
         clock: Clock | None = None,
     ) -> None:
         self._driver = driver
-        self._client = client
-        self._folder = folder
+        self._reader = ClaimReader(client, driver)
         self._files = files
         self._metrics = metrics
-        self._clock = clock or Clock()
-        self._lock = asyncio.Lock()
+        self._turns = Turns(folder, clock or Clock())
+        self._busy: dict[str, tuple[asyncio.Lock, list[None]]] = {}
         self._checkpoint = Checkpoint(folder / "checkpoint.json")
         self._metadata = MetadataFiles(folder / "metadata", driver.name)
         self._statuses = statuses
@@ -77,7 +76,8 @@ class Preparer:
     async def start(self) -> None:
         """Read the checkpoint and put the CDI files right. Raises UsageError if files cannot be used."""
         try:
-            async with self._alone():
+            async with self._turns.alone():
+                self._checkpoint.refresh()
                 known = self._checkpoint.claims
                 self._files.keep(known)
                 self._metadata.keep(known)
@@ -92,24 +92,31 @@ class Preparer:
 
     async def prepare(self, claims: Sequence[dra.Claim]) -> Mapping[str, dra.PrepareResult]:
         """Prepare each of `claims`; what fails is in its own result."""
+        self._checkpoint.refresh()
+        found = await self._reader.read_all([claim for claim in claims if not self._is_done(claim.uid)])
         results: dict[str, dra.PrepareResult] = {}
-        async with self._alone():
+
+        async def work(claim: dra.Claim) -> list[PreparedDevice]:
+            return await self._prepare(claim, found.get(claim.uid))
+
+        async with self._turn(is_whole_call=True):
             for claim in claims:
-                error, devices = await self._guarded("prepare", claim, self._prepare)
-                answer = [
-                    dra.PreparedDevice((d.request,), d.pool, d.name, d.cdi_device_ids, d.share_id)
-                    for d in devices or ()
-                ]
-                results[claim.uid] = dra.PrepareResult(answer, error)
+                error, devices = await self._guarded("prepare", claim, work)
+                results[claim.uid] = dra.PrepareResult([_answer(device) for device in devices or ()], error)
         return results
 
     async def unprepare(self, claims: Sequence[dra.Claim]) -> Mapping[str, str]:
         """Unprepare each of `claims`; "" where that went well or nothing was prepared."""
         errors: dict[str, str] = {}
-        async with self._alone():
+        async with self._turn(is_whole_call=True):
             for claim in claims:
                 errors[claim.uid], _ = await self._guarded("unprepare", claim, self._unprepare)
         return errors
+
+    @property
+    def prepared(self) -> Mapping[str, PreparedClaim]:
+        """What the checkpoint has, by UID."""
+        return self._checkpoint.claims
 
     async def _guarded(
         self, operation: str, claim: dra.Claim, work: Callable[[dra.Claim], Awaitable[T]]
@@ -120,7 +127,8 @@ class Preparer:
         try:
             if not _UID.fullmatch(claim.uid):
                 raise DRAError(f"the claim's UID {claim.uid[:100]!r} is not valid")
-            answer = await work(claim)
+            async with self._only(claim.uid):
+                answer = await work(claim)
         except DRAError as error:
             self._metrics.add("dra_driver_errors_total", operation)
             level = logging.WARNING if isinstance(error, RecoverableError) else logging.ERROR
@@ -140,53 +148,68 @@ class Preparer:
 
     # --- one claim --------------------------------------------------------------------------------
 
-    async def _prepare(self, wanted: dra.Claim) -> list[PreparedDevice]:
-        known = self._checkpoint.claims.get(wanted.uid)
-        if known is not None and known.is_complete:
-            self._restore(known)
-            return known.devices
-        claim = await self._fetch(wanted)
-        entry = PreparedClaim(
-            namespace=claim.namespace,
-            name=claim.name,
-            uid=claim.uid,
-            pod_claim_name=claim.document["metadata"].get("annotations", {}).get(POD_CLAIM_ANNOTATION),
-        )
-        self._checkpoint.put(entry)
-        devices = await self._call(self._driver.prepare, claim)
-        done = structs.replace(entry, is_complete=True, devices=list(devices))
-        if self._driver.has_metadata:
-            done = self._metadata.write(done, self._attributes())
-        done = structs.replace(done, devices=self._files.write(claim.uid, done.devices))
-        self._checkpoint.put(done)
-        self._statuses.report(done)
+    async def _prepare(self, wanted: dra.Claim, claim: Claim | DRAError | None) -> list[PreparedDevice]:
+        """`claim` is what the API says of it, None if it was not asked."""
+        async with self._turn():
+            if self._is_done(wanted.uid):
+                known = self._checkpoint.claims[wanted.uid]
+                self._restore(known)
+                return known.devices
+            claim = claim or await self._reader.read(wanted)
+            if isinstance(claim, DRAError):
+                raise claim
+            self._check_free(claim)
+            entry = PreparedClaim(
+                namespace=claim.namespace,
+                name=claim.name,
+                uid=claim.uid,
+                pod_claim_name=claim.document["metadata"].get("annotations", {}).get(POD_CLAIM_ANNOTATION),
+            )
+            self._checkpoint.put(entry)
+        devices = list(await call(self._driver.prepare, claim))
+        if missing := _missing(claim, devices):
+            _log.warning("claim %s: the driver prepared nothing for %s", claim.key, ", ".join(missing))
+        async with self._turn():
+            done = structs.replace(entry, is_complete=True, devices=devices)
+            if self._driver.has_metadata:
+                done = self._metadata.write(done, self._attributes())
+            done = structs.replace(done, devices=self._files.write(claim.uid, done.devices))
+            self._checkpoint.put(done)
+            self._statuses.report(done)
         return done.devices
+
+    def _is_done(self, uid: str) -> bool:
+        known = self._checkpoint.claims.get(uid)
+        return known is not None and known.is_complete
+
+    def _check_free(self, claim: Claim) -> None:
+        """Raises RecoverableError if another claim has a device of `claim` that is not to be shared.
+
+        Schedulers see to that; a driver is the last who could notice that one did not.
+        """
+        taken = {
+            (device.pool, device.name): other
+            for other in self._checkpoint.claims.values()
+            for device in other.devices
+            if other.uid != claim.uid and not device.is_admin and device.share_id is None
+        }
+        for device in claim.devices:
+            other = taken.get((device.pool, device.name))
+            if other is not None and not device.admin_access and device.share_id is None:
+                raise RecoverableError(
+                    f"device {device.pool}/{device.name} is still prepared for claim {other.key}"
+                )
 
     async def _unprepare(self, wanted: dra.Claim) -> None:
         known = self._checkpoint.claims.get(wanted.uid)
         if known is not None:
-            await self._call(self._driver.unprepare, known)
-        self._statuses.forget(wanted.uid)
-        self._files.remove(wanted.uid)
-        self._metadata.remove(wanted.uid)
-        if known is not None:
-            self._checkpoint.drop(wanted.uid)
-
-    async def _fetch(self, wanted: dra.Claim) -> Claim:
-        """The claim as the API has it, if it still is the one that is meant."""
-        try:
-            document = await self._client.get(RESOURCE_CLAIMS, wanted.name, wanted.namespace)
-        except NotFound:
-            raise DRAError("the claim does not exist (any more)") from None
-        uid = document["metadata"].get("uid")
-        if uid != wanted.uid:
-            raise DRAError(f"the claim was replaced by another of the same name (its UID is {uid})")
-        claim = Claim.of(document, self._driver.name)
-        ours = {(pool.name, device.name) for pool in self._driver.pools() for device in pool.devices}
-        for device in claim.devices:
-            if (device.pool, device.name) not in ours:
-                raise DRAError(f"device {device.pool}/{device.name} is not there (any more)")
-        return claim
+            await call(self._driver.unprepare, known)
+        async with self._turn():
+            self._statuses.forget(wanted.uid)
+            self._files.remove(wanted.uid)
+            self._metadata.remove(wanted.uid)
+            if known is not None:
+                self._checkpoint.drop(wanted.uid)
 
     def _restore(self, claim: PreparedClaim) -> None:
         """Write the CDI file of a prepared claim again if it was lost."""
@@ -197,7 +220,8 @@ class Preparer:
 
     async def _report(self, uid: str, device: PreparedDevice) -> None:
         """What the driver says anew of a prepared device."""
-        async with self._alone():
+        async with self._turns.alone():
+            self._checkpoint.refresh()
             claim = self._checkpoint.claims.get(uid)
             if claim is None or not claim.is_complete:
                 raise DRAError(f"claim {uid} is not prepared (any more)")
@@ -228,46 +252,38 @@ class Preparer:
 
     # --- one at a time ----------------------------------------------------------------------------
 
-    async def _call(self, function: Callable[[Any], Any], argument: object) -> Any:
-        """What the driver's `function` returns, be it plain (in a thread) or async."""
-        if inspect.iscoroutinefunction(function):
-            return await function(argument)
-        thread = asyncio.ensure_future(asyncio.to_thread(function, argument))
-        try:
-            answer = await asyncio.shield(thread)
-        except asyncio.CancelledError:
-            await asyncio.wait([thread])
-            raise
-        return await answer if inspect.isawaitable(answer) else answer
+    @asynccontextmanager
+    async def _turn(self, *, is_whole_call: bool = False) -> AsyncIterator[None]:
+        """Nobody else works for this driver on this node, and the checkpoint is fresh: during a whole call,
+        or in the parts of it that need that where calls may overlap."""
+        if is_whole_call == self._driver.may_overlap:
+            yield
+            return
+        async with self._turns.alone():
+            self._checkpoint.refresh()
+            yield
 
     @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
-        """Nobody else prepares or unprepares for this driver on this node, and the checkpoint is fresh."""
-        async with self._lock:
-            descriptor = self._open_lock()
-            try:
-                while not _try_lock(descriptor):
-                    await self._clock.sleep(_LOCK_SECONDS)
-                self._checkpoint.refresh()
-                yield
-            finally:
-                os.close(descriptor)
-
-    def _open_lock(self) -> int:
-        path, flags = self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    async def _only(self, uid: str) -> AsyncIterator[None]:
+        """Nobody else in this process works on the claim `uid`."""
+        lock, users = self._busy.setdefault(uid, (asyncio.Lock(), []))
+        users.append(None)
         try:
-            try:
-                return os.open(path, flags, 0o600)
-            except FileNotFoundError:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                return os.open(path, flags, 0o600)
-        except OSError as error:
-            raise RecoverableError(f"cannot lock {self._folder}: {error.strerror}") from None
+            async with lock:
+                yield
+        finally:
+            users.pop()
+            if not users:
+                del self._busy[uid]
 
 
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _answer(device: PreparedDevice) -> dra.PreparedDevice:
+    """`device` as the kubelet wants it, which knows requests but not the alternatives in them."""
+    request = device.request.partition("/")[0]
+    return dra.PreparedDevice((request,), device.pool, device.name, device.cdi_device_ids, device.share_id)
+
+
+def _missing(claim: Claim, devices: Sequence[PreparedDevice]) -> list[str]:
+    """The devices of `claim` that are not in `devices`."""
+    done = {(device.request, device.pool, device.name) for device in devices}
+    return [f"{d.pool}/{d.name}" for d in claim.devices if (d.request, d.pool, d.name) not in done]

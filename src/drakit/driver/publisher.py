@@ -2,13 +2,16 @@
 
 Level-triggered: a pool is looked at when the driver publishes and when any of its slices changes, whoever
 changed it, and the fewest writes that put it right are carried out (see `slices`). What the server drops
-or rewrites in a slice is remembered, so that a field unknown to an older server does not make a loop.
+or rewrites in a slice is remembered, so that a field unknown to an older server does not make a loop. A
+pool is not put right more than `REPAIRS` times in `REPAIR_SECONDS`: two versions of a driver that overlap in
+an update may publish different things, and would otherwise write as fast as they can until one goes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Sequence
 
 import msgspec
@@ -18,44 +21,49 @@ from drakit.client.clock import Clock
 from drakit.client.informer import Informer
 from drakit.client.queue import WorkQueue
 from drakit.driver.device import Pool
+from drakit.driver.driver import Driver
+from drakit.driver.dropped import DroppedFields
 from drakit.driver.metrics import Metrics
-from drakit.driver.slices import comparable, encode, is_same, plan, slice_specs
-from drakit.errors import AlreadyExists, APIError, Conflict, DRAError, NotFound
+from drakit.driver.slices import Plan, comparable, encode, is_same, plan, slice_specs
+from drakit.errors import AlreadyExists, APIError, Conflict, DRAError, Invalid, NotFound
 from drakit.model.resource import ResourceSlice, ResourceSliceSpec
 from drakit.transport import Document
+
+REPAIRS = 10
+REPAIR_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
 
 
 class Publisher:
-    """Publishes for `driver` on `node_name` while `run` runs."""
+    """Publishes for `driver` on `node_name` while `run` runs; what goes wrong it is told as well."""
 
     def __init__(
-        self,
-        client: Client,
-        driver: str,
-        node_name: str,
-        metrics: Metrics,
-        *,
-        is_node_local: bool = True,
-        clock: Clock | None = None,
+        self, client: Client, driver: Driver, node_name: str, metrics: Metrics, *, clock: Clock | None = None
     ) -> None:
         self._client = client
-        self._driver = driver
+        self._driver = driver.name
+        self._trouble = driver.trouble
+        self._only_pool = driver.only_pool
+        self._is_node_local = driver.is_node_local and not driver.only_pool
         self._node_name = node_name
         self._metrics = metrics
-        self._is_node_local = is_node_local
         self._clock = clock or Clock()
         self._specs: dict[str, list[ResourceSliceSpec]] | None = None
         self._wanting: set[str] = set()
         self._accepted: dict[str, tuple[Document, str]] = {}
-        self._queue: WorkQueue[str] = WorkQueue(clock=self._clock, base=0.05, limit=10.0)
+        self._repairs: dict[str, deque[float]] = {}
+        self._queue: WorkQueue[str] = WorkQueue(clock=self._clock, base=0.05, limit=30.0, jitter=0.5)
         self.published = asyncio.Event()
         """Set while all that was published last is on the server."""
 
     def publish(self, pools: Sequence[Pool]) -> None:
         """Have `pools`, and no others, on the server soon. Raises DRAError if they cannot be published."""
         specs = {pool.name: slice_specs(self._driver, self._node_name, pool) for pool in pools}
+        if self._only_pool and set(specs) - {self._only_pool}:
+            raise DRAError(
+                f"driver {self._driver}: its only pool is {self._only_pool}, not {', '.join(specs)}"
+            )
         if self._is_node_local:
             for name, parts in specs.items():
                 if any(spec.node_name is None for spec in parts):
@@ -97,6 +105,8 @@ class Publisher:
     def _our_pools(self, document: Document) -> list[str]:
         """The pool of a slice, if this instance looks after it: it is of this node or of none."""
         spec = document["spec"]
+        if self._only_pool and spec["pool"]["name"] != self._only_pool:
+            return []
         return [spec["pool"]["name"]] if spec.get("nodeName") in (None, "", self._node_name) else []
 
     async def _sync(self, pool: str, existing: list[Document]) -> None:
@@ -106,26 +116,49 @@ class Publisher:
         accepted = [document for document in existing if self._is_accepted(document)]
         todo = plan(specs.get(pool, []), existing, accepted)
         if not todo.is_empty:
+            if pool not in self._wanting and (seconds := self._wait_before_repair(pool)):
+                self._queue.add_after(pool, seconds)
+                return
             self._wanting.add(pool)
             self.published.clear()
         try:
-            for document, spec in todo.updates:
-                await self._write("update", {**document, **_document(document["metadata"], spec)}, spec)
-            for name, spec in todo.creates:
-                await self._write("create", _document(await self._metadata(name, spec), spec), spec)
-            for document in todo.deletes:
-                await self._delete(document)
+            await self._carry_out(todo)
         except (Conflict, AlreadyExists) as error:
             # Our copy is behind the server: look again when it has caught up.
             raise Conflict(error.message) from None
         except APIError as error:
             self._metrics.add("dra_driver_errors_total", "publish")
             _log.error("driver %s cannot publish pool %s: %s", self._driver, pool, error)
+            self._trouble(error)
             raise
         if specs is self._specs:  # nothing newer was published meanwhile
             self._wanting.discard(pool)
             if not self._wanting:
                 self.published.set()
+
+    async def _carry_out(self, todo: Plan) -> None:
+        try:
+            for document, spec in todo.updates:
+                await self._write("update", {**document, **_document(document["metadata"], spec)}, spec)
+            for name, spec in todo.creates:
+                await self._write("create", _document(await self._metadata(name, spec), spec), spec)
+        except Invalid:
+            # Devices that are not there any more must not be given away, even if the new ones are refused.
+            for document in todo.deletes:
+                await self._delete(document)
+            raise
+        for document in todo.deletes:
+            await self._delete(document)
+
+    def _wait_before_repair(self, pool: str) -> float:
+        """The seconds until `pool` may be put right again; 0 counts as done now."""
+        times = self._repairs.setdefault(pool, deque(maxlen=REPAIRS))
+        now = self._clock.now()
+        if len(times) == REPAIRS and now < times[0] + REPAIR_SECONDS:
+            _log.warning("pool %s of %s is changed by somebody else again and again", pool, self._driver)
+            return times[0] + REPAIR_SECONDS - now
+        times.append(now)
+        return 0.0
 
     async def _write(self, verb: str, document: Document, spec: ResourceSliceSpec) -> None:
         write = self._client.create if verb == "create" else self._client.update
@@ -133,12 +166,15 @@ class Publisher:
         self._metrics.add("dra_driver_slice_writes_total", verb)
         name = stored["metadata"]["name"]
         _log.info("%sd slice %s", verb, name, extra={"driver": self._driver, "slice": name})
-        if is_same(spec, msgspec.convert(stored, ResourceSlice).spec):
+        kept = msgspec.convert(stored, ResourceSlice).spec
+        if is_same(spec, kept):
             self._accepted.pop(name, None)
             return
         wanted = comparable(spec)
         if self._accepted.get(name, ({}, ""))[0] != wanted:
-            _log.warning("the API server keeps slice %s other than it was written: an older version?", name)
+            dropped = DroppedFields.of(name, wanted, comparable(kept))
+            _log.warning("%s", dropped)
+            self._trouble(dropped)
         self._accepted[name] = (wanted, stored["metadata"]["resourceVersion"])
 
     def _is_accepted(self, document: Document) -> bool:
@@ -162,7 +198,7 @@ class Publisher:
 
     async def _metadata(self, name: str, spec: ResourceSliceSpec) -> Document:
         """Of a new slice: it goes with its node, if it is of one."""
-        if spec.node_name is None:
+        if spec.node_name is None and not self._only_pool:
             return {"name": name}
         node = await self._client.get(NODES, self._node_name)
         owner = {

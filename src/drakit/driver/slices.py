@@ -48,8 +48,12 @@ def slice_specs(driver: str, node_name: str, pool: Pool) -> list[ResourceSliceSp
     devices = [{"devices": part} for part in _chunks(pool.devices, limit)]
     parts: list[dict[str, Any]] = [*counters, *(devices or [{}] * (not counters))]
     resource_pool = ResourcePool(name=pool.name, generation=0, resource_slice_count=len(parts))
-    where = _where(driver, node_name, pool)
-    return [ResourceSliceSpec(driver=driver, pool=resource_pool, **where, **part) for part in parts]
+    common = _where(driver, node_name, pool)
+    if pool.partition_type_attribute:
+        common["partition_type_attribute"] = pool.partition_type_attribute
+    if pool.skip_node_operations:
+        common["skip_node_operations"] = list(pool.skip_node_operations)
+    return [ResourceSliceSpec(driver=driver, pool=resource_pool, **common, **part) for part in parts]
 
 
 def _where(driver: str, node_name: str, pool: Pool) -> dict[str, Any]:

@@ -7,7 +7,7 @@ comes after the preparation and never fails it: what cannot be written now is tr
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from drakit.client.clock import Clock, timestamp
 from drakit.client.queue import WorkQueue
 from drakit.driver.claim import PreparedClaim
 from drakit.driver.metrics import Metrics
-from drakit.errors import APIError, Invalid, NotFound
+from drakit.errors import APIError, DRAError, Invalid, NotFound
 from drakit.transport import Document
 
 _MAX_MANAGER = 128
@@ -33,18 +33,28 @@ class _Condition(Struct):
 
 
 class StatusWriter:
-    """Writes the statuses of prepared claims of `driver` on `node_name` while `run` runs."""
+    """Writes the statuses of claims of `driver` on `node_name` while `run` runs; `trouble` is told of what
+    cannot be written. Writers for different parts of the conditions are told apart by `part`."""
 
     def __init__(
-        self, client: Client, driver: str, node_name: str, metrics: Metrics, *, clock: Clock | None = None
+        self,
+        client: Client,
+        driver: str,
+        node_name: str,
+        metrics: Metrics,
+        trouble: Callable[[DRAError], None],
+        *,
+        part: str = "",
+        clock: Clock | None = None,
     ) -> None:
         self._client = client
         self._driver = driver
-        self._manager = f"{driver}-{node_name}"[:_MAX_MANAGER]
+        self._manager = f"{driver}-{node_name}"[: _MAX_MANAGER - len(part)] + part
         self._metrics = metrics
+        self._trouble = trouble
         self._clock = clock or Clock()
         self._claims: dict[str, PreparedClaim] = {}
-        self._queue: WorkQueue[str] = WorkQueue(clock=self._clock, base=0.1, limit=30.0)
+        self._queue: WorkQueue[str] = WorkQueue(clock=self._clock, base=0.1, limit=30.0, jitter=0.5)
 
     def report(self, claim: PreparedClaim) -> None:
         """Have what `claim` says of its devices in its status soon."""
@@ -86,6 +96,7 @@ class StatusWriter:
     def _failed(self, claim: PreparedClaim, error: APIError) -> None:
         self._metrics.add("dra_driver_errors_total", "status")
         _log.error("the status of claim %s cannot be written: %s", claim.key, error)
+        self._trouble(error)
 
     def _wanted(self, claim: PreparedClaim, document: Document) -> Document:
         allocation = (document.get("status") or {}).get("allocation") or {}

@@ -36,10 +36,13 @@ _OPTIONS = (
 )
 _COUNTER = itertools.count()
 _CHANNEL = (
+    # Else the authority is the socket's path, percent-encoded, which servers in Go refuse.
+    ("grpc.default_authority", "localhost"),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
     # A new channel to a path must not inherit the failed connection of an old one: plugins come back there.
     ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.default_authority", "localhost"),  # servers in Go refuse a socket's path as the name of a host
 )
 
 
@@ -121,12 +124,21 @@ async def stream(
         call.cancel()
 
 
+class CallFailed(RecoverableError):
+    """A call failed with the gRPC `code` ("NOT_FOUND"); `detail` is what the other end said."""
+
+    def __init__(self, method: str, code: str, detail: str) -> None:
+        super().__init__(f"{method}: {code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+
 def _failure(method: str, error: grpc.aio.AioRpcError) -> RecoverableError:
     code = error.code().name
     detail = " ".join((error.details() or "no details").split())[:500]
     if code == "DEADLINE_EXCEEDED":
         return RecoverableError(f"{method}: no answer in time")
-    return RecoverableError(f"{method}: {code}: {detail}")
+    return CallFailed(method, code, detail)
 
 
 def connect(path: Path | str) -> grpc.aio.Channel:
