@@ -457,3 +457,30 @@ async def test_the_client_in_the_same_process_sees_its_own_events(served: Served
     await client.create(EVENTS, event)
     found = await client.list(EVENTS, "default", field_selector="involvedObject.name=p,reason=Scheduled")
     assert [item["message"] for item in found.items] == ["it is there"]
+
+
+# --- versions ---------------------------------------------------------------------------------------
+
+
+async def test_some_kinds_want_to_know_what_a_put_replaces(served: Served) -> None:
+    leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+    await served.ok("POST", leases, {"metadata": {"name": "a"}, "spec": {}})
+    code, reason, text = await served.refused("PUT", f"{leases}/a", {"metadata": {"name": "a"}, "spec": {}})
+    assert (code, reason) == (422, "Invalid")
+    assert text == (
+        'leases.coordination.k8s.io "a" is invalid: metadata.resourceVersion: Invalid value: 0: must be '
+        "specified for an update"
+    )
+    await served.ok("POST", MAPS, config_map("a"))
+    await served.ok("PUT", f"{MAPS}/a", config_map("a", x="1"))
+
+
+async def test_a_version_that_is_no_number(served: Served) -> None:
+    await served.ok("POST", MAPS, config_map("a"))
+    parsing = 'strconv.ParseUint: parsing "x": invalid syntax'
+    document = config_map("a")
+    document["metadata"]["resourceVersion"] = "x"
+    assert await served.refused("PUT", f"{MAPS}/a", document) == (400, "BadRequest", parsing)
+    field = f'resourceVersion: Invalid value: "x": {parsing}'
+    for path, text in ((MAPS, f"invalid resource version: {field}"), (f"{MAPS}/a", field)):
+        assert await served.refused("GET", path, resourceVersion="x") == (400, "BadRequest", text)

@@ -151,7 +151,8 @@ STATUS: list[tuple[str, Doc, Doc, list[str]]] = [
         {},
         _allocated(RESULT, devices=[{"driver": "d.example.com", "pool": "p", "device": "y"}]),
         [
-            "status.devices[0]: Invalid value: d.example.com/p/y: must be an allocated device in the claim",
+            'status.devices[0]: Invalid value: {"Driver":"d.example.com","Pool":"p","Device":"y",'
+            '"ShareID":""}: must be an allocated device in the claim',
         ],
     ),
     (
@@ -271,11 +272,11 @@ def test_status_writes_ask_for_permission() -> None:
     semantics = Semantics()
     asked: list[tuple[str, str, str, str]] = []
 
-    def authorize(verb: str, resource: str, namespace: str, name: str) -> bool:
+    def refusal(verb: str, resource: str, namespace: str, name: str) -> str:
         asked.append((verb, resource, namespace, name))
-        return False
+        return "no"
 
-    semantics.context.authorize, semantics.context.verb = authorize, "patch"
+    semantics.context.refusal, semantics.context.verb = refusal, "patch"
     old, _ = semantics.created(GROUP, "resourceclaims", claim(EXACT))
     entry = {"driver": "d.example.com", "pool": "p", "device": "x"}
     new = _with_status(old, _allocated(RESULT, devices=[entry]))
@@ -306,3 +307,28 @@ def test_pool_status_requests_are_written_once() -> None:
     assert [str(e) for e in strategy.validate_update(again, first, "status", semantics.context)] == [
         'status: Invalid value: {"poolCount":2}: field is immutable'
     ]
+
+
+def test_names_of_drivers_should_be_lower_case() -> None:
+    spec = {
+        "driver": "D.example.com",
+        "pool": {"name": "p", "resourceSliceCount": 1},
+        "nodeName": "n",
+    }
+    for version, expected in (("1.34", 0), ("1.35", 1)):
+        semantics = Semantics(version)
+        made, errors = semantics.created(GROUP, "resourceslices", {"metadata": {"name": "s"}, "spec": spec})
+        warnings = strategy_for("ResourceSlice", GROUP).warnings(made, None, semantics.context)
+        assert (errors, len(warnings)) == ([], expected)
+
+
+def test_broken_metadata_is_named_by_every_check_of_it() -> None:
+    semantics = Semantics()
+    for plural, times in (("resourceclaims", 4), ("deviceclasses", 4), ("resourceslices", 3)):
+        spec = {"driver": "d", "pool": {"name": "p", "resourceSliceCount": 1}, "nodeName": "n"}
+        document = {"metadata": {"name": "x"}, "spec": spec if plural == "resourceslices" else {}}
+        old, _ = semantics.created(GROUP, plural, document)
+        new = {**old, "metadata": {**old["metadata"], "labels": {"a b": ""}}}
+        errors = semantics.updated(GROUP, plural, old, new)[1]
+        assert len(errors) == times, plural
+        assert len(set(errors)) == 1

@@ -50,13 +50,16 @@ CANONICAL = {
     "1.500": "1.500",
     # No suffix says 10^21: Kubernetes drops it.
     "1000000000000000000000": "1",
+    # More than 18 digits are exact, too.
+    "9223372036854775808": "9223372036854775808",
+    "9226240000000102400n": "9226240000000102400n",
     # No digits at all read as zero.
     "-": "0",
     ".": "0",
     "Mi": "0",
 }
 INVALID = ["", " 1", "1 ", "1ki", "1i", ".5i", "1Mb", "0.1mi", "aoeu", "1.1.M", "1+1.0M", "1e", "1e1.5", "Ei",
-           "9223372036854775808", "9999999999999999999", "+-1", "١", "1\n", "0x1", "1e99999", "1_000",
+           "+-1", "١", "1\n", "0x1", "1e99999", "1_000",
            "1" * 4001]  # fmt: skip
 
 
@@ -74,7 +77,7 @@ def test_invalid_text_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "integer"),
     {"1": 1, "1k": 1000, "1Ti": 1 << 40, "-3": -3, "1.0": None, "1000m": None, "1Pi": None, "1.5Gi": None,
-     "9223372036854775807": (1 << 63) - 1, "10E": None, "10000000000000000001": None}.items(),
+     "999999999999999999": 10**18 - 1, "9223372036854775807": None, "10E": None}.items(),
 )  # fmt: skip
 def test_integer_goes_by_the_form(text: str, integer: int | None) -> None:
     assert Quantity.parse(text).as_int64() == integer

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from drakit.model.validation import claim, resource, slice
-from drakit.model.validation.device import MAX_COST, Compiled
+from drakit.model.validation.device import MAX_COST, Compiled, share_id
+from drakit.model.validation.field import quoted
 from drakit.profile import profile_for
 
 Doc = dict[str, Any]
@@ -267,3 +268,42 @@ def test_taint_rules() -> None:
     document = {"spec": {"deviceSelector": selector, "taint": {"key": "k", "effect": "X"}}}
     fields = [error.field for error in resource.taint_rule(document, None)]
     assert fields == ["spec.deviceSelector.driver", "spec.deviceSelector.device", "spec.taint.effect"]
+
+
+SHARE_IDS = {
+    "11111111-2222-3333-4444-55555555555a": "",
+    "11111111-2222-3333-4444-55555555555A": "uid must be in RFC 4122 normalized form",
+    "11111111222233334444555555555555": "uid must be in RFC 4122 normalized form",
+    "{11111111-2222-3333-4444-555555555555}": "uid must be in RFC 4122 normalized form",
+    "urn:uuid:11111111-2222-3333-4444-555555555555": "uid must be in RFC 4122 normalized form",
+    "urn-uuid:11111111-2222-3333-4444-555555555555": 'error validating uid: invalid urn prefix: "urn-uuid:"',
+    "[11111111-2222-3333-4444-555555555555]": "error validating uid: invalid bracketed UUID format",
+    "11111111_2222-3333-4444-555555555555": "error validating uid: invalid UUID format",
+    "x1111111-2222-3333-4444-555555555555": "error validating uid: invalid UUID format",
+    "1234": "error validating uid: invalid UUID length: 4",
+}
+
+
+@pytest.mark.parametrize(("text", "problem"), SHARE_IDS.items())
+def test_share_ids(text: str, problem: str) -> None:
+    errors = [str(error) for error in share_id(text, "f")]
+    assert [error.startswith(f'f: Invalid value: "{text}": {problem}') for error in errors] == [True][
+        : bool(problem)
+    ]
+
+
+QUOTED = [
+    ("plain", '"plain"'),
+    ('say "a\\b"', '"say \\"a\\\\b\\""'),
+    ("tab\t bell\a nul\0 del\x7f", '"tab\\t bell\\a nul\\x00 del\\x7f"'),
+    ("é \u200b \U000e0001", '"é \\u200b \\U000e0001"'),
+    ({"a": "x < 1 && y > 2"}, '{"a":"x \\u003c 1 \\u0026\\u0026 y \\u003e 2"}'),
+    (None, "null"),
+    ([], "[]"),
+    (True, "true"),
+]
+
+
+@pytest.mark.parametrize(("value", "text"), QUOTED)
+def test_values_are_shown_as_go_shows_them(value: Any, text: str) -> None:
+    assert quoted(value) == text

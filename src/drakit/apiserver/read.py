@@ -19,6 +19,7 @@ from drakit.apiserver.selection import Selection, select
 from drakit.apiserver.view import Many, One, stored_document
 from drakit.apiserver.watch import Watch
 from drakit.errors import APIError, BadRequest, Expired, FieldError, Invalid, Timeout
+from drakit.model.validation.field import quoted
 from drakit.store import Entry
 
 _TOO_OLD = (
@@ -46,8 +47,12 @@ def version(text: str) -> int:
     """A resourceVersion as a number, 0 for none. Raises BadRequest for anything else."""
     if not text:
         return 0
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise BadRequest(f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
+    shown = quoted(text)
+    why = "value out of range" if text.isascii() and text.isdigit() else "invalid syntax"
+    if why == "invalid syntax" or int(text[:25]) >= 1 << 64:
+        raise BadRequest(
+            f"resourceVersion: Invalid value: {shown}: strconv.ParseUint: parsing {shown}: {why}"
+        )
     return int(text)
 
 
@@ -109,7 +114,10 @@ def list_objects(registry: Registry, call: Call) -> Many:
     if limit < 0:
         raise BadRequest("limit must not be negative")
     revision, after = store.revision, ""
-    wanted = version(query.get("resourceVersion", ""))
+    try:
+        wanted = version(query.get("resourceVersion", ""))
+    except BadRequest as error:
+        raise BadRequest(f"invalid resource version: {error.message}") from None
     if token := query.get("continue"):
         if wanted:
             raise BadRequest("specifying resource version is not allowed when using continue")

@@ -171,10 +171,11 @@ class Registry:
     def context(self, call: Call) -> Context:
         user = call.user
 
-        def may(verb: str, resource: str, namespace: str, name: str) -> bool:
+        def refusal(verb: str, resource: str, namespace: str, name: str) -> str:
             plural, _, subresource = resource.partition("/")
             wish = Attributes(verb, "resource.k8s.io", plural, subresource, namespace, name)
-            return self.authorizer.allows(user, wish)
+            reason = self.authorizer.decide(user, wish)
+            return "" if reason is None else wish.denied_to(user, reason).message
 
         return Context(
             profile=self.profile,
@@ -187,7 +188,7 @@ class Registry:
             hints=call.warnings,
             namespace_labels=self.namespace_labels,
             find=self.find,
-            authorize=may,
+            refusal=refusal,
         )
 
     # --- in and out -------------------------------------------------------------------------------

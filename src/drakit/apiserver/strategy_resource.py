@@ -18,7 +18,7 @@ from drakit.errors import CELError
 from drakit.model.resource import ADMIN_NAMESPACE_LABEL
 from drakit.model.validation import claim, claim_status, resource, slice
 from drakit.model.validation.device import Compile, Compiled
-from drakit.model.validation.field import Errors, forbidden, listed, mapped, same
+from drakit.model.validation.field import Errors, forbidden, listed, mapped, quoted, same
 from drakit.model.validation.names import long_name
 from drakit.profile import Gate, Profile
 from drakit.transport import Document
@@ -85,30 +85,35 @@ def _before_claim(new: Document, old: Document | None, subresource: str, context
         )
     if subresource != "status":
         return []
+    return _admin_status(new, old, context) + _authorize_status(new, old, context)
+
+
+def _admin_status(new: Document, old: Document, context: Context) -> Errors:
     if any(result.get("adminAccess") for result in _results(old)):
         return []
     for index, result in enumerate(_results(new)):
         if result.get("adminAccess"):
+            namespace = new["metadata"].get("namespace") or ""
             if context.namespace_labels(namespace).get(ADMIN_NAMESPACE_LABEL) == "true":
-                break
+                return []
             return [forbidden(f"status.allocation.devices.results[{index}].adminAccess", _ADMIN)]
-    return _authorize_status(new, old, context)
+    return []
 
 
 def _authorize_status(new: Document, old: Document, context: Context) -> Errors:
-    authorize = context.authorize
-    if authorize is None or not context.profile.is_on(Gate.GRANULAR_STATUS_AUTHORIZATION):
+    refusal = context.refusal
+    if refusal is None or not context.profile.is_on(Gate.GRANULAR_STATUS_AUTHORIZATION):
         return []
     status, before = mapped(new.get("status")), mapped(old.get("status"))
     errors: Errors = []
     verb = context.verb or "update"
     bound = ("allocation", "reservedFor")
-    if not all(same(status.get(field), before.get(field)) for field in bound) and not authorize(
-        verb, "resourceclaims/binding", "", ""
+    if not all(same(status.get(field), before.get(field)) for field in bound) and (
+        why := refusal(verb, "resourceclaims/binding", "", "")
     ):
         text = "changing status.allocation or status.reservedFor requires"
         need = f'resource="resourceclaims/binding", verb="{verb}" permission'
-        errors.append(forbidden("status", f"{text} {need}"))
+        errors.append(forbidden("status", f"{text} {need}: {why}"))
     namespace = new["metadata"].get("namespace") or ""
     verbs = [f"arbitrary-node:{verb}"]
     if context.user_node and context.user_node == _node_of(status.get("allocation")):
@@ -116,10 +121,12 @@ def _authorize_status(new: Document, old: Document, context: Context) -> Errors:
     gone = _deallocated(new, old)
     kept = [entry for entry in listed(before.get("devices")) if _device_key(entry) not in gone]
     for driver in sorted(_changed_drivers(listed(status.get("devices")), kept)):
-        if not any(authorize(one, "resourceclaims/driver", namespace, driver) for one in verbs):
-            shown = " ".join(verbs)
-            need = f'resource="resourceclaims/driver", verb="[{shown}]" permission for driver {driver}'
-            errors.append(forbidden("status.devices", f"changing status.devices requires {need}"))
+        reasons = [refusal(one, "resourceclaims/driver", namespace, driver) for one in verbs]
+        if all(reasons):
+            need = f'resource="resourceclaims/driver", verb="[{" ".join(verbs)}]" permission'
+            errors.append(
+                forbidden("status.devices", f"changing status.devices requires {need}: {reasons[0]}")
+            )
     return errors
 
 
@@ -212,6 +219,13 @@ def _change_slice(new: Document, old: Document, subresource: str, context: Conte
     drop_disabled("ResourceSlice", new, old, context.profile)
 
 
+def _warn_slice(document: Document, old: Document | None, context: Context) -> list[str]:
+    driver = str(mapped(document.get("spec")).get("driver") or "")
+    if driver == driver.lower() or not context.profile.at_least("1.35"):
+        return []
+    return [f"spec.driver: driver names should be lowercase; {quoted(driver)} contains uppercase characters"]
+
+
 def _check_class(document: Document, old: Document | None, context: Context) -> Errors:
     _hint(document.get("spec"), context)
     return resource.device_class(document, old, _compiler(context.profile))
@@ -241,6 +255,7 @@ _GROUP = "resource.k8s.io"
 RESOURCE_RULES: dict[tuple[str, str], Rules] = {
     (_GROUP, "DeviceClass"): Rules(
         name=long_name,
+        revalidates_name=True,
         is_namespaced=False,
         counts_generation=True,
         prepare=lambda document, context: drop_disabled("DeviceClass", document, None, context.profile),
@@ -258,6 +273,7 @@ RESOURCE_RULES: dict[tuple[str, str], Rules] = {
         check_status=lambda document, old, context: resource.taint_rule_status(document),
     ),
     (_GROUP, "ResourceClaim"): Rules(
+        revalidates_name=True,
         has_status=True,
         status={},
         prepare=_prepare_claim,
@@ -292,5 +308,6 @@ RESOURCE_RULES: dict[tuple[str, str], Rules] = {
         prepare=_prepare_slice,
         change=_change_slice,
         check=lambda document, old, context: slice.resource_slice(document, old, context.profile),
+        warn=_warn_slice,
     ),
 }

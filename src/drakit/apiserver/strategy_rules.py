@@ -19,8 +19,8 @@ from msgspec import Struct, field
 
 from drakit.errors import FieldError
 from drakit.model.validation.field import Errors, same
-from drakit.model.validation.meta import object_meta, object_meta_update
-from drakit.model.validation.names import Names, dns_subdomain
+from drakit.model.validation.meta import any_meta, any_meta_update, object_meta, object_meta_update
+from drakit.model.validation.names import Names, dns_subdomain, path_segment
 from drakit.profile import Profile
 from drakit.transport import Document
 
@@ -31,9 +31,9 @@ class Context(Struct, kw_only=True):
     `now` is RFC 3339 with seconds, `verb` the request's (create, update, patch), `subresource`
     what an update goes through, `user_node` the node that
     the user's token is bound to. `namespace_labels(name)` gives a namespace's labels ({} without one);
-    `find(kind, namespace, name)` another object ("PriorityClass", "", "high") or None; `authorize(verb,
-    resource, namespace, name)` says whether the user may do that on resource.k8s.io (None: no
-    authorization is done, everything is allowed). Advice for the person who wrote the object goes to
+    `find(kind, namespace, name)` another object ("PriorityClass", "", "high") or None; `refusal(verb,
+    resource, namespace, name)` says why the user may not do that on resource.k8s.io, "" if they may (None:
+    no authorization is done, everything is allowed). Advice for the person who wrote the object goes to
     `hints` and from there into `Warning` headers, whether the object is accepted or not.
     """
 
@@ -47,7 +47,7 @@ class Context(Struct, kw_only=True):
     user_node: str = ""
     namespace_labels: Callable[[str], Mapping[str, str]]
     find: Callable[[str, str, str], Document | None]
-    authorize: Callable[[str, str, str, str], bool] | None = None
+    refusal: Callable[[str, str, str, str], str] | None = None
     hints: list[str] = field(default_factory=list)
 
 
@@ -161,11 +161,13 @@ class Strategy:
     def validate_update(
         self, new: Document, old: Document, subresource: str, context: Context
     ) -> list[FieldError]:
-        """Every rule the changed object or the change breaks."""
+        """Every rule the changed object or the change breaks. What is wrong with the metadata comes more
+        than once, since upstream looks at it for every kind and again for this one."""
         rules = self.rules
         context.subresource = subresource
-        errors = rules.before(new, old, subresource, context) if rules.before else []
         metadata, before = new["metadata"], old.get("metadata") or {}
+        errors = any_meta(metadata, rules.is_namespaced, path_segment) + any_meta_update(metadata, before)
+        errors += rules.before(new, old, subresource, context) if rules.before else []
         if subresource == "status":
             errors += object_meta_update(metadata, before)
             return errors + (rules.check_status(new, old, context) if rules.check_status else [])

@@ -30,6 +30,7 @@ from drakit.errors import (
     Invalid,
     MethodNotAllowed,
 )
+from drakit.model.validation.field import invalid, quoted
 from drakit.store import Entry
 from drakit.transport import APPLY_PATCH, Document
 
@@ -41,6 +42,26 @@ _UPSERTS = frozenset(
     {"Lease", "Endpoints", "Event", "LimitRange", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
 )
 """Kinds that a PUT or apply to a missing name may create (AllowCreateOnUpdate)."""
+_CONDITIONAL = frozenset(
+    {
+        "CSIDriver",
+        "CSINode",
+        "CSIStorageCapacity",
+        "CustomResourceDefinition",
+        "Lease",
+        "MutatingAdmissionPolicy",
+        "MutatingAdmissionPolicyBinding",
+        "MutatingWebhookConfiguration",
+        "PodDisruptionBudget",
+        "ResourcePoolStatusRequest",
+        "RuntimeClass",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+        "ValidatingWebhookConfiguration",
+        "VolumeAttachment",
+    }
+)
+"""Kinds of which a PUT must say the resourceVersion it replaces (AllowUnconditionalUpdate)."""
 
 
 def random_suffix() -> str:
@@ -265,16 +286,27 @@ def _check_identity(registry: Registry, target: Target, entry: Entry, old: Docum
     metadata = new["metadata"]
     version = metadata.get("resourceVersion")
     if version and version != "0" and version != str(entry.revision):
-        if not str(version).isdigit():
-            text = f'Invalid value: "{version}": must be the resourceVersion of an object'
-            error = FieldError("FieldValueInvalid", "metadata.resourceVersion", text)
-            raise Invalid.of(target.kind.group, target.kind.kind, target.name, [error])
+        if not (str(version).isascii() and str(version).isdigit()):
+            raise BadRequest(f"strconv.ParseUint: parsing {quoted(str(version))}: invalid syntax")
         raise registry.changed(target)
+    if version in (None, "", "0") and _is_conditional(target):
+        error = invalid("metadata.resourceVersion", 0, "must be specified for an update")
+        raise Invalid.of(target.kind.group, target.kind.plural, target.name, [error])
     uid, current = metadata.get("uid"), old["metadata"].get("uid", "")
     if uid and uid != current:
         raise registry.changed(
             target, f"Precondition failed: UID in precondition: {uid}, UID in object meta: {current}"
         )
+
+
+def _is_conditional(target: Target) -> bool:
+    kind = target.kind
+    return kind.custom is not None or kind.kind in _CONDITIONAL or _is_new_taint_rule(target)
+
+
+def _is_new_taint_rule(target: Target) -> bool:
+    """DeviceTaintRules became strict when they became stable."""
+    return (target.kind.kind, target.version) == ("DeviceTaintRule", "v1")
 
 
 def _keep_system_fields(entry: Entry, old: Document, new: Document) -> None:

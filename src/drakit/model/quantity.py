@@ -254,7 +254,7 @@ def _is_short(format: Format, exponent: int, whole: str, fraction: str) -> bool:
     """Whether Kubernetes reads it straight into an int64: its estimate of the digits needed."""
     if format == "BinarySI":
         return not fraction and 14 - len(whole) - exponent * 3 // 10 >= 0
-    return len(whole) + len(fraction) <= 19 and exponent - len(fraction) >= _NANO
+    return len(whole) + len(fraction) <= 18 and exponent - len(fraction) >= _NANO
 
 
 @lru_cache(maxsize=8192)

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from drakit.errors import FieldError
 from drakit.model.resource import MAX_RESERVED_FOR, MAX_RESULTS
 from drakit.model.validation import device, go, names
 from drakit.model.validation.claim import Requests, request_names, request_reference, request_references
 from drakit.model.validation.field import (
     Errors,
+    duplicate,
     each,
     forbidden,
     immutable,
+    invalid,
     listed,
     mapped,
     messages,
@@ -32,6 +33,7 @@ Document = dict[str, Any]
 MAX_CONDITIONS = 8
 MAX_DATA = 10 * 1024
 _SOURCES = ("FromClaim", "FromClass")
+_DEVICE_KEY = {"Driver": "driver", "Pool": "pool", "Device": "device", "ShareID": "shareID"}
 
 
 def claim_status(document: Document, old: Document, profile: Profile) -> Errors:
@@ -70,21 +72,23 @@ def claim_status(document: Document, old: Document, profile: Profile) -> Errors:
     return errors
 
 
-def _key(entry: Document) -> str:
-    """driver/pool/device, and the share if there is one: as Kubernetes prints a device."""
-    parts = [str(entry.get(field) or "") for field in ("driver", "pool", "device")]
-    return "/".join([*parts, entry["shareID"]] if entry.get("shareID") else parts)
+def _key(entry: Document) -> tuple[str, ...]:
+    """What tells allocated devices apart."""
+    return tuple(str(entry.get(field) or "") for field in _DEVICE_KEY.values())
+
+
+def _shown(entry: Document) -> dict[str, str]:
+    """A device as Kubernetes prints it in an error."""
+    return dict(zip(_DEVICE_KEY, _key(entry), strict=True))
 
 
 def _repeated_devices(devices: list[Document]) -> Errors:
-    seen: set[str] = set()
+    seen: set[tuple[str, ...]] = set()
     errors: Errors = []
     for index, entry in enumerate(devices):
-        key = _key(entry)
-        if key in seen:
-            text = f"Duplicate value: {key}"
-            errors.append(FieldError("FieldValueDuplicate", f"status.devices[{index}]", text))
-        seen.add(key)
+        if _key(entry) in seen:
+            errors.append(duplicate(f"status.devices[{index}]", _shown(entry)))
+        seen.add(_key(entry))
     return errors
 
 
@@ -146,15 +150,14 @@ def _config(config: Document, path: str, requests: Requests) -> Errors:
     return errors + device.configuration(config, path)
 
 
-def _device_status(entry: Document, path: str, allocated: set[str]) -> Errors:
+def _device_status(entry: Document, path: str, allocated: set[tuple[str, ...]]) -> Errors:
     errors = device.driver_name(entry.get("driver") or "", f"{path}.driver")
     errors += device.pool_name(entry.get("pool") or "", f"{path}.pool")
     errors += device.label_name(entry.get("device") or "", f"{path}.device")
     if entry.get("shareID") is not None:
         errors += device.share_id(entry["shareID"], f"{path}.shareID")
     if _key(entry) not in allocated:
-        text = f"Invalid value: {_key(entry)}: must be an allocated device in the claim"
-        errors.append(FieldError("FieldValueInvalid", path, text))
+        errors.append(invalid(path, _shown(entry), "must be an allocated device in the claim"))
     conditions = listed(entry.get("conditions"))
     if len(conditions) > MAX_CONDITIONS:
         errors.append(too_many(f"{path}.conditions", len(conditions), MAX_CONDITIONS))

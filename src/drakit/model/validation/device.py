@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +24,7 @@ from drakit.model.validation.field import (
     mapped,
     messages,
     not_supported,
+    quoted,
     required,
     too_long,
 )
@@ -41,6 +41,8 @@ KEY_LENGTH = MAX_DOMAIN + 1 + MAX_ID
 
 _EFFECTS = ("NoExecute", "NoSchedule", "None")
 _REASON = re.compile(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", re.ASCII)
+_BARE_UUID = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 REQUEST_REFERENCE = (
     "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'"
 )
@@ -59,14 +61,14 @@ Compile = Callable[[str], Compiled]
 def driver_name(value: str, path: str) -> Errors:
     if not value:
         return [required(path)]
-    errors: Errors = [too_long(path, MAX_DOMAIN)] if len(value) > MAX_DOMAIN else []
+    errors: Errors = [too_long(path, MAX_DOMAIN)] if len(value.encode()) > MAX_DOMAIN else []
     return errors + messages(path, value, names.dns_subdomain(value.lower()))
 
 
 def pool_name(value: str, path: str) -> Errors:
     if not value:
         return [required(path)]
-    errors: Errors = [too_long(path, 253)] if len(value) > 253 else []
+    errors: Errors = [too_long(path, 253)] if len(value.encode()) > 253 else []
     for part in value.split("/"):
         errors += messages(path, part, names.dns_subdomain(part))
     return errors
@@ -78,10 +80,8 @@ def label_name(value: str, path: str) -> Errors:
 
 
 def share_id(value: str, path: str) -> Errors:
-    try:
-        uuid.UUID(value)
-    except ValueError:
-        return [invalid(path, value, f"error validating uid: invalid UUID length: {len(value)}")]
+    if problem := _uuid_problem(value):
+        return [invalid(path, value, f"error validating uid: {problem}")]
     if len(value) != 36 or value != value.lower():
         text = (
             "uid must be in RFC 4122 normalized form, `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` with lowercase "
@@ -91,8 +91,25 @@ def share_id(value: str, path: str) -> Errors:
     return []
 
 
+def _uuid_problem(value: str) -> str:
+    """What is wrong with a UUID in any of its four spellings; "" if nothing is."""
+    size = len(value.encode())
+    if size == 36 + 9:
+        if value[:9].lower() != "urn:uuid:":
+            return f"invalid urn prefix: {quoted(value[:9])}"
+        value = value[9:]
+    elif size == 36 + 2:
+        if value[0] != "{" or value[-1] != "}":
+            return "invalid bracketed UUID format"
+        value = value[1:-1]
+    elif size not in (32, 36):
+        return f"invalid UUID length: {size}"
+    is_well_formed = (_UUID if size != 32 else _BARE_UUID).fullmatch(value)
+    return "" if is_well_formed else "invalid UUID format"
+
+
 def identifier(value: str, path: str) -> Errors:
-    errors: Errors = [too_long(path, MAX_ID)] if len(value) > MAX_ID else []
+    errors: Errors = [too_long(path, MAX_ID)] if len(value.encode()) > MAX_ID else []
     return errors + messages(path, value, names.c_identifier(value))
 
 

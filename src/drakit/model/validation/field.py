@@ -14,9 +14,39 @@ from drakit.errors import FieldError
 Errors = list[FieldError]
 
 
+_ESCAPES = {
+    '"': '\\"',
+    "\\": "\\\\",
+    "\a": "\\a",
+    "\b": "\\b",
+    "\f": "\\f",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\v": "\\v",
+}
+_IN_HTML = str.maketrans(
+    {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+)
+
+
 def quoted(value: Any) -> str:
-    """`value` as Go's error texts show it: strings quoted, everything else as JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """`value` as Go's error texts show it: strings quoted as by %q, everything else as its JSON encoder
+    writes it, which spells out what HTML would misread."""
+    if isinstance(value, str):
+        return '"' + "".join(_escaped(char) for char in value) + '"'
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_IN_HTML)
+
+
+def _escaped(char: str) -> str:
+    if (known := _ESCAPES.get(char)) is not None:
+        return known
+    if char.isprintable():
+        return char
+    code = ord(char)
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def required(path: str, detail: str = "") -> FieldError:

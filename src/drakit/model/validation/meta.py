@@ -29,6 +29,11 @@ _STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
 
 def object_meta(meta: Document, is_namespaced: bool, name_rule: Names, path: str = "metadata") -> Errors:
     """The rules for new metadata; `name_rule` is the one of the kind."""
+    return any_meta(meta, is_namespaced, name_rule, path) + _qualified_finalizers(meta, path)
+
+
+def any_meta(meta: Document, is_namespaced: bool, name_rule: Names, path: str = "metadata") -> Errors:
+    """The rules for the metadata of every object, built-in or custom."""
     errors: Errors = []
     generate, name = meta.get("generateName") or "", meta.get("name") or ""
     if generate:
@@ -62,7 +67,12 @@ def template_meta(meta: Any, path: str) -> Errors:
 
 
 def object_meta_update(meta: Document, old: Document, path: str = "metadata") -> Errors:
-    """The rules for changing metadata."""
+    """The rules for changing the metadata of a built-in object."""
+    return any_meta_update(meta, old, path) + _qualified_finalizers(meta, path)
+
+
+def any_meta_update(meta: Document, old: Document, path: str = "metadata") -> Errors:
+    """The rules for changing the metadata of every object, built-in or custom."""
     errors: Errors = []
     if old.get("deletionTimestamp"):
         added = [f for f in listed(meta.get("finalizers")) if f not in listed(old.get("finalizers"))]
@@ -130,8 +140,13 @@ def _finalizers(finalizers: list[str], path: str) -> Errors:
     if "orphan" in finalizers and "foregroundDeletion" in finalizers:
         text = "finalizer orphan and foregroundDeletion cannot be both set"
         errors.append(invalid(path, finalizers, text))
-    for index, finalizer in enumerate(finalizers):
-        if "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
-            text = "name is neither a standard finalizer name nor is it fully qualified"
-            errors.append(invalid(f"{path}[{index}]", finalizer, text))
     return errors
+
+
+def _qualified_finalizers(meta: Document, path: str) -> Errors:
+    text = "name is neither a standard finalizer name nor is it fully qualified"
+    return [
+        invalid(f"{path}.finalizers[{index}]", finalizer, text)
+        for index, finalizer in enumerate(listed(meta.get("finalizers")))
+        if "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS
+    ]

@@ -92,13 +92,13 @@ _CONFIG_KEY_TEXT = _wrong(
 
 def dns_label(value: str) -> list[str]:
     """RFC 1123 label."""
-    wrong = [too_long(63)] if len(value) > 63 else []
+    wrong = [too_long(63)] if len(value.encode()) > 63 else []
     return wrong if _LABEL_RE.fullmatch(value) else [*wrong, _LABEL_TEXT]
 
 
 def dns_subdomain(value: str) -> list[str]:
     """RFC 1123 subdomain: what most objects are named."""
-    wrong = [too_long(253)] if len(value) > 253 else []
+    wrong = [too_long(253)] if len(value.encode()) > 253 else []
     return wrong if _SUBDOMAIN_RE.fullmatch(value) else [*wrong, _SUBDOMAIN_TEXT]
 
 
@@ -110,7 +110,7 @@ def long_name(value: str) -> list[str]:
 
 def dns_1035_label(value: str) -> list[str]:
     """RFC 1035 label: services."""
-    wrong = [too_long(63)] if len(value) > 63 else []
+    wrong = [too_long(63)] if len(value.encode()) > 63 else []
     return wrong if _LABEL_1035_RE.fullmatch(value) else [*wrong, _LABEL_1035_TEXT]
 
 
@@ -138,7 +138,7 @@ def qualified_name(value: str) -> list[str]:
     name = parts[-1]
     if not name:
         wrong.append("name part must be non-empty")
-    elif len(name) > 63:
+    elif len(name.encode()) > 63:
         wrong.append(f"name part {too_long(63)}")
     if not _QUALIFIED_RE.fullmatch(name):
         wrong.append(f"name part {_QUALIFIED_TEXT}")
@@ -146,7 +146,7 @@ def qualified_name(value: str) -> list[str]:
 
 
 def label_value(value: str) -> list[str]:
-    wrong = [too_long(63)] if len(value) > 63 else []
+    wrong = [too_long(63)] if len(value.encode()) > 63 else []
     return wrong if _VALUE_RE.fullmatch(value) else [*wrong, _VALUE_TEXT]
 
 
@@ -156,7 +156,7 @@ def c_identifier(value: str) -> list[str]:
 
 def config_key(value: str) -> list[str]:
     """A key of a ConfigMap or Secret."""
-    wrong = [too_long(253)] if len(value) > 253 else []
+    wrong = [too_long(253)] if len(value.encode()) > 253 else []
     if not _CONFIG_KEY_RE.fullmatch(value):
         wrong.append(_CONFIG_KEY_TEXT)
     if value in (".", ".."):
@@ -179,7 +179,7 @@ def env_name(value: str) -> list[str]:
 
 def port_name(value: str) -> list[str]:
     wrong: list[str] = []
-    if len(value) > 15:
+    if len(value.encode()) > 15:
         wrong.append("must be no more than 15 characters")
     if not re.fullmatch(r"[-a-z0-9]+", value, re.ASCII):
         wrong.append("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)")

@@ -56,7 +56,7 @@ def resource_slice(document: Document, old: Document | None, profile: Profile) -
         errors += immutable("spec.nodeName", spec.get("nodeName"), before.get("nodeName"))
     errors += _nodes(spec)
     devices = listed(spec.get("devices"))
-    if devices and listed(spec.get("sharedCounters")):
+    if spec.get("devices") is not None and spec.get("sharedCounters") is not None:
         errors.append(invalid("spec", "", "only one of `sharedCounters` or `devices` is allowed"))
     known = {item.get("name"): item for item in listed(mapped(before).get("devices"))}
     is_per_device = spec.get("perDeviceNodeSelection") is True
