@@ -10,7 +10,7 @@ import socket
 
 import click
 
-from drakit.cli import driver_new, poke
+from drakit.cli import complete, driver_new, poke
 from drakit.cli.connect import cluster_options, kubeconfig_path
 from drakit.cli.driver_idle import idle
 from drakit.cli.driver_test import test
@@ -47,7 +47,12 @@ def list_() -> None:
 @command.command()
 @click.argument("name", metavar="NAME", type=click.Choice(list(NAMES)))
 @cluster_options
-@click.option("--node-name", default=socket.gethostname, show_default="this machine's name")
+@click.option(
+    "--node-name",
+    default=socket.gethostname,
+    show_default="this machine's name",
+    shell_complete=complete.node,
+)
 @click.option("--plugins-dir", default="/var/lib/kubelet/plugins", show_default=True, type=click.Path())
 @click.option(
     "--registry-dir", default="/var/lib/kubelet/plugins_registry", show_default=True, type=click.Path()

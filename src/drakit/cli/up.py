@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from drakit.cli import complete
 from drakit.cluster.options import (
     LOOPBACK,
     MAX_NODES,
@@ -49,10 +50,15 @@ _DETACH_SECONDS = 60.0
     "drivers",
     multiple=True,
     metavar="NAME[:K=V,...]",
+    shell_complete=complete.driver,
     help="A driver on every node, such as gpu:count=8; `dra driver list` shows them. Repeatable.",
 )
 @click.option(
-    "--kubernetes-version", default=DEFAULT_VERSION, show_default=True, help=f"One of {', '.join(VERSIONS)}."
+    "--kubernetes-version",
+    default=DEFAULT_VERSION,
+    show_default=True,
+    shell_complete=lambda _context, _parameter, typed: [name for name in VERSIONS if name.startswith(typed)],
+    help=f"One of {', '.join(VERSIONS)}.",
 )
 @click.option(
     "--feature-gates",

@@ -12,6 +12,7 @@ import msgspec
 import yaml
 from msgspec import structs
 
+from drakit.cli import complete
 from drakit.cli.connect import cluster_options, connect
 from drakit.errors import UsageError
 from drakit.planner.report import Section
@@ -32,8 +33,15 @@ _FILE_UID = "file:"
 
 
 @click.command()
-@click.argument("subject", required=False, metavar="pod/NAME|claim/NAME")
-@click.option("-n", "--namespace", default="default", show_default=True)
+@click.argument("subject", required=False, metavar="pod/NAME|claim/NAME", shell_complete=complete.subject)
+@click.option(
+    "-n",
+    "--namespace",
+    default="default",
+    show_default=True,
+    shell_complete=complete.namespace,
+    is_eager=True,
+)
 @click.option(
     "-f",
     "--filename",
