@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from drakit.apiserver import http, protocol, watch
+from drakit.apiserver import http, incoming, protocol, watch
 from drakit.apiserver.body import MAX_BODY
 from drakit.apiserver.http import Application, Server, serve
 from drakit.apiserver.tls import certificates
@@ -100,7 +100,7 @@ async def _unread(served: Served, path: str, query: bytes = b"") -> bool:
 
 @pytest.mark.parametrize("query", [b"", b"watch=true"])
 async def test_client_that_never_reads(served: Served, query: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "WRITE_SECONDS", 0.05)
+    monkeypatch.setattr(incoming, "WRITE_SECONDS", 0.05)
     assert await _unread(served, MAPS, query)
     assert await _is_well(served)
 

@@ -27,7 +27,7 @@ from drakit.podio import ExecSession, LogOptions, PodIO
 from drakit.transport import Document
 
 if TYPE_CHECKING:
-    from drakit.apiserver.http import Incoming
+    from drakit.apiserver.incoming import Incoming
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

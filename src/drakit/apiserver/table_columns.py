@@ -8,7 +8,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from drakit.apiserver import table_rows as rows
+from drakit.apiserver import table_core as core
+from drakit.apiserver import table_policy as policy
+from drakit.apiserver import table_resource as resource
+from drakit.apiserver import table_workload as workload
+from drakit.apiserver.table_pod import pod
 from drakit.transport import Document
 
 Rows = Callable[[Document, datetime.datetime], list[Any]]
@@ -77,14 +81,14 @@ _EVENT = Printer(
         Column("Count", "The number of times this event has occurred.", priority=1),
         Column("Name", "@metadata.name", priority=1, format="name"),
     ),
-    rows.event,
+    core.event,
 )
 
 _CLAIM_STATE = Column("State", "A summary of the current state (allocated, pending, reserved, etc.).")
 
 COLUMNS: dict[tuple[str, str], Printer] = {
     ("", "Pod"): _named(
-        rows.pod,
+        pod,
         Column("Ready", "The aggregate readiness state of this pod for accepting traffic."),
         Column("Status", "The aggregate status of the containers in this pod."),
         Column(
@@ -99,7 +103,7 @@ COLUMNS: dict[tuple[str, str], Printer] = {
         Column("Readiness Gates", "@spec.readinessGates", priority=1),
     ),
     ("", "Node"): _named(
-        rows.node,
+        core.node,
         Column("Status", "The status of the node"),
         Column("Roles", "The roles of the node"),
         _AGE,
@@ -110,13 +114,13 @@ COLUMNS: dict[tuple[str, str], Printer] = {
         Column("Kernel-Version", "@status.nodeInfo.kernelVersion", priority=1),
         Column("Container-Runtime", "@status.nodeInfo.containerRuntimeVersion", priority=1),
     ),
-    ("", "Namespace"): _named(rows.namespace, Column("Status", "The status of the namespace"), _AGE),
+    ("", "Namespace"): _named(core.namespace, Column("Status", "The status of the namespace"), _AGE),
     ("", "Event"): _EVENT,
     ("events.k8s.io", "Event"): _EVENT,
-    ("", "ConfigMap"): _named(rows.config_map, Column("Data", "@data"), _AGE),
-    ("", "Secret"): _named(rows.secret, Column("Type", "@type"), Column("Data", "@data"), _AGE),
+    ("", "ConfigMap"): _named(core.config_map, Column("Data", "@data"), _AGE),
+    ("", "Secret"): _named(core.secret, Column("Type", "@type"), Column("Data", "@data"), _AGE),
     ("", "Service"): _named(
-        rows.service,
+        core.service,
         Column("Type", "@spec.type"),
         Column("Cluster-IP", "@spec.clusterIP"),
         Column("External-IP", "@spec.externalIPs"),
@@ -124,9 +128,9 @@ COLUMNS: dict[tuple[str, str], Printer] = {
         _AGE,
         Column("Selector", "@spec.selector", priority=1),
     ),
-    ("", "Endpoints"): _named(rows.endpoints, Column("Endpoints", "@subsets"), _AGE),
+    ("", "Endpoints"): _named(core.endpoints, Column("Endpoints", "@subsets"), _AGE),
     ("", "PersistentVolumeClaim"): _named(
-        rows.volume_claim,
+        core.volume_claim,
         Column("Status", "@status.phase"),
         Column("Volume", "@spec.volumeName"),
         Column("Capacity", "@status.capacity"),
@@ -137,7 +141,7 @@ COLUMNS: dict[tuple[str, str], Printer] = {
         Column("VolumeMode", "@spec.volumeMode", priority=1),
     ),
     ("", "PersistentVolume"): _named(
-        rows.volume,
+        core.volume,
         Column("Capacity", "@spec.capacity"),
         Column("Access Modes", "@spec.accessModes"),
         Column("Reclaim Policy", "@spec.persistentVolumeReclaimPolicy"),
@@ -150,7 +154,7 @@ COLUMNS: dict[tuple[str, str], Printer] = {
         Column("VolumeMode", "@spec.volumeMode", priority=1),
     ),
     ("", "ReplicationController"): _named(
-        rows.replica_set,
+        workload.replica_set,
         Column("Desired", "@spec.replicas", "integer"),
         Column("Current", "@status.replicas", "integer"),
         Column("Ready", "@status.readyReplicas", "integer"),
@@ -159,13 +163,13 @@ COLUMNS: dict[tuple[str, str], Printer] = {
         _SELECTOR,
     ),
     ("", "ResourceQuota"): _named(
-        rows.resource_quota,
+        core.resource_quota,
         Column("Request", "Request represents a minimum amount of cpu/memory that a container may consume."),
         Column("Limit", "Limits control the maximum amount of cpu/memory that a container may use."),
         _AGE,
     ),
     ("apps", "DaemonSet"): _named(
-        rows.daemon_set,
+        workload.daemon_set,
         Column("Desired", "@status.desiredNumberScheduled", "integer"),
         Column("Current", "@status.currentNumberScheduled", "integer"),
         Column("Ready", "@status.numberReady", "integer"),
@@ -177,7 +181,7 @@ COLUMNS: dict[tuple[str, str], Printer] = {
         _SELECTOR,
     ),
     ("apps", "Deployment"): _named(
-        rows.deployment,
+        workload.deployment,
         Column("Ready", "Number of the pod with ready state"),
         Column("Up-to-date", "@status.updatedReplicas"),
         Column("Available", "@status.availableReplicas"),
@@ -186,7 +190,7 @@ COLUMNS: dict[tuple[str, str], Printer] = {
         _SELECTOR,
     ),
     ("apps", "ReplicaSet"): _named(
-        rows.replica_set,
+        workload.replica_set,
         Column("Desired", "@spec.replicas", "integer"),
         Column("Current", "@status.replicas", "integer"),
         Column("Ready", "@status.readyReplicas", "integer"),
@@ -195,16 +199,16 @@ COLUMNS: dict[tuple[str, str], Printer] = {
         _SELECTOR,
     ),
     ("apps", "StatefulSet"): _named(
-        rows.stateful_set, Column("Ready", "Number of the pod with ready state"), _AGE, *_TEMPLATE
+        workload.stateful_set, Column("Ready", "Number of the pod with ready state"), _AGE, *_TEMPLATE
     ),
     ("apps", "ControllerRevision"): _named(
-        rows.controller_revision,
+        workload.controller_revision,
         Column("Controller", "Controller of the object"),
         Column("Revision", "@revision"),
         _AGE,
     ),
     ("batch", "Job"): _named(
-        rows.job,
+        workload.job,
         Column("Status", "Status of the job."),
         Column("Completions", "@status.succeeded"),
         Column("Duration", "Time required to complete the job."),
@@ -213,7 +217,7 @@ COLUMNS: dict[tuple[str, str], Printer] = {
         _SELECTOR,
     ),
     ("batch", "CronJob"): _named(
-        rows.cron_job,
+        workload.cron_job,
         Column("Schedule", "@spec.schedule"),
         Column("Timezone", "@spec.timeZone"),
         Column("Suspend", "@spec.suspend", "boolean"),
@@ -223,9 +227,9 @@ COLUMNS: dict[tuple[str, str], Printer] = {
         *_TEMPLATE,
         Column("Selector", "@spec.jobTemplate.spec.selector", priority=1),
     ),
-    ("coordination.k8s.io", "Lease"): _named(rows.lease, Column("Holder", "@spec.holderIdentity"), _AGE),
+    ("coordination.k8s.io", "Lease"): _named(core.lease, Column("Holder", "@spec.holderIdentity"), _AGE),
     ("networking.k8s.io", "Ingress"): _named(
-        rows.ingress,
+        policy.ingress,
         Column(
             "Class", "The name of the IngressClass resource that should be used for additional configuration"
         ),
@@ -235,11 +239,11 @@ COLUMNS: dict[tuple[str, str], Printer] = {
         _AGE,
     ),
     ("networking.k8s.io", "NetworkPolicy"): _named(
-        rows.network_policy, Column("Pod-Selector", "@spec.podSelector"), _AGE
+        policy.network_policy, Column("Pod-Selector", "@spec.podSelector"), _AGE
     ),
-    ("node.k8s.io", "RuntimeClass"): _named(rows.runtime_class, Column("Handler", "@handler"), _AGE),
+    ("node.k8s.io", "RuntimeClass"): _named(policy.runtime_class, Column("Handler", "@handler"), _AGE),
     ("policy", "PodDisruptionBudget"): _named(
-        rows.disruption_budget,
+        workload.disruption_budget,
         Column("Min Available", "The minimum number of pods that must be available."),
         Column("Max Unavailable", "The maximum number of pods that may be unavailable."),
         Column(
@@ -248,13 +252,13 @@ COLUMNS: dict[tuple[str, str], Printer] = {
         _AGE,
     ),
     ("rbac.authorization.k8s.io", "ClusterRole"): _named(
-        rows.created_at, Column("Created At", "@metadata.creationTimestamp")
+        policy.created_at, Column("Created At", "@metadata.creationTimestamp")
     ),
     ("rbac.authorization.k8s.io", "Role"): _named(
-        rows.created_at, Column("Created At", "@metadata.creationTimestamp")
+        policy.created_at, Column("Created At", "@metadata.creationTimestamp")
     ),
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): _named(
-        rows.role_binding,
+        policy.role_binding,
         Column("Role", "@roleRef"),
         _AGE,
         Column("Users", "Users in the clusterRoleBinding", priority=1),
@@ -262,7 +266,7 @@ COLUMNS: dict[tuple[str, str], Printer] = {
         Column("ServiceAccounts", "ServiceAccounts in the clusterRoleBinding", priority=1),
     ),
     ("rbac.authorization.k8s.io", "RoleBinding"): _named(
-        rows.role_binding,
+        policy.role_binding,
         Column("Role", "@roleRef"),
         _AGE,
         Column("Users", "Users in the roleBinding", priority=1),
@@ -270,19 +274,19 @@ COLUMNS: dict[tuple[str, str], Printer] = {
         Column("ServiceAccounts", "ServiceAccounts in the roleBinding", priority=1),
     ),
     ("scheduling.k8s.io", "PriorityClass"): _named(
-        rows.priority_class,
+        policy.priority_class,
         Column("Value", "@value", "integer"),
         Column("Global-Default", "@globalDefault", "boolean"),
         _AGE,
         Column("PreemptionPolicy", "@preemptionPolicy", priority=1),
     ),
     ("storage.k8s.io", "CSINode"): _named(
-        rows.csi_node,
+        policy.csi_node,
         Column("Drivers", "Drivers indicates the number of CSI drivers registered on the node", "integer"),
         _AGE,
     ),
     ("storage.k8s.io", "StorageClass"): _named(
-        rows.storage_class,
+        policy.storage_class,
         Column("Provisioner", "@provisioner"),
         Column("ReclaimPolicy", "@reclaimPolicy"),
         Column("VolumeBindingMode", "@volumeBindingMode"),
@@ -290,41 +294,41 @@ COLUMNS: dict[tuple[str, str], Printer] = {
         _AGE,
     ),
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): _named(
-        rows.webhooks,
+        policy.webhooks,
         Column("Webhooks", "Webhooks indicates the number of webhooks registered", "integer"),
         _AGE,
     ),
     ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): _named(
-        rows.webhooks,
+        policy.webhooks,
         Column("Webhooks", "Webhooks indicates the number of webhooks registered", "integer"),
         _AGE,
     ),
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): _named(
-        rows.admission_policy,
+        policy.admission_policy,
         Column("Validations", "Number of validations", "integer"),
         Column("ParamKind", "@spec.paramKind"),
         _AGE,
     ),
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): _named(
-        rows.admission_binding,
+        policy.admission_binding,
         Column("PolicyName", "@spec.policyName"),
         Column("ParamRef", "@spec.paramRef"),
         _AGE,
     ),
     ("apiextensions.k8s.io", "CustomResourceDefinition"): _named(
-        rows.created_at, Column("Created At", "@metadata.creationTimestamp", "date")
+        policy.created_at, Column("Created At", "@metadata.creationTimestamp", "date")
     ),
     ("resource.k8s.io", "DeviceTaintRule"): _named(
-        rows.taint_rule,
+        resource.taint_rule,
         Column("Key", "@spec.taint.key"),
         Column("Value", "@spec.taint.value"),
         Column("Effect", "@spec.taint.effect"),
         Column("TimeAdded", "@spec.taint.timeAdded"),
         _AGE,
     ),
-    ("resource.k8s.io", "ResourceClaim"): _named(rows.resource_claim, _CLAIM_STATE, _AGE),
+    ("resource.k8s.io", "ResourceClaim"): _named(resource.resource_claim, _CLAIM_STATE, _AGE),
     ("resource.k8s.io", "ResourcePoolStatusRequest"): _named(
-        rows.pool_status_request,
+        resource.pool_status_request,
         Column("Driver", "The driver to query pools for."),
         Column("Total", "Total number of devices across all pools."),
         Column("Available", "Number of available devices across all pools."),
@@ -336,7 +340,7 @@ COLUMNS: dict[tuple[str, str], Printer] = {
         Column("Completed", "Time since the observation completed."),
     ),
     ("resource.k8s.io", "ResourceSlice"): _named(
-        rows.resource_slice,
+        resource.resource_slice,
         Column("Node", "@spec.nodeName"),
         Column("Driver", "@spec.driver"),
         Column("Pool", "@spec.pool.name"),

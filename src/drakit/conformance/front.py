@@ -16,7 +16,8 @@ import msgspec
 from msgspec import Struct
 
 from drakit.apiserver.app import API
-from drakit.apiserver.http import Application, Message, Receive, Scope, Send
+from drakit.apiserver.http import Application
+from drakit.apiserver.incoming import Message, Receive, Scope, Send
 from drakit.apiserver.route import find_target, verb_of
 from drakit.errors import APIError, Expired, InternalError
 
