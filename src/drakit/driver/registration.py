@@ -20,7 +20,7 @@ from drakit.errors import UsageError
 from drakit.pluginapi import wire
 from drakit.pluginapi.registration import DRA_PLUGIN_TYPE, PluginInfo, registration_handlers
 
-CHECK_SECONDS = 1.0
+CHECK_SECONDS = 2.0
 """How often the sockets are looked for: two stat calls."""
 
 _log = logging.getLogger(__name__)
