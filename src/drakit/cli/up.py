@@ -68,8 +68,13 @@ _DETACH_SECONDS = 60.0
 )
 @click.option(
     "--runtime",
-    type=click.Choice(["oci", "process", "bubblewrap", "plain"]),
+    type=click.Choice(["oci", "cri", "process", "bubblewrap", "plain"]),
     help="How containers run. Default: the best that works here.",
+)
+@click.option(
+    "--cri-socket",
+    metavar="PATH",
+    help="Socket of a containerd or CRI-O that is to run containers (--runtime cri). Default: the usual ones.",
 )
 @click.option(
     "--port",
@@ -105,6 +110,7 @@ def command(
     kubernetes_version: str,
     feature_gates: tuple[str, ...],
     runtime: str | None,
+    cri_socket: str | None,
     port: int,
     listen: str,
     data_dir: Path | None,
@@ -117,6 +123,8 @@ def command(
         raise UsageError("--ephemeral keeps nothing, --data-dir keeps it: choose one")
     if ephemeral and detach:
         raise UsageError("--detach needs a folder by which `dra down` finds it: leave out --ephemeral")
+    if cri_socket and runtime not in (None, "cri"):
+        raise UsageError(f"--cri-socket is for --runtime cri, not for {runtime}")
     options = Options(
         data_dir=None if ephemeral else (data_dir or default_data_dir()),
         nodes=nodes,
@@ -126,7 +134,8 @@ def command(
         gates=parse_gates(list(feature_gates)),
         port=port,
         listen=parse_listen(listen),
-        runtime=runtime,
+        runtime="cri" if cri_socket and runtime is None else runtime,
+        cri_socket=cri_socket,
         is_durable=durability == "full",
     )
     if not is_loopback(options.listen):
@@ -173,9 +182,9 @@ def _foreground(options: Options) -> None:
 def _what_next(running: Running, stop: str) -> str:
     """What to type now, in a shell as it is printed; `stop` ends the cluster."""
     lines = [f"  export KUBECONFIG={shlex.quote(running.kubeconfig)}", "  kubectl get nodes,resourceslices"]
-    served = profile_for(running.version).served
-    if running.drivers and "v1" in served:  # the examples are written in it
-        lines.append("  kubectl apply -f examples/" + running.drivers[0])
+    examples = [f"examples/{name}" for name in running.drivers if Path("examples", name).is_dir()]
+    if examples and "v1" in profile_for(running.version).served:  # they are written in it
+        lines.append(f"  kubectl apply -f {examples[0]}")
     return "Next:\n" + "\n".join(lines) + f"\n\nWithout kubectl: `dra kubectl ...`. Stop it with {stop}."
 
 
