@@ -16,7 +16,6 @@ import msgspec
 from msgspec import Struct
 
 from drakit.apiserver import definition, read
-from drakit.apiserver.auth import SERVER, User
 from drakit.apiserver.registry import Call, Registry
 from drakit.apiserver.route import Target
 from drakit.apiserver.view import Many, One, Plain, stored_document
@@ -101,21 +100,30 @@ def _from_query(query: Mapping[str, str]) -> Document:
 
 async def delete(registry: Registry, call: Call) -> One | Plain:
     """DELETE one object."""
-    return await remove(registry, call.target, options_of(call), call.user)
+    return await remove(registry, call.target, options_of(call), call)
 
 
-async def remove(registry: Registry, target: Target, options: Options, user: User = SERVER) -> One | Plain:
-    """Delete the object of `target` for `user` as `options` say."""
+async def remove(
+    registry: Registry, target: Target, options: Options, call: Call | None = None
+) -> One | Plain:
+    """Delete the object of `target` as `options` say, for the user of `call` (None: for the server, which
+    asks nobody)."""
     if target.kind.kind == "Namespace" and target.name in _KEPT_NAMESPACES:
         details = {"name": target.name, "kind": "namespaces"}
         text = f'namespaces "{target.name}" is forbidden: this namespace may not be deleted'
         raise Forbidden(text, details=details)
     entry = registry.head(target)
     old = stored_document(entry)
-    registry.admit(user, target, None, old)
+    if call is not None:
+        registry.admit(call.user, target, None, old)
     _check_preconditions(registry, target, entry, old, options.preconditions)
     new = _marked(registry, target, old, options)
     is_gone = is_finished({**new, "kind": target.kind.kind})
+    if call is not None:
+        review = registry.review(call, target, "DELETE", None, old)
+        review.is_dry_run = bool(options.dry_run)
+        await registry.admission.mutate(review)
+        await registry.admission.validate(review)
     if options.dry_run:
         return _answer(target, with_version(new, target.key, entry.revision), new, is_gone)
     if is_gone:
@@ -229,7 +237,7 @@ async def delete_collection(registry: Registry, call: Call) -> Many:
         namespace, _, name = entry.key.rpartition("/")
         target = msgspec.structs.replace(call.target, namespace=namespace, name=name)
         try:
-            answer = await remove(registry, target, options, call.user)
+            answer = await remove(registry, target, options, call)
         except NotFound:
             continue
         entries.append(answer.entry if isinstance(answer, One) else entry)

@@ -14,6 +14,8 @@ import msgspec
 from msgspec import Struct, field
 
 from drakit.apiserver import decoding, events
+from drakit.apiserver.admission import Admission
+from drakit.apiserver.admission_request import Review
 from drakit.apiserver.auth import Attributes, Authorizer, User
 from drakit.apiserver.custom_version import priority
 from drakit.apiserver.escalation import check_grant
@@ -94,6 +96,7 @@ class Registry:
         self.rbac = RBAC(store)
         self.authorizer = Authorizer(self.rbac.allows, NodeAuthorizer(store).refusal)
         self.quota = QuotaAdmission(store)
+        self.admission = Admission(self)
         self._clock = clock
         self._hubs: dict[str, Hub] = {}
         self._by_name = {kind.kind: kind for kind in reversed(self.kinds.rows) if kind.is_stored}
@@ -136,6 +139,26 @@ class Registry:
             check_node(self.find, user, target, new, old)
             if new is not None:
                 check_grant(self.rbac, self.authorizer, user, target, new, old)
+
+    def review(
+        self, call: Call, target: Target, operation: str, new: Document | None, old: Document | None
+    ) -> Review:
+        """The write of an object as admission sees it. A name that the server made up is not shown."""
+        is_named = bool(call.target.name) or not (new or {}).get("metadata", {}).get("generateName")
+        options = {"kind": f"{operation.title()}Options", "apiVersion": "meta.k8s.io/v1"}
+        fields = ("fieldManager", "fieldValidation")
+        options |= {field: call.query[field] for field in fields if call.query.get(field)}
+        return Review(
+            user=call.user,
+            target=target,
+            operation=operation,
+            name=target.name if is_named else "",
+            new=new,
+            old=old,
+            options=options | ({"dryRun": ["All"]} if call.is_dry_run else {}),
+            is_dry_run=call.is_dry_run,
+            warnings=call.warnings,
+        )
 
     def head(self, target: Target) -> Entry:
         """The newest entry of the object. Raises NotFound."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
+from drakit.apiserver.admission_rules import binding_rules, policy_rules, webhook_rules
 from drakit.apiserver.definition_rules import definition_rules, not_evaluated
 from drakit.apiserver.strategy_rules import Context, Rules
 from drakit.model.validation import core, names
@@ -99,7 +100,18 @@ def _change_definition(new: Document, old: Document, subresource: str, context: 
 
 
 _SPEC_COUNTED = Rules(counts_generation=True)
-_CLUSTER_COUNTED = Rules(counts_generation=True, is_namespaced=False)
+_WEBHOOKS = Rules(
+    counts_generation=True,
+    is_namespaced=False,
+    check=lambda document, old, context: webhook_rules(document, old, context.profile),
+)
+_NOT_APPLIED = Rules(
+    counts_generation=True,
+    is_namespaced=False,
+    warn=lambda document, old, context: [
+        "this server keeps mutating admission policies and their bindings but does not apply them"
+    ],
+)
 
 CORE_RULES: dict[tuple[str, str], Rules] = {
     ("", "ConfigMap"): Rules(check=_checked(core.config_map)),
@@ -167,12 +179,22 @@ CORE_RULES: dict[tuple[str, str], Rules] = {
     ("storage.k8s.io", "CSINode"): Rules(is_namespaced=False),
     ("storage.k8s.io", "StorageClass"): Rules(is_namespaced=False),
     ("storage.k8s.io", "VolumeAttachment"): Rules(is_namespaced=False, has_status=True),
-    (_ADMISSION, "MutatingWebhookConfiguration"): _CLUSTER_COUNTED,
-    (_ADMISSION, "ValidatingWebhookConfiguration"): _CLUSTER_COUNTED,
+    (_ADMISSION, "MutatingWebhookConfiguration"): _WEBHOOKS,
+    (_ADMISSION, "ValidatingWebhookConfiguration"): _WEBHOOKS,
     (_ADMISSION, "ValidatingAdmissionPolicy"): Rules(
-        is_namespaced=False, has_status=True, status={}, counts_generation=True
+        is_namespaced=False,
+        has_status=True,
+        status={},
+        counts_generation=True,
+        check=lambda policy, old, context: policy_rules(policy, old, context.profile),
     ),
-    (_ADMISSION, "ValidatingAdmissionPolicyBinding"): _CLUSTER_COUNTED,
+    (_ADMISSION, "ValidatingAdmissionPolicyBinding"): Rules(
+        counts_generation=True,
+        is_namespaced=False,
+        check=lambda binding, old, context: binding_rules(binding),
+    ),
+    (_ADMISSION, "MutatingAdmissionPolicy"): _NOT_APPLIED,
+    (_ADMISSION, "MutatingAdmissionPolicyBinding"): _NOT_APPLIED,
     ("apiextensions.k8s.io", "CustomResourceDefinition"): Rules(
         is_namespaced=False,
         has_status=True,

@@ -48,6 +48,7 @@ async def bind(registry: Registry, call: Call) -> Answer:
         raise Invalid.of("", "Binding", name, [error])
     entry = registry.head(target)
     pod = stored_document(entry)
+    await _admit(registry, call)
     problem = _not_bindable(pod, metadata)
     if problem:
         raise Conflict(
@@ -90,13 +91,21 @@ def _assign(pod: Document, node_name: str, annotations: Document, now: str) -> N
     status["conditions"] = [*conditions, scheduled]
 
 
+async def _admit(registry: Registry, call: Call) -> None:
+    """Ask admission about an object that is not stored: a Binding, an Eviction."""
+    review = registry.review(call, call.target, "CREATE", None, None)
+    review.given = call.document
+    await registry.admission.validate(review)
+
+
 async def evict(registry: Registry, call: Call) -> Answer:
     """POST pods/NAME/eviction: delete the pod as its deleteOptions say."""
     options = object_of(call.document).get("deleteOptions")
     deletion = msgspec.structs.replace(call, document=options)
     target = msgspec.structs.replace(call.target, subresource="")
     registry.admit(call.user, call.target, None, stored_document(registry.head(target)))
-    await remove(registry, target, options_of(deletion), call.user)
+    await _admit(registry, call)
+    await remove(registry, target, options_of(deletion), call)
     return _success()
 
 

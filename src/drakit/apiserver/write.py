@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from drakit.apiserver import apply
+from drakit.apiserver.admission_request import Review
 from drakit.apiserver.patch import apply_patch
 from drakit.apiserver.registry import Call, Registry
 from drakit.apiserver.route import Target
@@ -118,6 +119,7 @@ async def _create_named(registry: Registry, call: Call, document: Document) -> O
     registry.admit(call.user, target, document, None)
     if call.content_type != APPLY_PATCH:
         _track(registry, call, None, document, context.now)
+    document = await _mutated(registry, call, registry.review(call, target, "CREATE", document, None))
     strategy.prepare_create(document, context)
     errors = strategy.validate_create(document, context)
     if errors:
@@ -125,6 +127,7 @@ async def _create_named(registry: Registry, call: Call, document: Document) -> O
     if registry.store.head(target.kind.collection, target.key) is not None:
         raise registry.exists(target)
     call.warnings += strategy.warnings(document, None, context)
+    await registry.admission.validate(registry.review(call, target, "CREATE", document, None))
     with registry.quota.charge(target, document):
         entry = await registry.write(target, None, document, is_dry_run=call.is_dry_run)
     return One(target=target, entry=entry, status=201)
@@ -167,6 +170,16 @@ def _check_namespace(registry: Registry, call: Call) -> None:
             f"{target.namespace} because it is being terminated",
             details={key: value for key, value in details.items() if value},
         )
+
+
+async def _mutated(registry: Registry, call: Call, review: Review) -> Document:
+    """The new object of `review`, changed by admission."""
+    assert review.new is not None
+    changed = await registry.admission.mutate(review)
+    if changed is None:
+        return review.new
+    quiet = msgspec.structs.replace(call, warnings=[])
+    return registry.decode(quiet, changed)
 
 
 def _track(registry: Registry, call: Call, old: Document | None, new: Document, now: str) -> None:
@@ -252,12 +265,14 @@ async def change(registry: Registry, call: Call, next_state: Change) -> One:
     context, strategy = registry.context(call), registry.strategy(target.kind)
     if call.content_type != APPLY_PATCH:
         _track(registry, call, old, new, context.now)
+    new = await _mutated(registry, call, registry.review(call, target, "UPDATE", new, old))
     strategy.prepare_update(new, old, target.subresource, context)
     errors = strategy.validate_update(new, old, target.subresource, context)
     if errors:
         raise Invalid.of(target.kind.group, target.kind.kind, target.name, errors)
     call.warnings += strategy.warnings(new, old, context)
     apply.restore_times(old, new)
+    await registry.admission.validate(registry.review(call, target, "UPDATE", new, old))
     if is_finished(new) and not call.is_dry_run:
         deleted = await registry.commit(target, entry, None)
         return One(target=target, entry=with_version(new, target.key, deleted.revision))
