@@ -15,11 +15,11 @@ _LOOK_AGAIN = 1.0
 """Seconds."""
 
 
-@click.command()
+@click.command("idle")
 @click.argument("name", metavar="NAME")
 @cluster_options
 @click.option("--timeout", default=0, type=click.IntRange(0), metavar="SECONDS", help="How long to wait.")
-def idle(name: str, kubeconfig: str | None, context: str | None, timeout: int) -> None:
+def command(name: str, kubeconfig: str | None, context: str | None, timeout: int) -> None:
     """Make sure that no claim holds devices of the driver NAME, as before it is removed.
 
     Without the driver, pods that use its devices could not end. The exit code is 1 if some claim does.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("test")
-@click.argument("command", nargs=-1, metavar="COMMAND...")
+@click.argument("driver_command", nargs=-1, metavar="COMMAND...")
 @click.option("--driver-name", default="", help="Refuse a driver of another name.")
 @click.option("--node-name", default="conformance-node", show_default=True)
 @click.option(
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     "--cycles", type=click.IntRange(min=1), default=1000, show_default=True, help="For the leak check."
 )
 @click.option("--rolling-update", is_flag=True, help="Two instances may run, told apart by {pod_uid}.")
-def test(
-    command: tuple[str, ...],
+def command(
+    driver_command: tuple[str, ...],
     driver_name: str,
     node_name: str,
     claims: Path | None,
@@ -77,10 +77,10 @@ def test(
         for check in checks:
             click.echo(f"{check.id}\n    {check.meaning}\n    Source: {check.source}")
         return 0
-    if not command:
+    if not driver_command:
         raise click.UsageError("the command that starts the driver is missing: put it behind --")
     options = Options(
-        command=tuple(shlex.split(command[0])) if len(command) == 1 else command,
+        command=tuple(shlex.split(driver_command[0])) if len(driver_command) == 1 else driver_command,
         driver=driver_name,
         node_name=node_name,
         manifests=read_manifests(claims) if claims else Manifests(),
