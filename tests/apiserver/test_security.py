@@ -715,12 +715,14 @@ async def test_rules_reviews(served: Served) -> None:
     assert (await served.send("POST", path, {"spec": {}}, user=VIEWER)).status == 400
 
 
-async def test_a_node_reads_the_ca_that_its_pods_in_the_host_network_get(served: Served) -> None:
+async def test_a_node_reads_the_ca_that_its_pods_get(served: Served) -> None:
     path, body = (
         f"{MAPS}/kube-root-ca.crt",
         {"metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": "x"}},
     )
     await served.ok("POST", MAPS, body)
-    assert (await served.send("GET", path, user=NODE_A)).status == 403
-    await served.ok("POST", PODS, pod("in-host-network", "a", hostNetwork=True))
-    assert (await served.send("GET", path, user=NODE_A)).status == 200
+    node = User("system:node:c", ("system:nodes",))
+    await served.ok("POST", PODS, pod("without", "c", automountServiceAccountToken=False))
+    assert (await served.send("GET", path, user=node)).status == 403
+    await served.ok("POST", PODS, pod("with", "c"))
+    assert (await served.send("GET", path, user=node)).status == 200

@@ -250,7 +250,7 @@ async def test_a_probe_reaches_into_the_network_of_the_pod(tmp_path: Path) -> No
             here.runtime,
             server.id,
             {"readinessProbe": probe},
-            here.sandbox.pid,
+            here.sandbox,
             Clock(),
             lambda kind, is_well, message: well.set() if is_well else None,
             lambda kind, message: None,

@@ -156,5 +156,5 @@ async def test_where_the_api_server_is() -> None:
     client = Client(API.open(Store(), profile_for()).transport(ADMIN))
     shares = structs.replace(FACTS, api_address="127.0.0.1:6443")
     assert (await build_env(client, POD, {"name": "c"}, shares))["KUBERNETES_SERVICE_PORT"] == "6443"
-    alone = structs.replace(shares, pod_ip="")
+    alone = structs.replace(shares, api_address="")
     assert await build_env(client, POD, {"name": "c"}, alone) == {}

@@ -11,10 +11,14 @@ from typing import Any
 import pytest
 
 from drakit.node.probe import Kind, Prober
+from drakit.node.runtime import Sandbox
 from tests.client.fake_clock import FakeClock
 from tests.node.make import FakeRuntime, until
 
 pytestmark = pytest.mark.anyio
+
+
+SANDBOX = Sandbox(uid="u", namespace="default", name="p")
 
 
 @asynccontextmanager
@@ -45,7 +49,7 @@ async def probing(spec: dict[str, Any], runtime: FakeRuntime | None = None) -> A
     def on_failure(kind: Kind, message: str) -> None:
         seen.append((kind, message))
 
-    prober = Prober(runtime or FakeRuntime(clock), "c", spec, 0, clock, on_result, on_failure)
+    prober = Prober(runtime or FakeRuntime(clock), "c", spec, SANDBOX, clock, on_result, on_failure)
     task = asyncio.create_task(prober.run())
     try:
         yield seen

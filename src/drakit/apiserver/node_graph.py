@@ -71,7 +71,7 @@ def _uses(pod: Document, key: str) -> Iterator[Use]:
     place = key.partition("/")[0]
     yield "pods", key
     yield "serviceaccounts", f"{place}/{spec.get('serviceAccountName') or 'default'}"
-    if spec.get("hostNetwork"):  # the node itself adds the service account, see node.account
+    if spec.get("automountServiceAccountToken") is not False:  # the node itself adds it, see node.account
         yield "configmaps", f"{place}/kube-root-ca.crt"
     for entry in spec.get("resourceClaims") or ():
         if entry.get("resourceClaimName"):

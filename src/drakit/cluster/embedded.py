@@ -39,6 +39,7 @@ from drakit.node.fake import FakeNodes
 from drakit.node.image import ImageStore
 from drakit.node.node_object import machine_ip
 from drakit.node.paths import NodePaths
+from drakit.node.pod_network import PodNetwork
 from drakit.profile import profile_for
 from drakit.scheduler import Scheduler
 from drakit.store import Durability, Store
@@ -75,6 +76,7 @@ class Embedded:
         self.place = Place(options.data_dir or Path(self._temporary or ""))
         self._agents: dict[str, Agent] = {}
         self._paths: dict[str, NodePaths] = {}
+        self._network = PodNetwork(self.place.network)
         self._runtime_name = "none"
         self._root_ca = b""
         self._fake: list[str] = []
@@ -99,6 +101,7 @@ class Embedded:
         self._tasks.clear()
         try:
             await asyncio.gather(*(agent.stop_containers() for agent in self._agents.values()))
+            await self._network.remove()
             if self._server:
                 await self._server.stop()
             if self._api:
@@ -179,9 +182,10 @@ class Embedded:
         assert self._server is not None
         ready = []
         images = ImageStore(self.place.images)
-        for name in self.node_names:
+        for index, name in enumerate(self.node_names):
             paths = NodePaths(self.place.nodes / name)
-            runtime = await choose_runtime(self.options.runtime, paths, images=images)
+            network = self._network.of_node(index)
+            runtime = await choose_runtime(self.options.runtime, paths, images=images, network=network)
             self._runtime_name = runtime.info.name
             client = self._client("kubelet", _node_user(name))
             self._write_node_kubeconfig(name)

@@ -13,6 +13,7 @@ from drakit.cluster.place import Place
 from drakit.errors import DRAError, UsageError
 from drakit.node.choose import NAMES, choose_runtime
 from drakit.node.paths import NodePaths
+from drakit.node.pod_network import PodNetwork
 from drakit.node.volume import unmount_volumes
 
 
@@ -28,6 +29,7 @@ async def remove_leftovers(place: Place) -> None:
         for pod in paths.pods.glob("*/"):
             unmount_volumes(pod)
         paths.remove_sockets()
+    await PodNetwork(place.network).remove()
     if mounted := _mounts_below(place.root):
         raise UsageError(f"{mounted[0]} is still mounted: unmount it before the data are deleted")
 

@@ -70,6 +70,7 @@ class Place:
         self.state = self.root / "state.db"
         self.pki = self.root / "pki"
         self.nodes = self.root / "nodes"
+        self.network = self.nodes / "network.json"
         self.images = self.root / "images"
         self.log = self.root / "drakit.log"
         self.kubeconfig = self.root / "kubeconfig"

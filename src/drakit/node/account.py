@@ -1,8 +1,7 @@
 """The service account of a pod: its token, the API's CA and the namespace, where clients look for them.
 
-Upstream's admission writes this volume into every pod. Here the node adds it, to pods in the host's network
-alone: the network of other pods leads nowhere, and they are stored as they were written.
-Source: plugin/pkg/admission/serviceaccount.
+Upstream's admission writes this volume into every pod. Here the node adds it to those that reach the API
+server, and pods are stored as they were written. Source: plugin/pkg/admission/serviceaccount.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ ACCOUNT_VOLUME: Document = {
 async def wants_account(client: Client, pod: Document, facts: Facts) -> bool:
     """Whether `pod` is to have its service account. Raises ConfigFailed when that account is not there."""
     spec = pod.get("spec") or {}
-    if not (facts.api_address and spec.get("hostNetwork")):
+    if not (facts.api_address and (spec.get("hostNetwork") or facts.has_network)):
         return False
     if (wanted := spec.get("automountServiceAccountToken")) is not None:
         return bool(wanted)

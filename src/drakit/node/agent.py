@@ -20,6 +20,7 @@ from drakit.client.clock import Clock
 from drakit.client.informer import Informer
 from drakit.client.record import EventRecorder
 from drakit.errors import BadRequest, DRAError, NotFound
+from drakit.node.api_door import APIDoors
 from drakit.node.backoff import Backoff
 from drakit.node.checkpoint import Checkpoint
 from drakit.node.child import ProgramFailed
@@ -48,8 +49,8 @@ _log = logging.getLogger(__name__)
 
 class Agent:
     """Runs the pods of the node `node_name` with `runtime`. `labels` go on the Node, `capacity` takes the
-    place of what the machine has; `api_address` (HOST:PORT) is where pods that share the host's network find
-    the API server. Raises UsageError when the claim checkpoint cannot be read."""
+    place of what the machine has; `api_address` (HOST:PORT) is where this machine finds the API server: pods
+    get there too. Raises UsageError when the claim checkpoint cannot be read."""
 
     def __init__(
         self,
@@ -97,6 +98,7 @@ class Agent:
             paths=paths,
             clock=self._clock,
             facts=facts,
+            doors=APIDoors(api_address),
         )
         self._workers: dict[str, PodWorker] = {}
         self._found: dict[str, list[Container]] = {}

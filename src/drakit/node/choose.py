@@ -13,6 +13,7 @@ from drakit.node.cdi_folder import HOST_FOLDERS
 from drakit.node.image import ImageStore
 from drakit.node.oci import OCIRuntime, find_programs, may_make_namespaces
 from drakit.node.paths import NodePaths
+from drakit.node.pod_network import NodeNetwork
 from drakit.node.process import ProcessRuntime
 from drakit.node.runtime import Runtime
 
@@ -25,12 +26,13 @@ async def choose_runtime(
     *,
     images: ImageStore | Path | None = None,
     cdi_folders: Sequence[str | os.PathLike[str]] | None = None,
+    network: NodeNetwork | None = None,
 ) -> Runtime:
     """The runtime `name`, or the best this machine has: `oci` for root with runc and conmon, else `process`,
     which is bubblewrap where that works and plain processes where not. `bubblewrap` and `plain` insist.
 
     `images` is the local image store or its folder (default: the node's own). The node's CDI folder wins
-    over the host's. Raises UsageError when what was asked for is not there.
+    over the host's; `oci` joins pods by `network`. Raises UsageError when what was asked for is not there.
     """
     if name is not None and name not in NAMES:
         raise UsageError(f"unknown runtime {name!r}: choose one of {', '.join(NAMES)}")
@@ -46,7 +48,7 @@ async def choose_runtime(
     if programs is not None and name in (None, "oci"):
         runc, conmon = programs
         store = images if isinstance(images, ImageStore) else ImageStore(images or paths.images)
-        return OCIRuntime(paths.runtime / "oci", store, folders, runc=runc, conmon=conmon)
+        return OCIRuntime(paths.runtime / "oci", store, folders, runc=runc, conmon=conmon, network=network)
     bwrap = await asyncio.to_thread(find_bwrap) if name != "plain" else None
     if name == "bubblewrap" and bwrap is None:
         raise UsageError("runtime bubblewrap cannot be used: no bwrap, or user namespaces are forbidden")

@@ -353,8 +353,7 @@ class ContainerRunner:
         def on_failure(kind: Kind, message: str) -> None:
             self._tell("Warning", "Unhealthy", f"{kind.capitalize()} probe failed: {message}")
 
-        pid = 0 if sandbox.is_host_network else sandbox.pid
-        prober = Prober(self._runtime, container.id, spec, pid, self._clock, on_result, on_failure)
+        prober = Prober(self._runtime, container.id, spec, sandbox, self._clock, on_result, on_failure)
         state.prober = asyncio.create_task(self._probe(prober))
 
     async def _probe(self, prober: Prober) -> None:

@@ -29,13 +29,16 @@ class ConfigFailed(DRAError):
 
 
 class Facts(Struct, frozen=True, kw_only=True):
-    """What the node adds to a pod's own fields. `pod_ip` is "" for a pod whose network leads nowhere."""
+    """What the node adds to a pod's own fields. `pod_ip` is "" for a pod whose network leads nowhere, and
+    `api_address` (HOST:PORT) is where it finds the API server, "" if it cannot. `has_network` says that the
+    pod has one of its own."""
 
     node_name: str
     host_ip: str
     pod_ip: str
     allocatable: Mapping[str, str]
     api_address: str = ""
+    has_network: bool = False
 
 
 def expand(text: str, known: Mapping[str, str]) -> str:
@@ -71,7 +74,7 @@ async def build_env(client: Client, pod: Document, container: Document, facts: F
 def _service_env(facts: Facts) -> dict[str, str]:
     """Where client libraries look for the API server, for a pod that can reach it."""
     host, _, port = facts.api_address.rpartition(":")
-    if not host or not facts.pod_ip:
+    if not host:
         return {}
     return {
         "KUBERNETES_SERVICE_HOST": host,

@@ -20,7 +20,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +28,6 @@ import msgspec
 from msgspec import structs
 
 from drakit.model.cdi import ContainerEdits
-from drakit.node import pause
 from drakit.node.cdi_folder import CDIFolders
 from drakit.node.cgroup import CgroupUsage, is_oom_killed, remove_cgroups
 from drakit.node.child import (
@@ -38,15 +36,16 @@ from drakit.node.child import (
     is_alive,
     run,
     send_signal,
-    spawn,
     started_at_ticks,
     wait_gone,
 )
 from drakit.node.conmon import Conmon, last_words
+from drakit.node.holder import hold
 from drakit.node.image import Image, ImageStore
 from drakit.node.oci_config import build
 from drakit.node.oci_user import find_user
 from drakit.node.overlay import drop_rootfs, mount_rootfs
+from drakit.node.pod_network import NodeNetwork
 from drakit.node.record import Records, write_file
 from drakit.node.runtime import (
     Container,
@@ -72,7 +71,8 @@ _SETTLE_SECONDS = 5.0
 
 
 class OCIRuntime:
-    """Containers of one node, with everything below `root`. `runc` and `conmon` are paths of programs."""
+    """Containers of one node, with everything below `root`. `runc` and `conmon` are paths of programs;
+    without a `network`, pods that do not share the host's have loopback alone."""
 
     def __init__(
         self,
@@ -82,8 +82,10 @@ class OCIRuntime:
         *,
         runc: str,
         conmon: str,
+        network: NodeNetwork | None = None,
     ) -> None:
         self._root = root
+        self._network = network
         self._images = images
         self._cdi = CDIFolders(cdi_folders)
         self._runc_path = runc
@@ -112,7 +114,13 @@ class OCIRuntime:
         namespaces = [] if spec.is_host_network else ["net", "uts"]
         namespaces += [] if spec.is_host_ipc else ["ipc"]
         hostname = os.uname().nodename if spec.is_host_network else spec.hostname
-        child = await self._pause(hostname, namespaces)
+        child = await hold(hostname, namespaces)
+        try:
+            ip = await self._join_network(child.pid) if "net" in namespaces else ""
+        except BaseException:
+            child.kill()
+            await child.wait()
+            raise
         self._pauses[spec.uid] = child
         sandbox = Sandbox(
             uid=spec.uid,
@@ -121,6 +129,7 @@ class OCIRuntime:
             hostname=hostname,
             pid=child.pid,
             pid_started=child.ticks,
+            ip=ip,
             is_host_network=spec.is_host_network,
             is_host_pid=spec.is_host_pid,
             is_host_ipc=spec.is_host_ipc,
@@ -128,22 +137,11 @@ class OCIRuntime:
         self._records.put_sandbox(sandbox)
         return sandbox
 
-    async def _pause(self, hostname: str, namespaces: list[str]) -> Child:
-        reader, writer = os.pipe()
-        try:
-            argv = [sys.executable, "-I", "-S", str(pause.__file__), hostname, *namespaces]
-            child = spawn(argv, descriptors={1: writer, 2: writer}, new_session=True)
-        finally:
-            os.close(writer)
-        with os.fdopen(reader, "rb") as output:
-            said = await asyncio.to_thread(output.read)
-        if said != b"ready":
-            child.kill()
-            await child.wait()
-            raise RuntimeFailed(
-                f"cannot make the pod's sandbox: {said.decode(errors='replace').strip()[-500:]}"
-            )
-        return child
+    async def _join_network(self, pid: int) -> str:
+        """Connect the namespace that `pid` holds; the pod's address, "" without a network."""
+        if self._network is None:
+            return ""
+        return await self._network.join(pid, {sandbox.ip for sandbox in self._records.sandboxes()})
 
     async def remove_sandbox(self, uid: str) -> None:
         sandbox = self._records.sandbox(uid)
@@ -211,7 +209,8 @@ class OCIRuntime:
         taken = {mount.target for mount in spec.mounts}
         contents = {
             "/etc/hostname": f"{sandbox.hostname}\n",
-            "/etc/hosts": f"127.0.0.1\tlocalhost {sandbox.hostname}\n::1\tlocalhost ip6-localhost\n",
+            "/etc/hosts": "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n"
+            f"{sandbox.ip or '127.0.0.1'}\t{sandbox.hostname}\n",
         }
         if sandbox.is_host_network:
             contents |= {path: Path(path).read_text() for path in ("/etc/hosts",) if os.path.exists(path)}

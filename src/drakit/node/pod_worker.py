@@ -120,6 +120,7 @@ class PodWorker:
                         timer.cancel()
         finally:
             self.runner.close()
+            await self._around.doors.close(self.uid)
 
     async def _sync_safely(self) -> float | None:
         """Seconds until the pod must be looked at again, None when only a wake can change anything."""
@@ -233,6 +234,7 @@ class PodWorker:
             )
             self._sandbox = await self._around.runtime.run_sandbox(request)
             self._last_ip = self._sandbox.ip
+            await self._around.doors.open(self._sandbox)
             await self._write_status()
 
     async def _run_all(self) -> float | None:
@@ -255,13 +257,19 @@ class PodWorker:
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _facts(self) -> Facts:
-        return structs.replace(self._around.facts, pod_ip=self._pod_ip())
+        if self._shares_network:
+            return structs.replace(self._around.facts, pod_ip=self._around.facts.host_ip)
+        return structs.replace(
+            self._around.facts,
+            pod_ip=self._last_ip,
+            api_address=self._around.doors.address,
+            has_network=True,
+        )
 
-    def _pod_ip(self) -> str:
-        """The node's address where the pod shares its network, else the one it has in its own, if any."""
-        if self._spec.get("hostNetwork") or "netns" not in self._around.runtime.info.features:
-            return self._around.facts.host_ip
-        return self._last_ip
+    @property
+    def _shares_network(self) -> bool:
+        """Whether the pod's network is the host's."""
+        return bool(self._spec.get("hostNetwork")) or "netns" not in self._around.runtime.info.features
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -357,6 +365,7 @@ class PodWorker:
         """Containers, sandbox, volumes; the logs stay until the pod is deleted."""
         self._last_views = self._views()
         await self.runner.remove_all()
+        await self._around.doors.close(self.uid)
         await self._around.runtime.remove_sandbox(self.uid)
         self._sandbox = None
         await asyncio.to_thread(self._volumes.remove)
@@ -379,7 +388,7 @@ class PodWorker:
             conditions=self._conditions,
             runtime_name=self._around.runtime.info.name,
             host_ip=self._around.facts.host_ip,
-            pod_ip=self._pod_ip() if self._sandbox is not None or self._is_over else "",
+            pod_ip=self._facts().pod_ip if self._sandbox is not None or self._is_over else "",
             start_time=self._start_time,
             now=self._clock.now(),
             has_sandbox=self._sandbox is not None,
@@ -391,6 +400,9 @@ class PodWorker:
             return
         meta = self.pod["metadata"]
         patch: Document = {"metadata": {"uid": self.uid}, "status": status}
+        known = (self.pod.get("status") or {}).get("podIPs") or []
+        if known and known != status.get("podIPs"):  # a list that is merged: what is not said would stay
+            patch["status"] = status | {"podIPs": [{"$patch": "replace"}, *(status.get("podIPs") or [])]}
         await self._around.client.patch(
             PODS, meta["name"], patch, meta["namespace"], content_type=STRATEGIC_PATCH, subresource="status"
         )

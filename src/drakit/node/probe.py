@@ -1,28 +1,25 @@
 """Startup, readiness and liveness probes of one container: exec, httpGet, tcpSocket and (as TCP) grpc.
 
-A probe of a pod with its own network namespace must be made from inside of it, so the connection is opened by
-a thread that has entered it.
+A probe goes to the pod's address, where it has one, and is made from inside of its network: the host has no
+way into that, or the address may be loopback's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import os
 import socket
-import threading
 from collections.abc import Callable
 from typing import Literal
 
 from drakit.client.clock import Clock
 from drakit.errors import DRAError
-from drakit.node.runtime import Runtime
+from drakit.netlink import inside
+from drakit.node.runtime import Runtime, Sandbox
 from drakit.transport import Document
 
 Kind = Literal["startup", "readiness", "liveness"]
 
-_CLONE_NEWNET = 0x40000000
 _MAX_OUTPUT = 4096
 
 
@@ -42,7 +39,7 @@ class Prober:
         runtime: Runtime,
         container_id: str,
         spec: Document,
-        sandbox_pid: int,
+        sandbox: Sandbox,
         clock: Clock,
         on_result: Callable[[Kind, bool, str], None],
         on_failure: Callable[[Kind, str], None],
@@ -50,7 +47,7 @@ class Prober:
         self._runtime = runtime
         self._container_id = container_id
         self._spec = spec
-        self._sandbox_pid = sandbox_pid
+        self._sandbox = sandbox
         self._clock = clock
         self._on_result = on_result
         self._on_failure = on_failure
@@ -137,11 +134,17 @@ class Prober:
             raise ProbeFailed(f"HTTP probe failed with statuscode: {' '.join(first[1:2]) or 'none'}")
 
     async def _connect(self, host: str, port: int) -> socket.socket:
-        """A connection to `port` of the pod, or of `host`."""
-        connection = await asyncio.to_thread(_socket_in, self._sandbox_pid)
+        """A connection to `port` of the pod, or of `host`, from inside of the pod's network."""
+        sandbox = self._sandbox
+        if sandbox.is_host_network or not sandbox.pid:
+            connection = socket.socket()
+        else:
+            connection = await asyncio.to_thread(inside, f"/proc/{sandbox.pid}/ns/net", socket.socket)
         connection.setblocking(False)
         try:
-            await asyncio.get_running_loop().sock_connect(connection, (host or "127.0.0.1", port))
+            await asyncio.get_running_loop().sock_connect(
+                connection, (host or sandbox.ip or "127.0.0.1", port)
+            )
         except BaseException:
             connection.close()
             raise
@@ -155,33 +158,3 @@ def _port(spec: Document, port: int | str) -> int:
         if entry.get("name") == port:
             return int(entry["containerPort"])
     raise ProbeFailed(f"no container port is called {port!r}")
-
-
-def _socket_in(pid: int) -> socket.socket:
-    """A TCP socket in the network namespace of `pid` (0: of this process).
-
-    A socket keeps the namespace it was made in. A thread of its own enters the namespace and then ends,
-    since a pooled one would stay there.
-    """
-    if not pid:
-        return socket.socket()
-    found: list[socket.socket | OSError] = []
-
-    def enter() -> None:
-        try:
-            namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if ctypes.CDLL(None, use_errno=True).setns(namespace, _CLONE_NEWNET) != 0:
-                    raise OSError(ctypes.get_errno(), "cannot enter the pod's network namespace")
-                found.append(socket.socket())
-            finally:
-                os.close(namespace)
-        except OSError as error:
-            found.append(error)
-
-    thread = threading.Thread(target=enter, name="probe-netns")
-    thread.start()
-    thread.join()
-    if isinstance(found[0], OSError):
-        raise found[0]
-    return found[0]

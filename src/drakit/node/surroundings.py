@@ -7,6 +7,7 @@ from msgspec import Struct
 from drakit.client.api import Client
 from drakit.client.clock import Clock
 from drakit.client.record import EventRecorder
+from drakit.node.api_door import APIDoors
 from drakit.node.claims import Claims
 from drakit.node.env import Facts
 from drakit.node.paths import NodePaths
@@ -21,3 +22,4 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     paths: NodePaths
     clock: Clock
     facts: Facts
+    doors: APIDoors
