@@ -16,8 +16,8 @@ from tests.e2e.cluster import ROOT, Cluster, need, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs_root]
 
-CHART = ROOT / "deploy" / "helm" / "drakit-gpu-driver"
-NAME = "gpus-drakit-gpu-driver"
+CHART = ROOT / "deploy" / "helm" / "drakit-driver"
+NAME = "gpus-drakit-driver"
 MINE = "app.kubernetes.io/instance=gpus"
 
 
@@ -103,7 +103,7 @@ def test_a_driver_comes_changes_and_goes(helm: Helm, cluster: Cluster) -> None:
     # helm 3 waits for none of a single pod: a rolling update may have one unavailable.
     wait_for(lambda: cluster.get("daemonset", NAME)["status"]["numberReady"] == 1, "the driver's pod")
 
-    helm.change("upgrade", "gpus", str(CHART), "--set", "gpus.count=6")
+    helm.change("upgrade", "gpus", str(CHART), "--set", "options.count=6")
     await_gpus(cluster, 6)
     helm.change("rollback", "gpus", "1")
     await_gpus(cluster, 4)
@@ -117,7 +117,7 @@ def test_a_driver_comes_changes_and_goes(helm: Helm, cluster: Cluster) -> None:
     helm.change("uninstall", "gpus")
     assert helm.json("list") == []
     kinds = (
-        "daemonsets,deviceclasses,configmaps,serviceaccounts,clusterroles,validatingadmissionpolicies,jobs"
+        "daemonsets,deviceclasses,serviceaccounts,clusterroles,validatingadmissionpolicies,jobs"
     )
     assert cluster.items(kinds, "-l", MINE) == []
     wait_for(lambda: not cluster.items("pods", "-l", MINE), "the driver's pods to go")

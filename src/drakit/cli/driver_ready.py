@@ -18,7 +18,12 @@ from drakit.errors import UsageError
     show_default=True,
     type=click.Path(path_type=Path),
 )
-@click.option("--pod-uid", default="", help="Of the instance that is meant, if they are told apart.")
+@click.option(
+    "--pod-uid",
+    envvar="POD_UID",
+    default="",
+    help="Of the instance, if they are told apart. Default: $POD_UID.",
+)
 def command(name: str, registry_dir: Path, pod_uid: str) -> None:
     """Make sure that the driver NAME serves its registration socket. The exit code is 1 if it does not.
 
