@@ -26,6 +26,7 @@ _KINDS = {
     "ResourceClaim": RESOURCE_CLAIMS,
     "DeviceClass": Resource("resource.k8s.io", "v1", "deviceclasses", "DeviceClass", False),
     "ResourceSlice": Resource("resource.k8s.io", "v1", "resourceslices", "ResourceSlice", False),
+    "PriorityClass": Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", False),
     "DeviceTaintRule": Resource("resource.k8s.io", "v1", "devicetaintrules", "DeviceTaintRule", False),
 }
 

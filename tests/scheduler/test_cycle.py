@@ -586,5 +586,4 @@ def test_documents_stay_as_they_came() -> None:
 
 @pytest.mark.parametrize(("count", "feasible"), [(3, 3), (100, 100), (500, 230), (5000, 500)])
 def test_as_many_nodes_are_compared_as_upstream_compares(count: int, feasible: int) -> None:
-    assert enough(count, has_preferences=True) == feasible
-    assert enough(count, has_preferences=False) == 8
+    assert enough(count) == feasible

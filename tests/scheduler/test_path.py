@@ -75,21 +75,6 @@ async def test_pods_of_another_scheduler_stay() -> None:
         assert it.wire.writes == []
 
 
-async def test_rules_that_are_not_looked_at_are_said() -> None:
-    hard = {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone", "labelSelector": {}}]}
-    spread = [
-        {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}
-    ]
-    asking = pod("p", affinity={"podAntiAffinity": hard}, topologySpreadConstraints=spread)
-    async with cluster(node("n0"), asking) as it:
-        await it.settle()
-        assert await it.node_of("p") == "n0"
-        texts = {event["reason"]: event["message"] for event in await it.events("p")}
-        assert texts["IgnoredSchedulingRules"] == (
-            "not looked at by this scheduler: spec.affinity.podAntiAffinity, spec.topologySpreadConstraints"
-        )
-
-
 async def test_what_fits_nowhere_is_told_and_goes_ahead_when_devices_come() -> None:
     async with cluster(
         device_class(), node("n0"), claim("c", request(count=2)), pod("p", claims=["c"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
+import uuid
 
 import click
 
@@ -16,6 +18,7 @@ from drakit.client.http import HTTPTransport
 from drakit.errors import UsageError
 from drakit.profile import VERSIONS, profile_for
 from drakit.scheduler import Scheduler
+from drakit.scheduler.election import Election
 from drakit.transport import Request
 
 
@@ -25,12 +28,25 @@ from drakit.transport import Request
     "--name",
     default="drakit-scheduler",
     show_default=True,
-    help="Place the pods with this schedulerName. Only one scheduler may have it.",
+    help="Place the pods with this schedulerName. Of several with one name one works.",
 )
+@click.option(
+    "--leader-elect/--no-leader-elect",
+    default=True,
+    show_default=True,
+    help="Hold the lease NAME while working, so that a second one may stand by.",
+)
+@click.option("--lease-namespace", default="kube-system", show_default=True, help="Where that lease is kept.")
 @click.option("--kubernetes-version", "version", help="Which DRA features are on. Default: ask the cluster.")
 @click.option("--gate", "gates", multiple=True, metavar="NAME=true|false", help="Switch a feature gate.")
 def command(
-    kubeconfig: str | None, context: str | None, name: str, version: str | None, gates: tuple[str, ...]
+    kubeconfig: str | None,
+    context: str | None,
+    name: str,
+    leader_elect: bool,
+    lease_namespace: str,
+    version: str | None,
+    gates: tuple[str, ...],
 ) -> None:
     """Place pods that name this scheduler, with devices for their claims.
 
@@ -45,10 +61,16 @@ def command(
         client = Client(Dialect(HTTPTransport(config)), field_manager=name)
         announcing: asyncio.Task[None] | None = None
         try:
-            profile = profile_for(version or await _server_version(client), wanted)
+            profile = profile_for(version, wanted) if version else None
+            answered = await _server_version(client)
+            profile = profile or profile_for(answered, wanted)
             scheduler = Scheduler(client, profile, name)
             announcing = asyncio.create_task(_announce(scheduler, name))
-            await scheduler.run()
+            if leader_elect:
+                identity = f"{socket.gethostname()}_{uuid.uuid4()}"
+                await Election(client, lease_namespace, name, identity).lead(scheduler.run)
+            else:
+                await scheduler.run()
         finally:
             if announcing is not None:
                 announcing.cancel()

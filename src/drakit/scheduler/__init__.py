@@ -5,11 +5,10 @@ words for why a pod has no node. Never: choosing a device (that is `drakit.alloc
 cluster other than through its API.
 
 Looked at: resource requests (cpu, memory, ephemeral storage, hugepages, extended resources, number of
-pods), node selector, required and preferred node affinity, taints and tolerations, cordoned nodes, host
-ports, and everything about claims. Left out: affinity between pods and topology spread (a pod that
-requires them is placed without and told so by an event), volumes, pod groups, and preemption: a pod never
-makes another one leave. Of several schedulers with one name on one cluster only one may run: there is no
-leader election.
+pods), node selector, node affinity, affinity between pods, topology spread, taints and tolerations,
+cordoned nodes, host ports, priority with preemption, and everything about claims. Left out: volumes, pod
+groups, and disruption budgets. Of several schedulers with one name on one cluster only one may work at a
+time: `drakit.scheduler.election` sees to that.
 """
 
 from __future__ import annotations

@@ -25,10 +25,10 @@ from drakit.scheduler.claim import Claims
 from drakit.scheduler.decision import PASSING, Decision, Lost, name_of
 from drakit.scheduler.metrics import Metrics
 from drakit.scheduler.plan import Variant, is_reserved_for, special_uid
-from drakit.scheduler.pod import PodInfo
+from drakit.scheduler.pod import NODE_RESOURCES, PodInfo
 from drakit.scheduler.readiness import has_conditions
 from drakit.scheduler.waiting import Waiter
-from drakit.transport import STRATEGIC_PATCH, Document
+from drakit.transport import MERGE_PATCH, STRATEGIC_PATCH, Document
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +66,8 @@ class Binder:
                 await self._special(decision, decision.variant)
             if self._stamps and any(has_conditions(claim) for claim in decision.reserved):
                 await self._waiter.wait(decision)
+            if decision.shares:
+                await self._shares(decision)
         await self._pod(decision.pod, decision.node)
 
     async def undo(self, decision: Decision) -> None:
@@ -104,6 +106,11 @@ class Binder:
                 _log.info("claim %s stays: the next attempt removes it: %s", name_of(decision.special), error)
         if decision.is_nominated:
             await self._waiter.nominate(decision, None)
+        if decision.has_told_shares:
+            try:
+                await self._tell(pod, {NODE_RESOURCES: []}, content_type=MERGE_PATCH)
+            except APIError as error:
+                _log.info("status.%s of pod %s stays: %s", NODE_RESOURCES, pod.key, error)
         for uid in decision.promises:
             key = self._key_of(decision, uid)
             if self._claims.is_in_flight(uid):
@@ -130,6 +137,27 @@ class Binder:
             return False
         self._claims.assume(document)
         return True
+
+    async def _shares(self, decision: Decision) -> None:
+        """Write to the pod what its devices stand for of the node's own resources."""
+        rows = decision.shares
+        if decision.special is not None and decision.variant is not None:
+            known = decision.variant.members[-1][1].rpartition("/")[2]
+            name = decision.special["metadata"]["name"]
+            rows = [
+                row | {"resourceClaimName": name} if row["resourceClaimName"] == known else row
+                for row in rows
+            ]
+        decision.has_told_shares = True
+        await self._tell(decision.pod, {NODE_RESOURCES: rows}, content_type=MERGE_PATCH)
+
+    async def _tell(self, pod: PodInfo, status: Document, *, content_type: str = STRATEGIC_PATCH) -> None:
+        """Write to the pod's status."""
+        self._metrics.pod_writes += 1
+        patch = {"metadata": {"uid": pod.uid}, "status": status}
+        await self._client.patch(
+            PODS, pod.name, patch, pod.namespace, content_type=content_type, subresource="status"
+        )
 
     async def _pod(self, pod: PodInfo, node: str) -> None:
         self._metrics.bindings += 1
@@ -179,15 +207,7 @@ class Binder:
                 "resourceClaimName": written["metadata"]["name"],
             }
         }
-        self._metrics.pod_writes += 1
-        await self._client.patch(
-            PODS,
-            pod.name,
-            {"metadata": {"uid": pod.uid}, "status": status},
-            pod.namespace,
-            content_type=STRATEGIC_PATCH,
-            subresource="status",
-        )
+        await self._tell(pod, status)
 
     async def _write(self, pod: PodInfo, claim: Document, promise: Document | None) -> Document:
         """The claim with the finalizer, `promise` as its allocation, and reserved for `pod`."""

@@ -26,7 +26,8 @@ class Decision(Struct, kw_only=True, eq=False):
 
     `variant` holds the special claim for extended resources, if there is one. `reserved` collects the
     claims that this decision reserved for the pod, `special` the one it created. `is_nominated`: the
-    pod says that its node is being made ready for it.
+    pod says that its node is being made ready for it. `shares` are rows for the pod's status: what its
+    devices stand for of the node's own resources.
     """
 
     pod: PodInfo
@@ -37,6 +38,8 @@ class Decision(Struct, kw_only=True, eq=False):
     reserved: list[Document] = field(default_factory=list)
     special: Document | None = None
     is_nominated: bool = False
+    shares: list[Document] = field(default_factory=list)
+    has_told_shares: bool = False
 
     @property
     def may_wait(self) -> bool:

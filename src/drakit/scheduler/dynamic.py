@@ -16,13 +16,16 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from drakit.allocator import State
 from drakit.errors import AllocationError, FailedOnNode
-from drakit.model.resource import MAX_RESERVED_FOR
+from drakit.model.resource import MAX_RESERVED_FOR, AllocationResult
 from drakit.scheduler.claim import Claims
 from drakit.scheduler.explain import explain
 from drakit.scheduler.extended import ExtendedResources
 from drakit.scheduler.node import NodeInfo
+from drakit.scheduler.nodeshare import ClaimShare, NodeShares, reject_amounts, reject_shares
 from drakit.scheduler.plan import (
     Awaited,
     Memory,
@@ -33,10 +36,12 @@ from drakit.scheduler.plan import (
     is_made_for,
     is_reserved_for,
     special_claim,
+    users_of,
 )
 from drakit.scheduler.pod import PodInfo
 from drakit.scheduler.readiness import is_timed_out, readiness
 from drakit.scheduler.reason import Failure, Rejection, Wake
+from drakit.scheduler.request import Amounts, pod_requests
 from drakit.transport import Document
 
 MAX_SUBREQUESTS = 8
@@ -49,7 +54,7 @@ _NONE: frozenset[str] = frozenset()
 
 class DynamicResources:
     """The steps, over the shared `state`. `has_class(name)` says whether a DeviceClass exists, `now()` is
-    the wall clock in seconds."""
+    the wall clock in seconds, `shares` knows the devices that stand for resources of nodes."""
 
     def __init__(
         self,
@@ -58,10 +63,12 @@ class DynamicResources:
         extended: ExtendedResources,
         has_class: Callable[[str], bool],
         now: Callable[[], float],
+        shares: NodeShares | None = None,
     ) -> None:
         self.state = state
         self.claims = claims
         self.extended = extended
+        self.shares = NodeShares(is_on=False) if shares is None else shares
         self._has_class = has_class
         self._now = now
         self._memories: OrderedDict[tuple[bytes, ...], Memory] = OrderedDict()
@@ -77,6 +84,7 @@ class DynamicResources:
             return
         for memory in self._memories.values():
             memory.misfits.difference_update(nodes)
+            memory.tried.difference_update(nodes)
 
     def freed(self, nodes: frozenset[str] | None, results: list[Document]) -> None:
         """Devices came back. Those of a pool that spans nodes may share its counters with others."""
@@ -204,9 +212,10 @@ class DynamicResources:
         variant = self.variant(plan, node)
         memory = variant.memory
         if memory is None:
-            return None
+            return self._share(plan, variant, [], node) if self.shares else None
         if node.name in memory.misfits:
             return _NO_DEVICES
+        memory.tried.add(node.name)
         try:
             offer = memory.allocator.allocate(node.node)
         except FailedOnNode as error:
@@ -216,13 +225,49 @@ class DynamicResources:
         if offer is None:
             memory.misfits.add(node.name)
             return _NO_DEVICES
+        if self.shares and (rejection := self._share(plan, variant, offer, node)) is not None:
+            return rejection
         plan.offers[node.name] = (variant, offer)
         return None
+
+    def _share(
+        self, plan: Plan, variant: Variant, offer: list[AllocationResult], node: NodeInfo
+    ) -> Rejection | None:
+        """Why `node` has too little of its own for what the pod's devices stand for; kept in
+        `plan.shares`."""
+        rows: list[tuple[str, str, list[Document]]] = [
+            (uid, name, msgspec.to_builtins(allocation.devices.results or []))
+            for (uid, name), allocation in zip(variant.members, offer, strict=True)
+        ]
+        for claim in plan.claims:
+            if allocation := (claim.get("status") or {}).get("allocation"):
+                results = (allocation.get("devices") or {}).get("results") or []
+                rows.append((claim["metadata"]["uid"], claim["metadata"]["name"], results))
+        shares: list[ClaimShare] = []
+        for uid, name, results in rows:
+            share = self.shares.of_claim(uid, name.rpartition("/")[2], results, users_of(plan, uid))
+            if share is not None:
+                shares.append(share)
+        if not shares:
+            return None
+        shares.sort(key=lambda share: str(share.status["resourceClaimName"]))
+        claims = {claim["metadata"]["uid"]: claim for claim in plan.claims}
+        requests: Amounts = pod_requests(plan.pod.spec, [share.status for share in shares])
+        rejection = reject_shares(plan.pod, claims, shares) or reject_amounts(plan.pod, requests, node)
+        if rejection is None:
+            plan.shares[node.name] = ([share.status for share in shares], requests)
+        return rejection
 
     def is_misfit(self, plan: Plan, node: NodeInfo) -> bool:
         """Whether the claims are known not to fit on `node`, without a search."""
         memory = self.variant(plan, node).memory
         return memory is not None and node.name in memory.misfits
+
+    def is_tried(self, plan: Plan, node: NodeInfo) -> bool:
+        """Whether the claims were searched for on `node` since something changed there. What is broken in
+        a claim or a device is only found by trying, and concerns the pod wherever it could go."""
+        memory = self.variant(plan, node).memory
+        return memory is None or node.name in memory.tried
 
     def plain_variant(self, plan: Plan) -> Variant:
         """The one variant of a plain plan."""

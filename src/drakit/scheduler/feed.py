@@ -89,7 +89,8 @@ class Feed:
                 self._queue.wake(Wake.POD_GONE)
         elif new["spec"].get("nodeName"):
             self._drop(uid)
-            self._inventory.put_pod(new)
+            if self._inventory.put_pod(new):
+                self._queue.wake(Wake.POD_PLACED)
         elif uid in self._inventory:
             return  # assumed: whoever binds it has the last word
         elif not self.is_ours(new):
@@ -97,7 +98,9 @@ class Feed:
         elif old is not None and self._queue.get(uid) and is_same_to_scheduling(old, new):
             entry = self._queue.get(uid)
             if entry is not None:
-                self._queue.refresh(entry.pod.with_document(new))
+                pod = entry.pod.with_document(new)
+                self._queue.refresh(pod)
+                self._inventory.nominate(pod, pod.nominated_node or None)
         else:
             self.consider(read_pod(new))
 
@@ -116,6 +119,7 @@ class Feed:
         """Put `pod` in the queue, or keep it out while its claims do not exist."""
         keys = _claim_keys(pod)
         self._use(pod.uid, keys)
+        self._inventory.nominate(pod, pod.nominated_node or None)
         if pod.spec.get("resourceClaims"):
             awaited = self._dynamic.resolve(pod)
             if isinstance(awaited, Awaited):
@@ -124,8 +128,10 @@ class Feed:
         self._queue.add(pod)
 
     def _drop(self, uid: str) -> None:
-        if self._queue.get(uid) is not None:
+        entry = self._queue.get(uid)
+        if entry is not None:
             self._queue.remove(uid)
+            self._inventory.nominate(entry.pod, None)
         self._use(uid, frozenset())
         self._forget(uid)
 
@@ -182,18 +188,28 @@ class Feed:
         self._dynamic.freed(nodes, results)
         self._queue.wake(Wake.DEVICES)
 
+    def namespace_changed(self, old: Document | None, new: Document | None) -> None:
+        """Affinity between pods can pick namespaces by their labels."""
+        if new is not None and (
+            old is None or old["metadata"].get("labels") != new["metadata"].get("labels")
+        ):
+            self._queue.wake(Wake.POD_PLACED | Wake.POD_GONE)
+
     # --- devices ----------------------------------------------------------------------------------
 
     def slice_changed(self, old: Document | None, new: Document | None) -> None:
         if old is not None and new is not None and old["spec"] == new["spec"]:
             return
         self._dynamic.slice_changed(old, new)
+        if new is not None:
+            self._dynamic.shares.put_slice(new)
         document = new or old
         if document is None:
             return
         name = document["metadata"]["name"]
         if new is None:
             self._state.remove_slice(name)
+            self._dynamic.shares.remove_slice(name)
             return
         try:
             self._state.apply_slice(msgspec.convert(new, ResourceSlice))
@@ -242,9 +258,11 @@ class Feed:
         claims: Informer,
         slices: Informer,
         classes: Informer,
+        namespaces: Informer,
         taint_rules: Informer | None,
     ) -> None:
         """Hear from these informers; pods last, so that the first decisions know everything else."""
+        namespaces.add_handler(self.namespace_changed)
         nodes.add_handler(self._timed(self.node_changed))
         classes.add_handler(self._timed(self.class_changed))
         slices.add_handler(self._timed(self.slice_changed))

@@ -7,14 +7,15 @@ when only a few nodes are looked at.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from drakit.scheduler.node import NodeInfo
 from drakit.scheduler.pod import PodInfo, read_pod
 from drakit.transport import Document
 
-ENOUGH = 8
-"""Feasible nodes that are compared when a pod likes all of them alike."""
+ENOUGH = 100
+"""Nodes of a cluster that are compared in any case; of more of them a share is."""
 
 
 class Inventory:
@@ -26,6 +27,10 @@ class Inventory:
         self._order: list[NodeInfo] = []
         self._start = 0
         self._soft_taints = 0
+        self._priorities: Counter[int] = Counter()
+        self._nominated: dict[str, NodeInfo] = {}
+        self.with_terms: dict[str, NodeInfo] = {}
+        """The nodes that have pods with rules about other pods, by name."""
         self.revision = 0
         """Changes whenever a node or what is on it does."""
 
@@ -84,20 +89,29 @@ class Inventory:
         """`pod` is, or is assumed to be, on the node `name`."""
         self.remove_pod(pod.uid)
         self.revision += 1
+        self.nominate(pod, None)
         node = self._node(name)
         node.add(pod)
         self._placed[pod.uid] = node
+        self._priorities[pod.priority] += 1
+        if pod.terms is not None:
+            self.with_terms[name] = node
 
-    def put_pod(self, document: Document) -> None:
-        """The informer shows a pod on a node."""
-        uid, name = document["metadata"]["uid"], document["spec"]["nodeName"]
+    def put_pod(self, document: Document) -> bool:
+        """The informer shows a pod on a node. Whether that is news to other pods."""
+        meta = document["metadata"]
+        uid, name = meta["uid"], document["spec"]["nodeName"]
         node = self._placed.get(uid)
         if node is not None and node.name == name:
             known = node.pods[uid]
-            if known.document["metadata"].get("generation") == document["metadata"].get("generation"):
-                node.pods[uid] = known.with_document(document)
-                return
+            before = known.document["metadata"]
+            if before.get("generation") == meta.get("generation") and known.labels == (
+                meta.get("labels") or {}
+            ):
+                node.refresh(known.with_document(document))
+                return False
         self.place(read_pod(document), name)
+        return True
 
     def remove_pod(self, uid: str) -> bool:
         """The pod uses nothing any more. Whether it was on a node."""
@@ -105,10 +119,34 @@ class Inventory:
         if node is None:
             return False
         self.revision += 1
+        pod = node.pods[uid]
         node.remove(uid)
+        self._priorities[pod.priority] -= 1
+        if not self._priorities[pod.priority]:
+            del self._priorities[pod.priority]
+        if not node.with_terms:
+            self.with_terms.pop(node.name, None)
         if node.document is None and not node.pods:
             self._nodes.pop(node.name, None)
         return True
+
+    def nominate(self, pod: PodInfo, name: str | None) -> None:
+        """`pod` is promised room on the node `name`, or has no such promise any more."""
+        before = self._nominated.get(pod.uid)
+        if before is not None:
+            if before.name == name:
+                return
+            del self._nominated[pod.uid]
+            del before.nominated[pod.uid]
+            self.revision += 1
+        if name is not None and (node := self.get(name)) is not None:
+            node.nominated[pod.uid] = pod
+            self._nominated[pod.uid] = node
+            self.revision += 1
+
+    def has_less_important(self, priority: int) -> bool:
+        """Whether any pod on a node has a lower priority."""
+        return min(self._priorities, default=priority) < priority
 
     def _node(self, name: str) -> NodeInfo:
         node = self._nodes.get(name)
@@ -117,14 +155,8 @@ class Inventory:
         return node
 
 
-def enough(count: int, *, has_preferences: bool) -> int:
-    """How many feasible nodes out of `count` are compared.
-
-    With preferences as many as upstream (all up to 100, then a shrinking share); without, the nodes
-    differ only in how full they are and a few will do.
-    """
-    if not has_preferences:
-        return ENOUGH
-    if count <= 100:
+def enough(count: int) -> int:
+    """How many feasible nodes out of `count` are compared: all up to 100, then a shrinking share."""
+    if count <= ENOUGH:
         return count
-    return max(100, count * max(5, 50 - count // 125) // 100)
+    return max(ENOUGH, count * max(5, 50 - count // 125) // 100)

@@ -17,6 +17,7 @@ class Metrics(Struct):
     nodes_looked_at: int = 0
     allocations_tried: int = 0
     allocations_given_up: int = 0
+    preempted: int = 0
     claim_writes: int = 0
     bindings: int = 0
     pod_writes: int = 0

@@ -6,6 +6,7 @@ ports, resources) and, like there, the first kind that fails speaks for the node
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container
 
 import msgspec
@@ -13,13 +14,17 @@ import msgspec
 from drakit.model.meta import Node
 from drakit.scheduler.pod import PodInfo, Port
 from drakit.scheduler.reason import Rejection, Wake
-from drakit.scheduler.request import SCORED_CPU, SCORED_MEMORY, Amounts, amounts
+from drakit.scheduler.request import Amounts, amounts
 from drakit.transport import Document
 
 _UNSCHEDULABLE = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 _WRONG_NODE = (Rejection("node(s) didn't match Pod's node affinity/selector", Wake.NODE),)
 _CORDONED = (Rejection("node(s) were unschedulable", Wake.NODE),)
-_NO_PORTS = (Rejection("node(s) didn't have free ports for the requested pod ports", Wake.POD_GONE),)
+_NO_PORTS = (
+    Rejection(
+        "node(s) didn't have free ports for the requested pod ports", Wake.POD_GONE, is_resolvable=True
+    ),
+)
 _FULL = Wake.NODE | Wake.POD_GONE
 
 
@@ -27,6 +32,7 @@ class NodeInfo:
     """One node and the pods on it, those among them that are only about to be bound."""
 
     __slots__ = (
+        "_score",
         "allocatable",
         "document",
         "hard_taints",
@@ -34,10 +40,13 @@ class NodeInfo:
         "labels",
         "name",
         "node",
+        "nominated",
         "pods",
         "ports",
+        "scored",
         "soft_taints",
         "used",
+        "with_terms",
     )
 
     def __init__(self, name: str) -> None:
@@ -51,8 +60,15 @@ class NodeInfo:
         self.is_unschedulable = False
         self.allocatable: Amounts = {}
         self.used: Amounts = {}
+        self.scored = (0, 0)
+        """CPU and memory in use as nodes are compared: pods that ask for nothing count a little."""
         self.ports: list[Port] = []
         self.pods: dict[str, PodInfo] = {}
+        self.with_terms: dict[str, PodInfo] = {}
+        """The pods with rules about other pods."""
+        self.nominated: dict[str, PodInfo] = {}
+        """Pods that are promised room here once others have gone."""
+        self._score: tuple[tuple[int, ...], float] | None = None
 
     def update(self, document: Document) -> None:
         spec, status = document.get("spec") or {}, document.get("status") or {}
@@ -64,20 +80,34 @@ class NodeInfo:
         self.soft_taints = tuple(t for t in taints if t.get("effect") == "PreferNoSchedule")
         self.is_unschedulable = bool(spec.get("unschedulable"))
         self.allocatable = amounts(status.get("allocatable") or status.get("capacity"))
+        self._score = None
 
     def add(self, pod: PodInfo) -> None:
         """Count `pod`; counting one twice changes nothing."""
         if pod.uid in self.pods:
             return
         self.pods[pod.uid] = pod
+        if pod.terms is not None:
+            self.with_terms[pod.uid] = pod
+        self.scored = (self.scored[0] + pod.scored[0], self.scored[1] + pod.scored[1])
+        self._score = None
         for resource, number in pod.requests.items():
             self.used[resource] = self.used.get(resource, 0) + number
         self.ports.extend(pod.ports)
+
+    def refresh(self, pod: PodInfo) -> None:
+        """`pod`, which is counted already, in a newer state."""
+        self.pods[pod.uid] = pod
+        if pod.uid in self.with_terms:
+            self.with_terms[pod.uid] = pod
 
     def remove(self, uid: str) -> None:
         pod = self.pods.pop(uid, None)
         if pod is None:
             return
+        self.with_terms.pop(uid, None)
+        self.scored = (self.scored[0] - pod.scored[0], self.scored[1] - pod.scored[1])
+        self._score = None
         for resource, number in pod.requests.items():
             self.used[resource] -= number
         for port in pod.ports:
@@ -95,22 +125,35 @@ class NodeInfo:
             if not tolerates(pod, taint):
                 words = f"{taint.get('key', '')}: {taint.get('value', '')}"
                 return (Rejection(f"node(s) had untolerated taint {{{words}}}", Wake.NODE),)
-        if pod.node_selector or pod.required is not None:
-            labels = self.labels
-            if any(labels.get(key) != value for key, value in pod.node_selector.items()):
-                return _WRONG_NODE
-            if pod.required is not None and not pod.required.matches(self.name, labels):
-                return _WRONG_NODE
+        if not self.is_chosen_by(pod):
+            return _WRONG_NODE
         if pod.ports and any(_clash(mine, theirs) for mine in pod.ports for theirs in self.ports):
             return _NO_PORTS
-        return self._lacks(pod, by_device)
+        return self.lacks(pod, pod.requests, by_device)
 
-    def _lacks(self, pod: PodInfo, by_device: Container[str]) -> tuple[Rejection, ...]:
+    def is_chosen_by(self, pod: PodInfo) -> bool:
+        """Whether the node meets `pod`'s node selector and required affinity."""
+        if not pod.node_selector and pod.required is None:
+            return True
+        labels = self.labels
+        if any(labels.get(key) != value for key, value in pod.node_selector.items()):
+            return False
+        return pod.required is None or pod.required.matches(self.name, labels)
+
+    def is_open_to(self, pod: PodInfo) -> bool:
+        """Whether `pod` tolerates the node's taints."""
+        return all(tolerates(pod, taint) for taint in self.hard_taints)
+
+    def lacks(self, pod: PodInfo, requests: Amounts, by_device: Container[str] = ()) -> tuple[Rejection, ...]:
+        """What of `requests` there is too little of for `pod`, what is promised to more important pods
+        taken as used."""
         found: list[Rejection] = []
-        allocatable, used = self.allocatable, self.used
-        if len(self.pods) + 1 > allocatable.get("pods", 0):
-            found.append(Rejection("Too many pods", _FULL))
-        for resource, wanted in pod.requests.items():
+        allocatable, used, count = self.allocatable, self.used, len(self.pods)
+        if self.nominated:
+            used, count = self._with_nominated(pod)
+        if count + 1 > allocatable.get("pods", 0):
+            found.append(Rejection("Too many pods", _FULL, is_resolvable=allocatable.get("pods", 0) > 0))
+        for resource, wanted in requests.items():
             if not wanted:
                 continue
             has = allocatable.get(resource, 0)
@@ -118,20 +161,52 @@ class NodeInfo:
                 continue
             free = has - used.get(resource, 0)
             if wanted > free:
-                found.append(Rejection(f"Insufficient {resource}", _FULL, resource, wanted, max(free, 0)))
+                text = f"Insufficient {resource}"
+                found.append(
+                    Rejection(text, _FULL, resource, wanted, max(free, 0), is_resolvable=wanted <= has)
+                )
         return tuple(found)
 
-    def free_share(self, pod: PodInfo) -> float:
-        """How free the node would be with `pod` on it, 0 to 100: the mean over cpu, memory and pods."""
-        cpu = self._share("cpu", pod.requests.get("cpu") or SCORED_CPU)
-        memory = self._share("memory", pod.requests.get("memory") or SCORED_MEMORY)
-        slots = self.allocatable.get("pods", 0)
-        pods = 1 - (len(self.pods) + 1) / slots if slots else 0.0
-        return (cpu + memory + pods) * 100 / 3
+    def _with_nominated(self, pod: PodInfo) -> tuple[Amounts, int]:
+        used, count = dict(self.used), len(self.pods)
+        for other in self.nominated.values():
+            if other.uid != pod.uid and other.uid not in self.pods and other.priority >= pod.priority:
+                count += 1
+                for resource, number in other.requests.items():
+                    used[resource] = used.get(resource, 0) + number
+        return used, count
 
-    def _share(self, resource: str, wanted: int) -> float:
-        has = self.allocatable.get(resource, 0)
-        return max(0.0, 1 - (self.used.get(resource, 0) + wanted) / has) if has else 0.0
+    def score(self, pod: PodInfo) -> float:
+        """How well `pod` fits in, higher is better: how much cpu and memory it would leave, and whether it
+        makes the use of the two more even. The sum of upstream's LeastAllocated and BalancedAllocation."""
+        cpu, memory = pod.requests.get("cpu", 0), pod.requests.get("memory", 0)
+        size = (cpu, memory, *pod.scored)
+        if self._score is None or self._score[0] != size:
+            score = self._free(pod.scored)
+            if cpu or memory:
+                before = self._balance(0, 0)
+                score += 50 + (50 + self._balance(cpu, memory) - before) // 2
+            self._score = (size, score)
+        return self._score[1]
+
+    def _free(self, wanted: tuple[int, int]) -> int:
+        """The mean of cpu and memory left, 0 to 100."""
+        total = weights = 0
+        for resource, more, used in zip(("cpu", "memory"), wanted, self.scored, strict=True):
+            if has := self.allocatable.get(resource, 0):
+                weights += 1
+                total += max(has - used - more, 0) * 100 // has
+        return total // weights if weights else 0
+
+    def _balance(self, cpu: int, memory: int) -> int:
+        """How alike the shares of cpu and memory in use are, 0 to 100."""
+        shares = [
+            min((self.used.get(resource, 0) + more) / has, 1.0)
+            for resource, more in (("cpu", cpu), ("memory", memory))
+            if (has := self.allocatable.get(resource, 0))
+        ]
+        spread = abs(shares[0] - shares[1]) / 2 if len(shares) == 2 else 0.0
+        return math.floor((1 - spread) * 100)
 
     def liking(self, pod: PodInfo) -> int:
         """Sum of the weights of `pod`'s preferred node affinities that hold here."""

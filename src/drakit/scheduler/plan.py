@@ -24,6 +24,7 @@ from drakit.model.selector import NodeMatcher, read_node_selector
 from drakit.scheduler.claim import nodes_of
 from drakit.scheduler.node import NodeInfo
 from drakit.scheduler.pod import PodInfo
+from drakit.scheduler.request import Amounts
 from drakit.transport import Document
 
 
@@ -41,13 +42,14 @@ class Awaited(Struct, frozen=True):
 
 
 class Memory:
-    """What is known of claims with certain specs: the nodes they do not fit on, and why.
+    """What is known of claims with certain specs: the nodes they do not fit on, and why; `tried` are the
+    nodes on which they were tried at all.
 
     Pods with like claims share it and its allocator. The allocator's claims have placeholders for names:
     whoever shows its words puts the real names in. `reasons` hold for the state `revision`.
     """
 
-    __slots__ = ("allocator", "claims", "misfits", "reasons", "revision")
+    __slots__ = ("allocator", "claims", "misfits", "reasons", "revision", "tried")
 
     def __init__(self, specs: Sequence[ResourceClaimSpec], state: State) -> None:
         self.claims = [
@@ -56,6 +58,7 @@ class Memory:
         ]
         self.allocator = Allocator(self.claims, state, share_id=_share_id)
         self.misfits: set[str] = set()
+        self.tried: set[str] = set()
         self.revision = -1
         self.reasons: dict[str, str] = {}
 
@@ -82,7 +85,8 @@ class Variant:
 
 class Plan:
     """A pod's claims during one attempt. `claims` are all that exist, `wanted` those without allocation,
-    `offers` the allocations found, by node."""
+    `offers` the allocations found, by node; `shares`, by node, what the devices stand for of the node's own
+    resources (as the pod's status says it), and what the pod needs with that."""
 
     __slots__ = (
         "blocking",
@@ -92,6 +96,7 @@ class Plan:
         "offers",
         "pod",
         "restrictions",
+        "shares",
         "variants",
         "wanted",
     )
@@ -104,6 +109,7 @@ class Plan:
         self.extended: dict[str, int] = {}
         self.variants: dict[frozenset[str], Variant] = {}
         self.offers: dict[str, tuple[Variant, list[AllocationResult]]] = {}
+        self.shares: dict[str, tuple[list[Document], Amounts]] = {}
         self.blocking: dict[str, Document] = {}
         self.has_alternatives = False
         """Whether one node may give better alternatives of a request than another."""
@@ -152,6 +158,22 @@ def claim_name(pod: PodInfo, pod_claim: Document) -> tuple[str | None, bool]:
         if row.get("name") == pod_claim.get("name"):
             return row.get("resourceClaimName") or None, True
     return None, False
+
+
+def users_of(plan: Plan, uid: str) -> list[str]:
+    """The containers of the pod that use the claim `uid`, in order."""
+    names = {c["metadata"]["name"] for c in plan.claims if c["metadata"]["uid"] == uid}
+    entries = {
+        row.get("name")
+        for row in plan.pod.spec.get("resourceClaims") or ()
+        if claim_name(plan.pod, row)[0] in names
+    }
+    return [
+        container["name"]
+        for kind in ("initContainers", "containers")
+        for container in plan.pod.spec.get(kind) or ()
+        if any(r.get("name") in entries for r in (container.get("resources") or {}).get("claims") or ())
+    ]
 
 
 def is_reserved_for(claim: Document, uid: str) -> bool:

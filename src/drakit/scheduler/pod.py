@@ -10,9 +10,13 @@ from msgspec import Struct
 from drakit.errors import BadRequest
 from drakit.model.meta import NodeSelector, NodeSelectorTerm
 from drakit.model.selector import NodeMatcher, read_node_selector
-from drakit.scheduler.request import Amounts, pod_requests
+from drakit.scheduler.neighbours import Terms, read_terms
+from drakit.scheduler.request import Amounts, pod_requests, scored_requests
+from drakit.scheduler.spread import Constraint, read_constraints
 from drakit.transport import Document
 
+NODE_RESOURCES = "nodeAllocatableResourceClaimStatuses"
+"""Field of a pod's status: what its devices stand for of the node's own resources."""
 Port = tuple[str, str, int]
 """Host IP ("" for all), protocol, port."""
 
@@ -26,12 +30,16 @@ class PodInfo(Struct, frozen=True, kw_only=True, eq=False):
     namespace: str
     name: str
     priority: int
+    labels: dict[str, str]
     requests: Amounts
+    scored: tuple[int, int]
     ports: tuple[Port, ...]
     tolerations: tuple[Document, ...]
     node_selector: dict[str, str]
     required: NodeMatcher | None
     preferred: tuple[tuple[int, NodeMatcher], ...]
+    terms: Terms | None = None
+    spread: tuple[Constraint, ...] = ()
     problem: str = ""
 
     @property
@@ -48,11 +56,21 @@ class PodInfo(Struct, frozen=True, kw_only=True, eq=False):
         """Whether the pod itself likes some nodes better than others."""
         return bool(self.preferred)
 
+    @property
+    def minds_others(self) -> bool:
+        """Whether it matters to the pod which other pods are where."""
+        return self.terms is not None or bool(self.spread)
+
+    @property
+    def nominated_node(self) -> str:
+        """The node that room is being made on for the pod."""
+        return str(self.status.get("nominatedNodeName") or "")
+
     def shape(self) -> bytes:
-        """The same for pods that nodes cannot tell apart, apart from their claims."""
+        """The same for pods that nodes cannot tell apart, apart from their claims and from other pods."""
         affinity = (self.spec.get("affinity") or {}).get("nodeAffinity")
         return msgspec.json.encode(
-            (self.requests, self.node_selector, self.tolerations, self.ports, affinity)
+            (self.requests, self.node_selector, self.tolerations, self.ports, affinity, self.priority)
         )
 
     def with_document(self, document: Document) -> PodInfo:
@@ -76,6 +94,15 @@ def read_pod(document: Document) -> PodInfo:
         )
     except (BadRequest, msgspec.ValidationError) as error:
         problem = f"pod {meta['namespace']}/{meta['name']}: spec.affinity.nodeAffinity: {error}"
+    labels = meta.get("labels") or {}
+    terms: Terms | None = None
+    spread: tuple[Constraint, ...] = ()
+    try:
+        terms = read_terms(spec, meta["namespace"], labels)
+        spread = read_constraints(spec, labels)
+    except BadRequest as error:
+        problem = f"pod {meta['namespace']}/{meta['name']}: a label selector in its spec: {error}"
+    requests = pod_requests(spec, (document.get("status") or {}).get(NODE_RESOURCES) or ())
     return PodInfo(
         document=document,
         key=f"{meta['namespace']}/{meta['name']}",
@@ -83,12 +110,16 @@ def read_pod(document: Document) -> PodInfo:
         namespace=meta["namespace"],
         name=meta["name"],
         priority=spec.get("priority") or 0,
-        requests=pod_requests(spec),
+        labels=labels,
+        requests=requests,
+        scored=scored_requests(spec, requests),
         ports=_host_ports(spec),
         tolerations=tuple(spec.get("tolerations") or ()),
         node_selector=spec.get("nodeSelector") or {},
         required=required,
         preferred=preferred,
+        terms=terms,
+        spread=spread,
         problem=problem,
     )
 
@@ -110,21 +141,6 @@ def _host_ports(spec: Document) -> tuple[Port, ...]:
 
 def _sidecars(spec: Document) -> list[Document]:
     return [c for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
-
-
-def ignored_rules(spec: Document) -> list[str]:
-    """The rules in a pod's spec that must hold but that this scheduler does not look at."""
-    affinity = spec.get("affinity") or {}
-    hard = "requiredDuringSchedulingIgnoredDuringExecution"
-    found = [
-        f"affinity.{part}"
-        for part in ("podAffinity", "podAntiAffinity")
-        if (affinity.get(part) or {}).get(hard)
-    ]
-    spread = spec.get("topologySpreadConstraints") or ()
-    if any((row.get("whenUnsatisfiable") or "DoNotSchedule") == "DoNotSchedule" for row in spread):
-        found.append("topologySpreadConstraints")
-    return found
 
 
 def is_terminal(document: Document) -> bool:

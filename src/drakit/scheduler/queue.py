@@ -14,6 +14,7 @@ behind; they carry another tick than the entry and are dropped when met. Source:
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable
 from enum import Enum, auto
 
@@ -78,6 +79,8 @@ class SchedulingQueue:
         self._active: list[tuple[int, int, int, Entry]] = []
         self._backoff: list[tuple[float, int, int, Entry]] = []
         self._parked: dict[str, Entry] = {}
+        self._awaited: Counter[Wake] = Counter()
+        """How many parked entries wait for each kind of change."""
         self._untold: dict[bool, dict[str, Entry]] = {False: {}, True: {}}
         self._order = 0
         self._tick = 0
@@ -139,6 +142,8 @@ class SchedulingQueue:
 
     def wake(self, wakes: Wake) -> int:
         """Something of the kinds `wakes` happened: parked pods it could help move on. Returns how many."""
+        if not any(kind in self._awaited for kind in wakes):
+            return 0
         moving = [entry for entry in self._parked.values() if entry.wakes & wakes]
         for entry in moving:
             self._unpark(entry)
@@ -211,7 +216,9 @@ class SchedulingQueue:
 
     def _move(self, entry: Entry, place: Place) -> None:
         uid = entry.pod.uid
-        self._parked.pop(uid, None)
+        if self._parked.pop(uid, None) is not None:
+            self._awaited.subtract(entry.wakes)
+            self._awaited = +self._awaited
         self._untold[False].pop(uid, None)
         self._untold[True].pop(uid, None)
         self._tick += 1
@@ -222,6 +229,7 @@ class SchedulingQueue:
             heapq.heappush(self._backoff, (entry.due, entry.order, entry.tick, entry))
         elif place is Place.PARKED:
             self._parked[uid] = entry
+            self._awaited.update(entry.wakes)
         elif place is Place.GATED:
             self._untold[entry.is_busy][uid] = entry
         if place is not Place.OUT:

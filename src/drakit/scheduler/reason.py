@@ -31,17 +31,21 @@ class Wake(IntFlag):
     """Devices came or became free: slices, taint rules, deallocated claims."""
     CLASS = 16
     """A DeviceClass came or changed."""
+    POD_PLACED = 32
+    """A pod came to a node, or its labels changed there."""
 
 
 class Rejection(Struct, frozen=True):
     """One reason against one node. `resource` with `wanted` and `free` (in the units of
-    `drakit.scheduler.request`) is there when it is a matter of amounts."""
+    `drakit.scheduler.request`) is there when it is a matter of amounts. `is_resolvable`: fewer pods on the
+    node could help."""
 
     text: str
     wakes: Wake
     resource: str = ""
     wanted: int = 0
     free: int = 0
+    is_resolvable: bool = False
 
 
 class Failure(Struct, frozen=True):
@@ -49,7 +53,8 @@ class Failure(Struct, frozen=True):
 
     `reason` is the condition's reason: Unschedulable, or SchedulerError for bad input. `is_quiet`: the
     pod only waits for this scheduler's own write and nobody needs to hear of it. `release` is a claim
-    whose allocation stands in the pod's way while nobody uses it: give it up and try again.
+    whose allocation stands in the pod's way while nobody uses it: give it up and try again. `rejections`
+    are the reasons by node.
     """
 
     message: str
@@ -57,6 +62,7 @@ class Failure(Struct, frozen=True):
     reason: str = "Unschedulable"
     is_quiet: bool = False
     release: Document | None = None
+    rejections: Mapping[str, tuple[Rejection, ...]] | None = None
 
 
 def describe(rejections: Mapping[str, Iterable[Rejection]], notes: Iterable[str] = ()) -> str:

@@ -1,12 +1,13 @@
 """What a pod asks of a node's allocatable resources, as whole numbers.
 
-CPU is counted in thousandths, everything else in whole units, both rounded up as Kubernetes does. Source:
-component-helpers resource.PodRequests.
+CPU is counted in thousandths, everything else in whole units, both rounded up as Kubernetes does. Devices
+can stand for a node's own cpu or memory; what a pod got that way is in its status and counts as well.
+Source: component-helpers resource.PodRequests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -15,9 +16,9 @@ from drakit.transport import Document
 
 Amounts = dict[str, int]
 
-SCORED_CPU = 100
-SCORED_MEMORY = 200 << 20
-"""What a pod without requests counts for when nodes are compared (upstream's non-zero requests)."""
+SCORED: Mapping[str, int] = {"cpu": 100, "memory": 200 << 20}
+"""What a container without requests counts for when nodes are compared."""
+_NOTHING: Mapping[str, int] = {}
 
 
 @lru_cache(maxsize=4096)
@@ -35,38 +36,109 @@ def amounts(values: Mapping[str, Any] | None) -> Amounts:
     return {resource: amount(resource, value) for resource, value in (values or {}).items()}
 
 
-def pod_requests(spec: Document) -> Amounts:
+def pod_requests(spec: Document, held: Iterable[Document] = ()) -> Amounts:
     """What the pod needs at its most demanding moment: its containers and sidecars together, or one init
     container beside the sidecars started before it, plus overhead. Requests of the pod as a whole take
-    the place of the containers' (cpu, memory and hugepages)."""
-    total: Amounts = {}
-    for container in spec.get("containers") or ():
-        _add(total, _requests(container))
-    inits = spec.get("initContainers")
-    if inits:
-        sidecars: Amounts = {}
-        peak: Amounts = {}
-        for container in inits:
-            if container.get("restartPolicy") == "Always":
-                _add(total, _requests(container))
-                _add(sidecars, _requests(container))
-                _raise(peak, sidecars)
-            else:
-                need = dict(sidecars)
-                _add(need, _requests(container))
-                _raise(peak, need)
-        _raise(total, peak)
-    whole = (spec.get("resources") or {}).get("requests")
-    if whole:
-        total |= amounts(whole)
-    overhead = spec.get("overhead")
-    if overhead:
-        _add(total, amounts(overhead))
+    the place of the containers' (cpu, memory and hugepages). `held` are the rows of
+    `status.nodeAllocatableResourceClaimStatuses`."""
+    total = _with_pod_level(spec, container_requests(spec, held))
+    for resource, number in amounts(spec.get("overhead")).items():
+        total[resource] = total.get(resource, 0) + number
     return total
 
 
-def _requests(container: Document) -> Amounts:
-    return amounts((container.get("resources") or {}).get("requests"))
+def scored_requests(spec: Document, requests: Amounts) -> tuple[int, int]:
+    """CPU and memory that the pod counts for when nodes are compared; `requests` are its `pod_requests`."""
+    if not any(_lacks(c) for kind in ("containers", "initContainers") for c in spec.get(kind) or ()):
+        return requests.get("cpu", 0), requests.get("memory", 0)
+    total = _with_pod_level(spec, _peak(spec, SCORED, {}))
+    overhead = amounts(spec.get("overhead"))
+    return total["cpu"] + overhead.get("cpu", 0), total["memory"] + overhead.get("memory", 0)
+
+
+def container_requests(spec: Document, held: Iterable[Document] = ()) -> Amounts:
+    """What the containers need together, without what is said for the pod as a whole."""
+    fixed: Amounts = {}
+    each: dict[str, Amounts] = {}
+    for row in held:
+        _add_held(spec, row, fixed, each)
+    total = _peak(spec, _NOTHING, each)
+    _add(total, fixed)
+    return total
+
+
+def container_held(name: str, held: Iterable[Document]) -> Amounts:
+    """What the devices of the container `name` stand for."""
+    total: Amounts = {}
+    each: dict[str, Amounts] = {}
+    for row in held:
+        if name in (row.get("containers") or ()):
+            _add_held({"containers": [{"name": name}]}, {**row, "containers": [name]}, total, each)
+    _add(total, each.get(name, {}))
+    return total
+
+
+def _add_held(spec: Document, row: Document, fixed: Amounts, each: dict[str, Amounts]) -> None:
+    """Count one claim: what it stands for as long as the pod lives, and for each container that uses it."""
+    _add(fixed, amounts(row.get("resources")))
+    for mapped in row.get("mapping") or ():
+        if mapped.get("quantity") is not None:
+            _add(fixed, {mapped["name"]: amount(mapped["name"], mapped["quantity"])})
+    users = set(row.get("containers") or ())
+    names = [c.get("name") for kind in ("initContainers", "containers") for c in spec.get(kind) or ()]
+    for overhead in row.get("overhead") or ():
+        resource = overhead["name"]
+        if overhead.get("perPod") is not None:
+            _add(fixed, {resource: amount(resource, overhead["perPod"])})
+        if overhead.get("perContainer") is not None:
+            number = amount(resource, overhead["perContainer"])
+            for user in users:
+                _add(each.setdefault(user, {}) if user in names else fixed, {resource: number})
+
+
+def _with_pod_level(spec: Document, total: Amounts) -> Amounts:
+    whole = (spec.get("resources") or {}).get("requests") or {}
+    return total | {name: amount(name, value) for name, value in whole.items() if is_pod_level(name)}
+
+
+def is_pod_level(resource: str) -> bool:
+    """Whether a pod can ask for the resource as a whole."""
+    return resource in ("cpu", "memory") or resource.startswith("hugepages-")
+
+
+def _peak(spec: Document, missing: Mapping[str, int], more: Mapping[str, Amounts]) -> Amounts:
+    """The containers' needs at the most demanding moment: `missing` stands in for resources that a
+    container does not ask for, `more` comes on top by container."""
+
+    def need(container: Document) -> Amounts:
+        wanted = amounts((container.get("resources") or {}).get("requests"))
+        if missing:
+            wanted = {**missing, **wanted}
+        if extra := more.get(container.get("name", "")):
+            _add(wanted, extra)
+        return wanted
+
+    total: Amounts = {}
+    for container in spec.get("containers") or ():
+        _add(total, need(container))
+    sidecars: Amounts = {}
+    peak: Amounts = {}
+    for container in spec.get("initContainers") or ():
+        wanted = need(container)
+        if container.get("restartPolicy") == "Always":
+            _add(total, wanted)
+            _add(sidecars, wanted)
+            _raise(peak, sidecars)
+        else:
+            _add(wanted, sidecars)
+            _raise(peak, wanted)
+    _raise(total, peak)
+    return total
+
+
+def _lacks(container: Document) -> bool:
+    requests = (container.get("resources") or {}).get("requests") or {}
+    return "cpu" not in requests or "memory" not in requests
 
 
 def _add(total: Amounts, more: Amounts) -> None:

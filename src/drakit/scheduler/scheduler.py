@@ -20,6 +20,7 @@ from drakit.allocator import State
 from drakit.client.api import (
     DEVICE_CLASSES,
     DEVICE_TAINT_RULES,
+    NAMESPACES,
     NODES,
     PODS,
     RESOURCE_CLAIMS,
@@ -37,11 +38,14 @@ from drakit.scheduler.claim import Claims
 from drakit.scheduler.cycle import Cycle
 from drakit.scheduler.decision import Decision
 from drakit.scheduler.dynamic import DynamicResources
+from drakit.scheduler.evictor import Evictor
 from drakit.scheduler.extended import ExtendedResources
 from drakit.scheduler.feed import Feed
 from drakit.scheduler.inventory import Inventory
 from drakit.scheduler.metrics import Metrics
-from drakit.scheduler.pod import PodInfo, ignored_rules, read_pod
+from drakit.scheduler.nodeshare import NodeShares
+from drakit.scheduler.pod import PodInfo, read_pod
+from drakit.scheduler.preempt import Eviction
 from drakit.scheduler.queue import Entry, SchedulingQueue
 from drakit.scheduler.reason import Failure, Wake, frame
 from drakit.scheduler.report import Reporter
@@ -110,6 +114,7 @@ class _Run:
         self._claims = self._informer(RESOURCE_CLAIMS)
         self._slices = self._informer(RESOURCE_SLICES)
         self._classes = self._informer(DEVICE_CLASSES)
+        self._namespaces = self._informer(NAMESPACES)
 
         state = State(profile)
         self._queue = SchedulingQueue(clock, self._news.set)
@@ -121,6 +126,7 @@ class _Run:
             ExtendedResources(is_on=profile.is_on(Gate.EXTENDED_RESOURCE)),
             lambda name: self._classes.get(name) is not None,
             clock.now,
+            NodeShares(is_on=profile.is_on(Gate.NODE_ALLOCATABLE), is_split=profile.at_least("1.37")),
         )
         self._feed = Feed(
             name,
@@ -132,14 +138,26 @@ class _Run:
             metrics=metrics,
             forget=self._reporter.forget,
         )
-        self._cycle = Cycle(self._inventory, dynamic, metrics)
+        self._cycle = Cycle(self._inventory, dynamic, metrics, self._labels_of)
+        self._evictor = Evictor(client, recorder, metrics, clock, name)
         self._binder = Binder(client, profile, claims, recorder, metrics, clock, self._feed.next_change)
 
     def _informer(self, resource: Resource) -> Informer:
         return Informer(self._client, resource, clock=self._clock)
 
+    def _labels_of(self, namespace: str) -> dict[str, str]:
+        document = self._namespaces.get(namespace) or {}
+        return (document.get("metadata") or {}).get("labels") or {}
+
     async def run(self, ready: asyncio.Event) -> None:
-        informers = [self._nodes, self._classes, self._slices, self._claims, self._pods]
+        informers = [
+            self._namespaces,
+            self._nodes,
+            self._classes,
+            self._slices,
+            self._claims,
+            self._pods,
+        ]
         rules = await self._taint_rules()
         if rules is not None:
             informers.append(rules)
@@ -154,6 +172,7 @@ class _Run:
                 claims=self._claims,
                 slices=self._slices,
                 classes=self._classes,
+                namespaces=self._namespaces,
                 taint_rules=rules,
             )
             ready.set()
@@ -214,15 +233,22 @@ class _Run:
         finally:
             self._metrics.decide_seconds += perf_counter() - started
         if isinstance(outcome, Decision):
-            self._inventory.place(entry.pod, outcome.node)
+            self._inventory.place(outcome.pod, outcome.node)
+            self._queue.wake(Wake.POD_PLACED)
             group.create_task(self._bind(group, entry, outcome))
             return
         self._queue.park(entry, outcome.wakes)
-        if not outcome.is_quiet:
-            self._metrics.unschedulable += 1
-            self._reporter.failed(group, entry.pod, outcome.reason, outcome.message)
+        message = outcome.message
         if outcome.release is not None:
             group.create_task(self._release(entry.pod, outcome))
+        elif (eviction := self._cycle.make_room(entry.pod, outcome)) is not None:
+            names = ", ".join(victim.key for victim in eviction.victims)
+            message += f" Preemption: {names} of lower priority will leave node {eviction.node}."
+            self._inventory.nominate(entry.pod, eviction.node)
+            group.create_task(self._evict(entry.pod, eviction))
+        if not outcome.is_quiet:
+            self._metrics.unschedulable += 1
+            self._reporter.failed(group, entry.pod, outcome.reason, message)
 
     async def _release(self, pod: PodInfo, failure: Failure) -> None:
         """Free the claim that stood in the way, then try the pod again."""
@@ -233,6 +259,15 @@ class _Run:
         except DRAError as error:
             _log.info("releasing a claim of pod %s: %s", pod.key, error)
         self._queue.wake_pod(pod.uid)
+
+    async def _evict(self, pod: PodInfo, eviction: Eviction) -> None:
+        """Have less important pods leave; what goes wrong is tried again with the pod's next turn."""
+        try:
+            await self._evictor.evict(pod, eviction)
+        except DRAError as error:
+            _log.info("making room for pod %s on node %s: %s", pod.key, eviction.node, error)
+            self._inventory.nominate(pod, None)
+            self._queue.wake_pod(pod.uid)
 
     # --- carrying out -----------------------------------------------------------------------------
 
@@ -255,11 +290,6 @@ class _Run:
             self._metrics.events += 1
             text = f"Successfully assigned {pod.key} to {decision.node}"
             self._recorder.event(pod.document, "Normal", "Scheduled", text, action="Binding")
-            if ignored := ignored_rules(pod.spec):
-                text = f"not looked at by this scheduler: spec.{', spec.'.join(ignored)}"
-                self._recorder.event(
-                    pod.document, "Warning", "IgnoredSchedulingRules", text, action="Binding"
-                )
         finally:
             if not is_slow:
                 self._slots.release()
