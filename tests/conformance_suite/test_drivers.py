@@ -1,11 +1,14 @@
-"""Every driver that comes with drakit passes the suite, as a program of its own."""
+"""Drivers that come with drakit, and that of `dra driver new`, pass the suite, as programs of their own."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from drakit.cli.driver import command
 from tests.conformance_suite.make import broken, failed, options, run_all
 
 pytestmark = pytest.mark.anyio
@@ -14,19 +17,32 @@ DRIVERS = ("cpu", "gpu", "pizza")
 FOLDERS = ("--plugins-dir", "{plugins_dir}", "--registry-dir", "{registry_dir}", "--cdi-dir", "{cdi_dir}")
 NOT_OFFERED = {
     "cpu": {"metadata", "health"},
-    "gpu": {"metadata"},
+    "gpu": set(),
+    "new": set(),
     "pizza": {"metadata", "health"},
     "small": set(),
 }
 
 
+IDENTITY = ("--node-name", "{node_name}", "--pod-uid", "{pod_uid}")
+OPTIONS = {"gpu": ("--option", "metadata=yes")}
+
+
 def ours(name: str) -> tuple[str, ...]:
-    program = (sys.executable, "-m", "drakit", "driver", "run", name, "--node-name", "{node_name}")
-    return (*program, *FOLDERS, "--pod-uid", "{pod_uid}")
+    program = (sys.executable, "-m", "drakit", "driver", "run", name)
+    return (*program, *FOLDERS, *IDENTITY, *OPTIONS.get(name, ()))
 
 
-async def test_our_drivers_and_the_small_one_pass() -> None:
-    commands = {name: ours(name) for name in DRIVERS} | {"small": broken()}
+def new(folder: Path) -> tuple[str, ...]:
+    """The driver that `dra driver new` writes."""
+    done = CliRunner().invoke(command, ["new", "desk-lamp.example.com", f"--folder={folder}"])
+    assert done.exit_code == 0, done.output
+    return (sys.executable, str(folder / "driver.py"), *FOLDERS, *IDENTITY)
+
+
+async def test_our_drivers_and_others_pass(tmp_path: Path) -> None:
+    commands = {name: ours(name) for name in DRIVERS}
+    commands |= {"small": broken(), "new": new(tmp_path / "new")}
     todo = {name: options(command, timeout=20, is_rolling=True) for name, command in commands.items()}
     results = await run_all(todo)
     assert {name: failed(found) for name, found in results.items()} == {name: {} for name in commands}

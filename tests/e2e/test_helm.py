@@ -116,12 +116,19 @@ def test_a_driver_comes_changes_and_goes(helm: Helm, cluster: Cluster) -> None:
 
     helm.change("uninstall", "gpus")
     assert helm.json("list") == []
-    kinds = (
-        "daemonsets,deviceclasses,serviceaccounts,clusterroles,validatingadmissionpolicies,jobs"
-    )
+    kinds = "daemonsets,deviceclasses,serviceaccounts,clusterroles,validatingadmissionpolicies,jobs"
     assert cluster.items(kinds, "-l", MINE) == []
     wait_for(lambda: not cluster.items("pods", "-l", MINE), "the driver's pods to go")
     cluster.kubectl("delete", "resourceslices", "--all")  # the node would do it after half a minute
+
+
+def test_the_chart_of_a_new_driver(helm: Helm, cluster: Cluster, tmp_path: Path) -> None:
+    cluster.dra("driver", "new", "desk-lamp.example.com", "--folder", str(tmp_path / "lamp"))
+    chart = str(tmp_path / "lamp" / "chart")
+    assert "0 chart(s) failed" in helm("lint", chart)
+    (tmp_path / "all.yaml").write_text(helm("template", "lamp", chart, "--set", "rollingUpdate=true"))
+    made = cluster.kubectl("apply", "--dry-run=server", "-f", str(tmp_path / "all.yaml"))
+    assert made.count("created (server dry run)") == 7
 
 
 @pytest.mark.parametrize("helm", ["1.37"], indirect=True)

@@ -15,14 +15,29 @@ from drakit.errors import UsageError
 _NAME = re.compile(r"([a-z]([-a-z0-9]*[a-z0-9])?)(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+")
 _MAX_NAME = 63
 _MAX_LABEL = 40
-_FILES = ("driver.py", "test_driver.py", "example.yaml", "Containerfile", "README.md")
+_FILES = (
+    "driver.py",
+    "test_driver.py",
+    "example.yaml",
+    "Containerfile",
+    "README.md",
+    "chart/Chart.yaml",
+    "chart/values.yaml",
+    "chart/templates/_helpers.tpl",
+    "chart/templates/admissionpolicy.yaml",
+    "chart/templates/daemonset.yaml",
+    "chart/templates/deviceclass.yaml",
+    "chart/templates/rbac.yaml",
+)
 
 
 @click.command("new")
 @click.argument("name", metavar="NAME")
 @click.option("--folder", type=click.Path(path_type=Path), help="Default: the first word of the name.")
 def command(name: str, folder: Path | None) -> None:
-    """Write a new driver called NAME, a domain: code, tests, an example and a Containerfile. It runs at once.
+    """Write a new driver called NAME, a domain: code, tests, an example, Containerfile and Helm chart.
+
+    It runs at once, and passes `dra driver test`.
 
     \b
     dra driver new lamp.example.com
@@ -44,10 +59,13 @@ def command(name: str, folder: Path | None) -> None:
         "drakit": drakit.__version__,
     }
     templates = resources.files("drakit.cli") / "project"
-    contents = {file: Template((templates / f"{file}.txt").read_text()).substitute(words) for file in _FILES}
+    contents = {
+        file: Template(templates.joinpath(f"{file}.txt").read_text()).substitute(words) for file in _FILES
+    }
     try:
         target.mkdir(parents=True)
         for file, text in contents.items():
+            (target / file).parent.mkdir(parents=True, exist_ok=True)
             (target / file).write_text(text)
     except OSError as error:
         raise UsageError(f"cannot write {error.filename}: {error.strerror}") from None

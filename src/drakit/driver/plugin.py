@@ -135,6 +135,8 @@ async def run(
     plugins_dir: str | os.PathLike[str],
     registry_dir: str | os.PathLike[str],
     cdi_dir: str | os.PathLike[str],
+    *,
+    pod_uid: str = "",
 ) -> None:
     """Run `driver` until cancelled (see `Plugin`)."""
-    await Plugin(driver, client, node_name, plugins_dir, registry_dir, cdi_dir).run()
+    await Plugin(driver, client, node_name, plugins_dir, registry_dir, cdi_dir, pod_uid=pod_uid).run()
