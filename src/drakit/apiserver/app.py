@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from drakit.apiserver import bootstrap, delete, read, review, subresource, token_request, write
-from drakit.apiserver.auth import ANONYMOUS, ISSUER, Attributes, Tokens, User
+from drakit.apiserver.auth import ANONYMOUS, AUTHENTICATED, ISSUER, Attributes, Tokens, User
 from drakit.apiserver.custom_resources import CustomResources
 from drakit.apiserver.decoding import deprecation
 from drakit.apiserver.definition import KIND as DEFINITION
@@ -123,8 +123,14 @@ class API:
 
     # --- who ----------------------------------------------------------------------------------------
 
-    def authenticate(self, authorization: str) -> User:
-        """The user of an Authorization header; anonymous without one. Raises Unauthorized."""
+    def authenticate(
+        self, authorization: str, certificate: tuple[str, tuple[str, ...]] | None = None
+    ) -> User:
+        """The user of a client's certificate (name and groups), else of an Authorization header; anonymous
+        without either. Raises Unauthorized."""
+        if certificate is not None:
+            name, groups = certificate
+            return User(name, (*groups, AUTHENTICATED))
         if not authorization:
             return ANONYMOUS
         scheme, _, token = authorization.partition(" ")

@@ -1,6 +1,7 @@
 """Who asks, and may they.
 
-Authentication: bearer tokens given at start, and service-account tokens that the server signed itself.
+Authentication: certificates of clients, bearer tokens given at start, and service-account tokens that the
+server signed itself.
 Authorization: members of system:masters may do everything, nodes what the node authorizer says, and
 everybody, nodes too, what the rules of the roles bound to them say.
 """
@@ -21,7 +22,7 @@ from msgspec import Struct, field
 from drakit.errors import Forbidden, Unauthorized
 
 ISSUER = "https://kubernetes.default.svc"
-_AUTHENTICATED = "system:authenticated"
+AUTHENTICATED = "system:authenticated"
 _NODE, _NODES = "system:node:", "system:nodes"
 _ACCOUNT = "system:serviceaccount:"
 _EXTRA = "authentication.kubernetes.io/"
@@ -62,7 +63,7 @@ class User(Struct, frozen=True):
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 
 
-SERVER = User("system:apiserver", ("system:masters", _AUTHENTICATED))
+SERVER = User("system:apiserver", ("system:masters", AUTHENTICATED))
 """What the server does on its own account."""
 
 
@@ -154,9 +155,9 @@ class Tokens:
         user = self._known.get(_digest(token)) or self._account(token, audiences)
         if user is None:
             raise Unauthorized("Unauthorized")
-        if _AUTHENTICATED in user.groups:
+        if AUTHENTICATED in user.groups:
             return user
-        return msgspec.structs.replace(user, groups=(*user.groups, _AUTHENTICATED))
+        return msgspec.structs.replace(user, groups=(*user.groups, AUTHENTICATED))
 
     def issue(
         self,

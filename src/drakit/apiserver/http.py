@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -70,7 +71,7 @@ class Application:
     async def _handle(self, request: Incoming) -> None:
         warnings: list[str] = []
         try:
-            user = self._api.authenticate(request.header(b"authorization"))
+            user = self._api.authenticate(request.header(b"authorization"), request.certificate)
             user = impersonated(user, request.header_list, self._api.authorizer)
             path = request.path.rstrip("/")
             depth = 3 if path.startswith("/api/") else 4 if path.startswith("/apis/") else sys.maxsize
@@ -208,11 +209,19 @@ class Server:
 
 
 async def serve(
-    api: API, host: str, port: int, *, certfile: Path, keyfile: Path, app: ASGI | None = None
+    api: API,
+    host: str,
+    port: int,
+    *,
+    certfile: Path,
+    keyfile: Path,
+    client_ca: Path | None = None,
+    app: ASGI | None = None,
 ) -> Server:
     """Serve `api` on `host` and `port` (0: any that is free). Raises UsageError if that is taken.
 
     `app` is what stands before `Application(api)`, if anything does.
+    Clients may come with a certificate of `client_ca`; one of anybody else ends the connection.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Naming the protocol has asyncio turn Nagle's algorithm off, which would cost 40 ms an answer.
@@ -236,6 +245,8 @@ async def serve(
         ssl_certfile=certfile,
         ssl_keyfile=keyfile,
         timeout_keep_alive=120,
+        ssl_ca_certs=str(client_ca) if client_ca else None,
+        ssl_cert_reqs=ssl.CERT_OPTIONAL if client_ca else ssl.CERT_NONE,
         timeout_graceful_shutdown=_GRACE,
         ws_max_size=1 << 20,
         backlog=1024,

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from drakit.apiserver.body import MAX_BODY
+from drakit.apiserver.protocol import CLIENT
 from drakit.errors import BadRequest, RequestTooLarge
 
 Scope = MutableMapping[str, Any]
@@ -21,6 +22,12 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 JSON = "application/json"
 WRITE_SECONDS = 60
+
+
+def certificate_of(scope: Scope) -> tuple[str, tuple[str, ...]] | None:
+    """The user name and groups of the client's certificate, None without one."""
+    found: tuple[str, tuple[str, ...]] | None = scope.get("state", {}).get(CLIENT)
+    return found
 
 
 class SlowReader(Exception):
@@ -37,6 +44,7 @@ class Incoming:
         self.query = dict(self.pairs)
         self.header_list: Headers = scope["headers"]
         self.headers: dict[bytes, str] = {key: value.decode("latin-1") for key, value in self.header_list}
+        self.certificate = certificate_of(scope)
         self.receive = receive
         self._send = send
         self.status = 0

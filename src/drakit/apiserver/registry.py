@@ -27,6 +27,7 @@ from drakit.apiserver.rbac import RBAC
 from drakit.apiserver.route import Target
 from drakit.apiserver.schema import Type, type_for
 from drakit.apiserver.strategy import Context, Strategy, strategy_for
+from drakit.apiserver.tls import Authority
 from drakit.apiserver.view import represent, stored_document
 from drakit.apiserver.watch import Hub
 from drakit.errors import AlreadyExists, BadRequest, Conflict, FieldError, Invalid
@@ -96,6 +97,7 @@ class Registry:
         self.rbac = RBAC(store)
         self.authorizer = Authorizer(self.rbac.allows, NodeAuthorizer(store).refusal)
         self.quota = QuotaAdmission(store)
+        self.certificate_authority: Authority | None = None
         self.admission = Admission(self)
         self._clock = clock
         self._hubs: dict[str, Hub] = {}

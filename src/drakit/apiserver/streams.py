@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -19,15 +19,13 @@ from drakit.apiserver.app import API, internal
 from drakit.apiserver.auth import User
 from drakit.apiserver.impersonate import impersonated
 from drakit.apiserver.read import is_true
+from drakit.apiserver.incoming import Incoming, certificate_of
 from drakit.apiserver.registry import Call
 from drakit.apiserver.route import find_target
 from drakit.apiserver.view import stored_document
 from drakit.errors import APIError, BadRequest, InternalError, NotFound
 from drakit.podio import ExecSession, LogOptions, PodIO
 from drakit.transport import Document
-
-if TYPE_CHECKING:
-    from drakit.apiserver.incoming import Incoming
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -139,7 +137,7 @@ async def websocket(api: API, scope: MutableMapping[str, Any], receive: Receive,
     headers = {key: value.decode("latin-1") for key, value in scope["headers"]}
     pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     try:
-        user = api.authenticate(headers.get(b"authorization", ""))
+        user = api.authenticate(headers.get(b"authorization", ""), certificate_of(scope))
         user = impersonated(user, scope["headers"], api.authorizer)
         session, protocol, query = await _open(api, user, scope, pairs)
     except APIError as error:

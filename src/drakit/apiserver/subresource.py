@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 
 from drakit.apiserver.body import object_of, part
+from drakit.apiserver.budget import spend
+from drakit.apiserver.certificate import approve
 from drakit.apiserver.delete import options_of, remove
 from drakit.apiserver.registry import Call, Registry
 from drakit.apiserver.route import Target
@@ -99,13 +101,19 @@ async def _admit(registry: Registry, call: Call) -> None:
 
 
 async def evict(registry: Registry, call: Call) -> Answer:
-    """POST pods/NAME/eviction: delete the pod as its deleteOptions say."""
-    options = object_of(call.document).get("deleteOptions")
-    deletion = msgspec.structs.replace(call, document=options)
+    """POST pods/NAME/eviction: delete the pod as its deleteOptions say, if its budget allows it."""
+    eviction = object_of(call.document)
+    deletion = msgspec.structs.replace(call, document=eviction.get("deleteOptions"))
     target = msgspec.structs.replace(call.target, subresource="")
-    registry.admit(call.user, call.target, None, stored_document(registry.head(target)))
+    name = part(eviction, "metadata").get("name")
+    if name and name != target.name:
+        raise BadRequest("name in URL does not match name in Eviction object")
+    pod = stored_document(registry.head(target))
+    registry.admit(call.user, call.target, None, pod)
     await _admit(registry, call)
-    await remove(registry, target, options_of(deletion), call)
+    options = options_of(deletion)
+    await spend(registry, pod, is_dry_run=bool(options.dry_run))
+    await remove(registry, target, options, call)
     return _success()
 
 
@@ -136,6 +144,7 @@ HANDLERS: Mapping[tuple[str, str], Callable[[Registry, Call], Awaitable[Answer]]
     ("bindings", ""): bind,
     ("pods", "eviction"): evict,
     ("namespaces", "finalize"): finalize,
+    ("certificatesigningrequests", "approval"): approve,
     ("*", "scale"): scale,
 }
 """By plural and subresource; "*" stands for every plural."""

@@ -15,12 +15,13 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from drakit.apiserver.app import API, User
 from drakit.apiserver.http import Server, serve
 from drakit.apiserver.roles import FAKE_NODES
-from drakit.apiserver.tls import certificates
+from drakit.apiserver.tls import Authority, certificates
 from drakit.client.api import Client
 from drakit.client.dialect import Dialect
 from drakit.cluster.fake_slices import publish
@@ -150,13 +151,17 @@ class Embedded:
     async def _serve(self, api: API) -> str:
         listen = self.options.listen
         files = certificates(self.place.pki, _names_of(listen))
+        api.registry.certificate_authority = Authority.load(files)
         port = self.options.port or self.place.last_port()
+        serve_at = partial(
+            serve, api, listen, certfile=files.certificate, keyfile=files.key, client_ca=files.ca
+        )
         try:
-            self._server = await serve(api, listen, port, certfile=files.certificate, keyfile=files.key)
+            self._server = await serve_at(port)
         except UsageError:
             if self.options.port or not port:
                 raise
-            self._server = await serve(api, listen, 0, certfile=files.certificate, keyfile=files.key)
+            self._server = await serve_at(0)
         self.place.remember_port(self._server.port)
         self._root_ca = files.ca.read_bytes()
         server = f"https://{self._address()}"

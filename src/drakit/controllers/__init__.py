@@ -14,6 +14,7 @@ from drakit.client.informer import Informers
 from drakit.controllers.context import Context, Controller
 from drakit.controllers.daemonset import DaemonSets
 from drakit.controllers.deployment import Deployments
+from drakit.controllers.disruption import Disruption
 from drakit.controllers.eviction import DeviceEviction
 from drakit.controllers.garbage import Garbage
 from drakit.controllers.job import Jobs
@@ -60,6 +61,7 @@ class Controllers:
             Jobs(context),
             NodeLifecycle(context),
             Quotas(context),
+            Disruption(context),
             Garbage(context),
         ]
         if self._profile.is_on(Gate.DEVICE_TAINTS):
