@@ -261,16 +261,15 @@ async def test_openapi_follows(server: Served) -> None:
 
 async def test_what_is_not_done_is_said(server: Served) -> None:
     late = definition("others", "Other", names={"plural": "others", "kind": "Other"})
-    late["spec"]["versions"][0]["schema"] = schema(
-        limit={"type": "integer", "x-kubernetes-validations": [{"rule": "self < 9"}]}
-    )
     late["spec"]["conversion"] = {"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"]}}
     response = await server.send("POST", CRDS, late)
     assert response.warnings == [
-        "spec.versions[0].schema.openAPIV3Schema.properties[limit].x-kubernetes-validations: the rules are "
-        "kept but not evaluated by this server",
-        "spec.conversion.strategy: no webhook is called: versions differ in apiVersion alone",
+        "spec.conversion.strategy: this server calls no conversion webhook: it serves only the version that "
+        "is stored, v1"
     ]
+    others = THINGS.replace("things", "others")
+    await server.ok("GET", others)
+    assert (await server.send("GET", others.replace("v1", "v1beta1"))).status == 404
 
 
 def _set(path: str, value: Any) -> Any:

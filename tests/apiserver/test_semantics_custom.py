@@ -159,7 +159,7 @@ def test_metadata_is_checked_like_any_other() -> None:
 
 
 def test_the_strategy_keeps_the_rules() -> None:
-    strategy = custom_strategy(SCHEMA, is_namespaced=True, has_status=True)
+    strategy = custom_strategy(SCHEMA, lambda: None, is_namespaced=True, has_status=True)
     context = Semantics().context
     document = {"metadata": {"name": "t", "namespace": "d"}, "spec": {"size": 0}, "status": {"x": 1}}
     strategy.prepare_create(document, context)

@@ -2,7 +2,7 @@
 
 A CustomResourceDefinition brings an `openAPIV3Schema` per version. Fields it does not name are pruned,
 `default` values filled in, and what is left must keep its rules, in the words of upstream's validator.
-Rules written in CEL (`x-kubernetes-validations`) are kept in the definition but not evaluated here.
+What an update leaves as it is may break rules that came later. Rules written in CEL are `custom_cel`'s.
 Source: apiextensions-apiserver/pkg/apiserver/{schema,validation}, kube-openapi/pkg/validation.
 """
 
@@ -15,6 +15,8 @@ from typing import Any
 
 import re2
 
+from drakit.apiserver.custom_declare import mark
+from drakit.apiserver.custom_formats import has_format
 from drakit.errors import BadRequest, FieldError
 from drakit.model.validation.field import (
     Errors,
@@ -22,6 +24,7 @@ from drakit.model.validation.field import (
     invalid,
     listed,
     not_supported,
+    quoted,
     required,
     too_long,
     too_many,
@@ -90,11 +93,21 @@ def default(value: Any, schema: Schema) -> None:
             default(item, below)
 
 
-def validate(document: Document, schema: Schema) -> Errors:
-    """Every rule of `schema` that `document` breaks. apiVersion, kind and metadata are not looked at."""
+_NEW: Any = object()
+"""Stands for the old value where there is none to compare with."""
+
+
+def validate(document: Document, schema: Schema, old: Document | None = None) -> Errors:
+    """Every rule of `schema` that `document`, or what it changes of `old`, breaks. apiVersion, kind and
+    metadata are not looked at."""
     bare = {key: value for key, value in document.items() if key not in _ROOT}
     properties = {k: v for k, v in (schema.get("properties") or {}).items() if k not in _ROOT}
-    return list(_check(bare, {**schema, "properties": properties}, "", 0))
+    before = _NEW if old is None else old
+    return list(_check(bare, {**schema, "properties": properties}, "", 0, before))
+
+
+def type_invalid(path: str, value: Any, detail: str) -> FieldError:
+    return FieldError("FieldValueTypeInvalid", path, f"Invalid value: {quoted(value)}: {detail}")
 
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
@@ -121,25 +134,27 @@ def _has_type(value: Any, wanted: str) -> bool:
     return name == wanted or (wanted == "number" and name == "integer")
 
 
-def _check(value: Any, schema: Schema, path: str, depth: int) -> Iterator[FieldError]:
+def _check(value: Any, schema: Schema, path: str, depth: int, old: Any = _NEW) -> Iterator[FieldError]:
     if depth > _MAX_DEPTH or (value is None and schema.get("nullable")):
+        return
+    if depth and old is not _NEW and value == old:
         return
     shown = path or '""'
     wanted = schema.get("type")
     if schema.get("x-kubernetes-int-or-string"):
         if _type_name(value) not in ("integer", "string"):
             text = f"{shown} in body must be of type integer or string"
-            yield invalid(path, _type_name(value), text)
+            yield type_invalid(path, _type_name(value), text)
         return
     if wanted and not _has_type(value, wanted):
         name = _type_name(value)
-        yield invalid(path, name, f'{shown} in body must be of type {wanted}: "{name}"')
+        yield type_invalid(path, name, f'{shown} in body must be of type {wanted}: "{name}"')
         return
     yield from _check_choice(value, schema, path)
     if isinstance(value, dict):
-        yield from _check_object(value, schema, path, depth)
+        yield from _check_object(value, schema, path, depth, old if isinstance(old, dict) else {})
     elif isinstance(value, list):
-        yield from _check_list(value, schema, path, depth)
+        yield from _check_list(value, schema, path, depth, old if isinstance(old, list) else [])
     elif isinstance(value, str):
         yield from _check_text(value, schema, path)
     elif isinstance(value, int | float) and not isinstance(value, bool):
@@ -149,14 +164,14 @@ def _check(value: Any, schema: Schema, path: str, depth: int) -> Iterator[FieldE
 
 def _check_choice(value: Any, schema: Schema, path: str) -> Iterator[FieldError]:
     choices = schema.get("enum")
-    if choices and value not in choices:
-        if all(isinstance(choice, str) for choice in choices):
-            yield not_supported(path, value, choices)
-        else:
-            yield invalid(path, value, f"must be one of {choices}")
+    if choices and not any(value == choice and type(value) is type(choice) for choice in choices):
+        texts = [choice if isinstance(choice, str) else quoted(choice) for choice in choices]
+        yield not_supported(path, value, texts)
 
 
-def _check_object(value: Document, schema: Schema, path: str, depth: int) -> Iterator[FieldError]:
+def _check_object(
+    value: Document, schema: Schema, path: str, depth: int, old: Document
+) -> Iterator[FieldError]:
     properties, rest = schema.get("properties") or {}, schema.get("additionalProperties")
     for name in schema.get("required") or ():
         if name not in value:
@@ -169,10 +184,12 @@ def _check_object(value: Document, schema: Schema, path: str, depth: int) -> Ite
     for key, item in value.items():
         below = properties.get(key, rest if isinstance(rest, dict) else None)
         if below is not None:
-            yield from _check(item, below, f"{path}.{key}" if path else key, depth + 1)
+            yield from _check(item, below, f"{path}.{key}" if path else key, depth + 1, old.get(key, _NEW))
 
 
-def _check_list(value: list[Any], schema: Schema, path: str, depth: int) -> Iterator[FieldError]:
+def _check_list(
+    value: list[Any], schema: Schema, path: str, depth: int, old: list[Any]
+) -> Iterator[FieldError]:
     most, least = schema.get("maxItems"), schema.get("minItems")
     if most is not None and len(value) > most:
         yield too_many(path, len(value), most)
@@ -180,9 +197,12 @@ def _check_list(value: list[Any], schema: Schema, path: str, depth: int) -> Iter
     if least is not None and len(value) < least:
         yield invalid(path, len(value), f"{path} in body should have at least {least} items")
     items = schema.get("items")
+    keys = listed(schema.get("x-kubernetes-list-map-keys"))
+    before = {mark(item, keys): item for item in old} if keys else {}
     if isinstance(items, dict):
         for index, item in enumerate(value):
-            yield from _check(item, items, f"{path}[{index}]", depth + 1)
+            earlier = before.get(mark(item, keys), _NEW) if before else _NEW
+            yield from _check(item, items, f"{path}[{index}]", depth + 1, earlier)
     yield from _check_unique(value, schema, path)
 
 
@@ -190,12 +210,13 @@ def _check_unique(value: list[Any], schema: Schema, path: str) -> Iterator[Field
     kind, keys = schema.get("x-kubernetes-list-type"), listed(schema.get("x-kubernetes-list-map-keys"))
     if kind not in ("set", "map"):
         return
-    seen: list[Any] = []
+    seen: set[Any] = set()
     for index, item in enumerate(value):
-        mark = {key: item.get(key) for key in keys} if kind == "map" and isinstance(item, dict) else item
-        if mark in seen:
-            yield duplicate(f"{path}[{index}]", mark)
-        seen.append(mark)
+        own = mark(item, keys)
+        if own in seen:
+            is_keyed = kind == "map" and isinstance(item, dict)
+            yield duplicate(f"{path}[{index}]", {key: item.get(key) for key in keys} if is_keyed else item)
+        seen.add(own)
 
 
 def _check_text(value: str, schema: Schema, path: str) -> Iterator[FieldError]:
@@ -206,6 +227,9 @@ def _check_text(value: str, schema: Schema, path: str) -> Iterator[FieldError]:
         yield invalid(path, value, f"{path} in body should be at least {least} chars long")
     if pattern and (compiled := _pattern(pattern)) is not None and not compiled.search(value):
         yield invalid(path, value, f"{path} in body should match '{pattern}'")
+    form = schema.get("format")
+    if form and not has_format(value, form):
+        yield type_invalid(path, value, f"{path} in body must be of type {form}: {quoted(value)}")
 
 
 @lru_cache(maxsize=512)

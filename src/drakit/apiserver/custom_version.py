@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
 
 from drakit.apiserver import custom
+from drakit.apiserver.custom_cel import Node, compile_rules
 from drakit.apiserver.schema import Type, custom_type
 from drakit.apiserver.strategy import Strategy, custom_strategy
 from drakit.model.validation.field import listed, mapped
+from drakit.profile import profile_for
 from drakit.transport import Document
 
 _VERSION = re.compile(r"v(\d+)(?:(alpha|beta)(\d+))?")
@@ -28,6 +31,7 @@ class CustomVersion:
 
     def __init__(self, definition: Document, version: Document, kubernetes: str) -> None:
         spec = definition["spec"]
+        self._kubernetes = kubernetes
         subresources = mapped(version.get("subresources"))
         self.schema: Mapping[str, Any] = mapped(mapped(version.get("schema")).get("openAPIV3Schema"))
         self.has_status = subresources.get("status") is not None
@@ -37,12 +41,20 @@ class CustomVersion:
             self.schema, spec["names"]["kind"], kubernetes, has_status=self.has_status
         )
         self.strategy: Strategy = custom_strategy(
-            self.schema, is_namespaced=spec["scope"] == "Namespaced", has_status=self.has_status
+            self.schema,
+            lambda: self.rules,
+            is_namespaced=spec["scope"] == "Namespaced",
+            has_status=self.has_status,
         )
         paths = [str(mapped(row).get("jsonPath", "")).removeprefix(".") for row in _selectable(version)]
         self.selectable: Mapping[str, str] = {path: path for path in paths}
         self.deprecation = _deprecation(spec, version)
         self.is_terminating = bool(definition["metadata"].get("deletionTimestamp"))
+
+    @cached_property
+    def rules(self) -> Node | None:
+        """What the schema says in CEL, compiled when the first object comes."""
+        return compile_rules(self.schema, profile_for(self._kubernetes))
 
     def read(self, document: Document) -> Document:
         """A stored object as this version shows it: pruned, and with defaults that came after it."""

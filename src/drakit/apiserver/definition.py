@@ -56,10 +56,13 @@ def with_condition(status: Document, type_: str, value: str, reason: str, messag
 
 
 def kinds_of(definition: Document, kubernetes: str) -> list[Kind]:
-    """One kind for each served version, the preferred first; none before the definition is established."""
+    """One kind for each served version, the preferred first; none before the definition is established.
+    Where a webhook would convert between versions, only the stored one can be served."""
     if not is_true(definition, "Established"):
         return []
     versions = [row for row in definition["spec"]["versions"] if row.get("served")]
+    if mapped(definition["spec"].get("conversion")).get("strategy") == "Webhook":
+        versions = [row for row in versions if row.get("storage")]
     versions.sort(key=lambda row: priority(row["name"]))
     return [_kind(definition, row, kubernetes) for row in versions]
 

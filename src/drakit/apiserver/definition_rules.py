@@ -7,10 +7,11 @@ Source: apiextensions-apiserver/pkg/apis/apiextensions/validation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from drakit.apiserver.structural import MAX_DEPTH, schema_rules
+from drakit.apiserver.custom_rules import rule_errors, rule_texts
+from drakit.apiserver.structural import schema_rules
 from drakit.model.validation import names
 from drakit.model.validation.field import (
     Errors,
@@ -21,22 +22,25 @@ from drakit.model.validation.field import (
     not_supported,
     required,
 )
+from drakit.profile import Profile
 from drakit.transport import Document
-
-Schema = Mapping[str, Any]
 
 _APPROVED = "api-approved.kubernetes.io"
 _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 _COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
 
 
-def definition_rules(definition: Document, old: Document | None) -> Errors:
+def definition_rules(definition: Document, old: Document | None, profile: Profile) -> Errors:
     """Every rule that `definition` breaks, or that the change from `old` does."""
     spec = mapped(definition.get("spec"))
     errors = _identity(definition, spec) + _names(mapped(spec.get("names")), "spec.names")
     errors += _versions(listed(spec.get("versions")))
     for schema, path in _hoisted(spec, "schema", "spec.validation"):
-        errors += schema_rules(mapped(schema).get("openAPIV3Schema"), f"{path}.openAPIV3Schema")
+        own, place = mapped(schema).get("openAPIV3Schema"), f"{path}.openAPIV3Schema"
+        wrong = schema_rules(own, place)
+        if not wrong and isinstance(own, dict):
+            wrong = rule_errors(own, place, profile, _rules_before(old))
+        errors += wrong
     for columns, path in _hoisted(spec, "additionalPrinterColumns", "spec.additionalPrinterColumns"):
         for index, column in enumerate(listed(columns)):
             errors += _column(mapped(column), f"{path}[{index}]")
@@ -46,31 +50,23 @@ def definition_rules(definition: Document, old: Document | None) -> Errors:
     return errors if old is None else errors + _changes(definition, spec, mapped(old.get("spec")), old)
 
 
-def not_evaluated(definition: Document) -> list[str]:
+def not_done(definition: Document) -> list[str]:
     """Warnings about what a valid definition says and this server does not do."""
     spec = mapped(definition.get("spec"))
-    texts = []
-    for index, version in enumerate(listed(spec.get("versions"))):
-        path = f"spec.versions[{index}].schema.openAPIV3Schema"
-        schema = mapped(mapped(version.get("schema")).get("openAPIV3Schema"))
-        place = next(_validations(schema, path, 0), None)
-        if place:
-            texts.append(f"{place}: the rules are kept but not evaluated by this server")
-    if mapped(spec.get("conversion")).get("strategy") == "Webhook":
-        texts.append("spec.conversion.strategy: no webhook is called: versions differ in apiVersion alone")
-    return texts
+    stored = [version.get("name") for version in listed(spec.get("versions")) if version.get("storage")]
+    if mapped(spec.get("conversion")).get("strategy") == "Webhook" and len(listed(spec.get("versions"))) > 1:
+        return [
+            "spec.conversion.strategy: this server calls no conversion webhook: it serves only the version "
+            f"that is stored, {', '.join(map(str, stored))}"
+        ]
+    return []
 
 
-def _validations(schema: Schema, path: str, depth: int) -> Iterator[str]:
-    if depth > MAX_DEPTH:
-        return
-    if schema.get("x-kubernetes-validations"):
-        yield f"{path}.x-kubernetes-validations"
-    for name, below in mapped(schema.get("properties")).items():
-        yield from _validations(mapped(below), f"{path}.properties[{name}]", depth + 1)
-    for name in ("items", "additionalProperties"):
-        if isinstance(schema.get(name), dict):
-            yield from _validations(schema[name], f"{path}.{name}", depth + 1)
+def _rules_before(old: Document | None) -> frozenset[str]:
+    """The rules in CEL that were there already."""
+    versions = [mapped(version) for version in listed(mapped(mapped(old).get("spec")).get("versions"))]
+    schemas = [mapped(mapped(version.get("schema")).get("openAPIV3Schema")) for version in versions]
+    return frozenset(text for schema in schemas for text in rule_texts(schema))
 
 
 def _hoisted(spec: Document, field: str, top: str) -> Iterator[tuple[Any, str]]:

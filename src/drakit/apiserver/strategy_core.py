@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable
 
 from drakit.apiserver.admission_rules import binding_rules, policy_rules, webhook_rules
-from drakit.apiserver.definition_rules import definition_rules, not_evaluated
+from drakit.apiserver.definition_rules import definition_rules, not_done
 from drakit.apiserver.strategy_rules import Context, Rules
 from drakit.model.validation import core, names
 from drakit.model.validation.field import Errors, listed, mapped
@@ -201,7 +201,7 @@ CORE_RULES: dict[tuple[str, str], Rules] = {
         counts_generation=True,
         prepare=_prepare_definition,
         change=_change_definition,
-        check=lambda document, old, context: definition_rules(document, old),
-        warn=lambda document, old, context: not_evaluated(document),
+        check=lambda document, old, context: definition_rules(document, old, context.profile),
+        warn=lambda document, old, context: not_done(document),
     ),
 }

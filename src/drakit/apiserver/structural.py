@@ -254,7 +254,7 @@ def _values(schema: Schema, path: str) -> Iterator[FieldError]:
         for index, part in enumerate(parts):
             if is_either and name == "allOf" and not index and mapped(part).get("anyOf") == _INT_OR_STRING:
                 part = {key: value for key, value in part.items() if key != "anyOf"}
-            yield from _nested(mapped(part), f"{path}.{name}[{index}]")
+            yield from _nested(mapped(part), f"{path}.{name}[{index}]", has_rules=name == "allOf")
     if isinstance(schema.get("not"), dict):
         yield from _nested(schema["not"], f"{path}.not")
     pattern = schema.get("pattern")
@@ -274,14 +274,15 @@ def _pattern_problem(pattern: str) -> str:
     return ""
 
 
-def _nested(schema: Schema, path: str) -> Iterator[FieldError]:
+def _nested(schema: Schema, path: str, *, has_rules: bool = False) -> Iterator[FieldError]:
+    """What may not stand in a value rule. Inside of allOf there may be rules in CEL."""
     yield from _values(schema, path)
     if isinstance(schema.get("items"), dict):
-        yield from _nested(schema["items"], f"{path}.items")
+        yield from _nested(schema["items"], f"{path}.items", has_rules=has_rules)
     for name, below in mapped(schema.get("properties")).items():
-        yield from _nested(mapped(below), f"{path}.properties[{name}]")
+        yield from _nested(mapped(below), f"{path}.properties[{name}]", has_rules=has_rules)
     for name, text in _NOT_NESTED.items():
-        if schema.get(name) not in _EMPTY:
+        if schema.get(name) not in _EMPTY and not (has_rules and name == "x-kubernetes-validations"):
             yield forbidden(f"{path}.{name}", text)
     if "metadata" in mapped(schema.get("properties")):
         yield forbidden(f"{path}.properties[metadata]", "must not be specified in a nested context")
