@@ -35,17 +35,17 @@ async def test_a_quota_counts_devices_and_objects() -> None:
         }
         await c.client.create(RESOURCE_QUOTAS, quota)
         await c.settle()
-        assert await used(c) == {DEVICES: "0", "count/resourceclaims.resource.k8s.io": "0"}
+        assert await used(c) == {**dict.fromkeys(hard, "0")}
         for name in ("a", "b"):
             await c.client.create(RESOURCE_CLAIMS, claim(name))
         await c.settle()
-        assert await used(c) == {DEVICES: "2", "count/resourceclaims.resource.k8s.io": "2"}
+        assert await used(c) == {**dict.fromkeys(hard, "2"), "requests.cpu": "0"}
         await c.client.delete(RESOURCE_CLAIMS, "a", NS)
         await c.settle()
         assert (await used(c))[DEVICES] == "1"
         await c.client.patch(RESOURCE_QUOTAS, "q", {"spec": {"hard": {DEVICES: None}}}, NS)
         await c.settle()
-        assert await used(c) == {"count/resourceclaims.resource.k8s.io": "1"}
+        assert await used(c) == {"count/resourceclaims.resource.k8s.io": "1", "requests.cpu": "0"}
 
 
 async def test_what_exceeds_a_quota_is_refused() -> None:

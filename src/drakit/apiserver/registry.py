@@ -96,7 +96,7 @@ class Registry:
         self.kinds = self._built_in = kinds_for(profile)
         self.rbac = RBAC(store)
         self.authorizer = Authorizer(self.rbac.allows, NodeAuthorizer(store).refusal)
-        self.quota = QuotaAdmission(store)
+        self.quota = QuotaAdmission(store, self.time)
         self.certificate_authority: Authority | None = None
         self.admission = Admission(self)
         self._clock = clock

@@ -11,7 +11,7 @@ from drakit.client.api import DEPLOYMENTS, PODS, REPLICA_SETS, Resource
 from drakit.client.clock import parse_timestamp, timestamp
 from drakit.client.informer import key_of
 from drakit.controllers.context import Context
-from drakit.controllers.owner import controller_of
+from drakit.controllers.owner import controller_of, namespace_of
 from drakit.controllers.pod import is_deleting, is_ready
 from drakit.controllers.workload import portion, set_condition, write_status
 from drakit.errors import NotFound
@@ -29,9 +29,9 @@ class Disruption:
         self._clock = context.clock
         self._queue = context.queue()
         self._budgets = context.informer(BUDGETS)
-        self._budgets.add_index("namespace", _namespace_of)
+        self._budgets.add_index("namespace", namespace_of)
         self._pods = context.informer(PODS)
-        self._pods.add_index("namespace", _namespace_of)
+        self._pods.add_index("namespace", namespace_of)
         self._owners = {
             resource.kind: context.informer(resource)
             for resource in (REPLICA_SETS, DEPLOYMENTS, _STATEFUL_SETS)
@@ -141,7 +141,3 @@ class Disruption:
         """What to write about disrupted pods: a merge patch takes the others away."""
         noted = (budget.get("status") or {}).get("disruptedPods") or {}
         return {name: noted[name] if name in kept else None for name in noted} or None
-
-
-def _namespace_of(document: Document) -> list[str]:
-    return [document["metadata"]["namespace"]]

@@ -1,4 +1,4 @@
-"""Owner references: who an object belongs to."""
+"""Who an object belongs to: owner references, and its namespace."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ def controller_uid(document: Document) -> list[str]:
     """Index: the uid of the controller that owns the object."""
     owner = controller_of(document)
     return [owner["uid"]] if owner else []
+
+
+def namespace_of(document: Document) -> list[str]:
+    """Index: the object's namespace."""
+    return [document["metadata"]["namespace"]]
 
 
 def reference_to(owner: Document, resource: Resource) -> Document:

@@ -17,6 +17,8 @@ from drakit.model.meta import Base, Condition, NodeSelector, ObjectMeta
 GROUP = "resource.k8s.io"
 FINALIZER = "resource.kubernetes.io/delete-protection"
 POD_CLAIM_ANNOTATION = "resource.kubernetes.io/pod-claim-name"
+IMPLICIT_PREFIX = "deviceclass.resource.kubernetes.io/"
+"""Before the name of a DeviceClass: the extended resource that every class stands behind."""
 EXTENDED_CLAIM_ANNOTATION = "resource.kubernetes.io/extended-resource-claim"
 ADMIN_NAMESPACE_LABEL = "resource.kubernetes.io/admin-access"
 

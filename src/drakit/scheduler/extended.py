@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from drakit.model.resource import IMPLICIT_PREFIX
 from drakit.scheduler.pod import PodInfo
 from drakit.scheduler.request import Amounts, amount
 from drakit.transport import Document
-
-IMPLICIT_PREFIX = "deviceclass.resource.kubernetes.io/"
 
 
 class ExtendedResources:

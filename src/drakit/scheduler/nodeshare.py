@@ -14,11 +14,12 @@ from typing import Any
 
 from msgspec import Struct
 
+from drakit.model.podresources import is_pod_level
 from drakit.model.quantity import Quantity
 from drakit.scheduler.node import NodeInfo
 from drakit.scheduler.pod import PodInfo
 from drakit.scheduler.reason import Rejection, Wake
-from drakit.scheduler.request import Amounts, amount, container_held, container_requests, is_pod_level
+from drakit.scheduler.request import Amounts, amount, container_held, container_requests
 from drakit.transport import Document
 
 DeviceID = tuple[str, str, str]

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from drakit.model.podresources import add, is_pod_level, peak
 from drakit.model.quantity import Quantity
 from drakit.transport import Document
 
@@ -63,7 +64,7 @@ def container_requests(spec: Document, held: Iterable[Document] = ()) -> Amounts
     for row in held:
         _add_held(spec, row, fixed, each)
     total = _peak(spec, _NOTHING, each)
-    _add(total, fixed)
+    add(total, fixed)
     return total
 
 
@@ -74,36 +75,31 @@ def container_held(name: str, held: Iterable[Document]) -> Amounts:
     for row in held:
         if name in (row.get("containers") or ()):
             _add_held({"containers": [{"name": name}]}, {**row, "containers": [name]}, total, each)
-    _add(total, each.get(name, {}))
+    add(total, each.get(name, {}))
     return total
 
 
 def _add_held(spec: Document, row: Document, fixed: Amounts, each: dict[str, Amounts]) -> None:
     """Count one claim: what it stands for as long as the pod lives, and for each container that uses it."""
-    _add(fixed, amounts(row.get("resources")))
+    add(fixed, amounts(row.get("resources")))
     for mapped in row.get("mapping") or ():
         if mapped.get("quantity") is not None:
-            _add(fixed, {mapped["name"]: amount(mapped["name"], mapped["quantity"])})
+            add(fixed, {mapped["name"]: amount(mapped["name"], mapped["quantity"])})
     users = set(row.get("containers") or ())
     names = [c.get("name") for kind in ("initContainers", "containers") for c in spec.get(kind) or ()]
     for overhead in row.get("overhead") or ():
         resource = overhead["name"]
         if overhead.get("perPod") is not None:
-            _add(fixed, {resource: amount(resource, overhead["perPod"])})
+            add(fixed, {resource: amount(resource, overhead["perPod"])})
         if overhead.get("perContainer") is not None:
             number = amount(resource, overhead["perContainer"])
             for user in users:
-                _add(each.setdefault(user, {}) if user in names else fixed, {resource: number})
+                add(each.setdefault(user, {}) if user in names else fixed, {resource: number})
 
 
 def _with_pod_level(spec: Document, total: Amounts) -> Amounts:
     whole = (spec.get("resources") or {}).get("requests") or {}
     return total | {name: amount(name, value) for name, value in whole.items() if is_pod_level(name)}
-
-
-def is_pod_level(resource: str) -> bool:
-    """Whether a pod can ask for the resource as a whole."""
-    return resource in ("cpu", "memory") or resource.startswith("hugepages-")
 
 
 def _peak(spec: Document, missing: Mapping[str, int], more: Mapping[str, Amounts]) -> Amounts:
@@ -115,38 +111,12 @@ def _peak(spec: Document, missing: Mapping[str, int], more: Mapping[str, Amounts
         if missing:
             wanted = {**missing, **wanted}
         if extra := more.get(container.get("name", "")):
-            _add(wanted, extra)
+            add(wanted, extra)
         return wanted
 
-    total: Amounts = {}
-    for container in spec.get("containers") or ():
-        _add(total, need(container))
-    sidecars: Amounts = {}
-    peak: Amounts = {}
-    for container in spec.get("initContainers") or ():
-        wanted = need(container)
-        if container.get("restartPolicy") == "Always":
-            _add(total, wanted)
-            _add(sidecars, wanted)
-            _raise(peak, sidecars)
-        else:
-            _add(wanted, sidecars)
-            _raise(peak, wanted)
-    _raise(total, peak)
-    return total
+    return peak(spec, need)
 
 
 def _lacks(container: Document) -> bool:
     requests = (container.get("resources") or {}).get("requests") or {}
     return "cpu" not in requests or "memory" not in requests
-
-
-def _add(total: Amounts, more: Amounts) -> None:
-    for resource, number in more.items():
-        total[resource] = total.get(resource, 0) + number
-
-
-def _raise(total: Amounts, floor: Amounts) -> None:
-    for resource, number in floor.items():
-        if number > total.get(resource, 0):
-            total[resource] = number
