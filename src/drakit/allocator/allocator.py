@@ -23,8 +23,8 @@ from drakit.errors import AllocationError, FailedOnNode, SearchGaveUp
 from drakit.model.meta import Node
 from drakit.model.resource import MAX_RESULTS, AllocationResult, ResourceClaim
 
-STEP_LIMIT = 20_000
-"""Choices the search may try on one node before it gives up."""
+STEP_LIMIT = 2000
+"""Choices the search may weigh on a node with few devices before it gives up; fewer where there are many."""
 
 _OUTCOMES = 16384
 """Answers a plan remembers."""
@@ -60,7 +60,7 @@ class Allocator:
         """Choices tried in all calls so far; answers known from nodes that look alike cost none."""
         self._last: tuple[tuple[int, InUse], Problem] | None = None
         self.gave_up = 0
-        """Calls that ended because `step_limit` choices were not enough."""
+        """Calls that ended because the choices allowed were not enough."""
 
     def allocate(self, node: Node) -> list[AllocationResult] | None:
         """One result a claim, in order; None when they do not fit on the node.
@@ -162,7 +162,7 @@ class Allocator:
             self.gave_up += 1
             claims = ", ".join(claim.metadata.key for claim in self._claims)
             raise SearchGaveUp(
-                f"claim {claims}: node {view.node_name}: gave up after {self._limit} steps: "
+                f"claim {claims}: node {view.node_name}: gave up after {outcome.steps} steps: "
                 "ask for fewer devices at a time or loosen the constraints"
             )
         if isinstance(failed, Mine):

@@ -18,8 +18,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from drakit.allocator.completion import least_of
 from drakit.allocator.counters import Counters
 from drakit.allocator.flow import Place, served, suffices
+from drakit.allocator.packing import Packing
 from drakit.allocator.problem import Problem
 from drakit.allocator.volume import Volumes
 from drakit.model.resource import MAX_RESULTS
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from drakit.allocator.search import Partial
 
 _MANY = 1 << 30
+_PLACEMENTS = 10_000
+"""Placements tried in packings of one problem."""
 
 
 class Option(NamedTuple):
@@ -53,10 +57,18 @@ class Bounds:
         self._problem = problem
         self._counters = Counters(problem)
         self._volumes = Volumes(problem)
+        self._packing = Packing(problem, self._counters, _PLACEMENTS)
         self._where: dict[tuple[int, int], dict[int, int]] = {}
         """(demand, constraint) -> value bit -> devices with that value."""
+        self._lengths: dict[tuple[int, int], int] = {}
+        """(demand, constraint) -> the least number of values that a candidate has."""
+        self._unfit: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+        self._last_full: tuple[object, list[int]] | None = None
+        self._leasts: dict[tuple[tuple[int, ...], int], tuple[int, ...]] = {}
         for index, demand in enumerate(problem.demands):
             for constraint, values in demand.values:
+                lengths = [v.bit_count() for p, v in enumerate(values) if demand.candidates >> p & 1]
+                self._lengths[index, constraint] = min(lengths, default=0)
                 masks = self._where.setdefault((index, constraint), {})
                 for position, value in enumerate(values):
                     while value:
@@ -81,9 +93,19 @@ class Bounds:
             request += 1
         return (
             self._later(request, count, state, plain, groups)
-            and self._volumes.suffice(groups, state)
-            and self._flows(groups, state)
+            and self._find_places(groups, state)
             and self._constraints_hold(groups, state)
+        )
+
+    def _find_places(self, groups: Sequence[Group], state: Partial) -> bool:
+        """Whether the groups may find places together, the cheapest proof first."""
+        bins = self._packing.bins(groups, state)
+        if bins is not None and self._packing.holds(bins, groups):
+            return True
+        return (
+            self._volumes.suffice(groups, state)
+            and self._flows(groups, state)
+            and (bins is None or self._packing.may_fit(bins, groups))
         )
 
     def _later(self, request: int, count: int, state: Partial, plain: int, groups: list[Group]) -> bool:
@@ -122,11 +144,7 @@ class Bounds:
         """The devices of `mask` that counters, capacity and constraints leave to the demand."""
         problem = self._problem
         demand = problem.demands[index]
-        for position, share in problem.shareable.items():
-            if mask >> position & 1:
-                room = state.shares[share][1]
-                if any(have < need for have, need in zip(room, demand.consumes[position], strict=True)):
-                    mask &= ~(1 << position)
+        mask &= ~self._full(state)[index]
         mask &= ~self._counters.short(state.left)
         for constraint, _ in demand.values:
             mark = state.marks[constraint]
@@ -138,6 +156,30 @@ class Bounds:
                     seen |= devices
             mask &= seen if problem.is_match[constraint] else ~seen
         return mask
+
+    def _full(self, state: Partial) -> list[int]:
+        """Of each demand the shareable devices with too little left for it."""
+        if self._last_full is not None and self._last_full[0] is state.shares:
+            return self._last_full[1]
+        found = [0] * len(self._problem.demands)
+        for position, share in self._problem.shareable.items():
+            room = state.shares[share][1]
+            for index in self._too_big(position, room):
+                found[index] |= 1 << position
+        self._last_full = (state.shares, found)
+        return found
+
+    def _too_big(self, position: int, room: tuple[int, ...]) -> list[int]:
+        """The demands that take more of a shareable device than is left."""
+        known = self._unfit.get((position, room))
+        if known is None:
+            known = self._unfit[position, room] = [
+                index
+                for index, demand in enumerate(self._problem.demands)
+                if (needed := demand.consumes.get(position)) is not None
+                and any([have < need for have, need in zip(room, needed, strict=True)])
+            ]
+        return known
 
     # --- flow ----------------------------------------------------------------------------------
 
@@ -187,20 +229,23 @@ class Bounds:
     ) -> Place:
         """How often a device can be shared by each group, and at all."""
         per_group: list[int] = []
-        least: tuple[int, ...] | None = None
+        rows: list[tuple[int, ...]] = []
         for (mask, demands), (_, requests) in merged.items():
             if not mask >> position & 1:
                 per_group.append(0)
                 continue
-            needs = [
-                self._problem.demands[d].consumes[position]
-                for d in demands
-                if position in self._problem.demands[d].consumes
-            ]
-            need = tuple(min(column) for column in zip(*needs, strict=True))
-            least = need if least is None else tuple(map(min, least, need))
+            need = self._least(demands, position)
+            rows.append(need)
             per_group.append(min(requests, _times(room, need)))
-        return Place(_times(room, least or ()), tuple(per_group))
+        return Place(_times(room, least_of(rows)), tuple(per_group))
+
+    def _least(self, demands: tuple[int, ...], position: int) -> tuple[int, ...]:
+        """The least that one of the demands takes of a shareable device."""
+        known = self._leasts.get((demands, position))
+        if known is None:
+            found = [self._problem.demands[demand].consumes.get(position) for demand in demands]
+            known = self._leasts[demands, position] = least_of([row for row in found if row is not None])
+        return known
 
     # --- constraints ---------------------------------------------------------------------------
 
@@ -219,15 +264,18 @@ class Bounds:
         return all(self._has_match([constraint], concerned[constraint], state) for constraint in matches)
 
     def _has_distinct(self, constraint: int, groups: Sequence[Group]) -> bool:
-        """Whether there are enough values for every device to have its own."""
+        """Whether there are enough values for every device to have its own, all of them if it has a list."""
         always = [g for g in groups if all((o.demand, constraint) in self._where for o in g.options)]
         values: dict[int, list[int]] = {}
+        wanted = sum([g.need * min([self._lengths[o.demand, constraint] for o in g.options]) for g in always])
         for index, group in enumerate(always):
             for option in group.options:
                 for value, devices in self._where[option.demand, constraint].items():
                     if devices & option.mask:
                         values.setdefault(value, [0] * len(always))[index] = 1
-        return suffices([g.need for g in always], [Place(1, tuple(row)) for row in values.values()])
+        return wanted <= len(values) and suffices(
+            [g.need for g in always], [Place(1, tuple(row)) for row in values.values()]
+        )
 
     def _has_match(self, constraints: Sequence[int], groups: Sequence[Group], state: Partial) -> bool:
         """Whether some value of each of `constraints` has devices enough for the groups."""
@@ -275,5 +323,6 @@ def group_of(options: Sequence[Option]) -> Group:
 
 def _times(room: Sequence[int], need: Sequence[int]) -> int:
     """How often `need` fits into `room`."""
-    times = [have // amount for have, amount in zip(room, need, strict=False) if amount > 0]
-    return min(times, default=_MANY)
+    if len(need) == 1:
+        return room[0] // need[0] if need[0] > 0 else _MANY
+    return min([have // amount for have, amount in zip(room, need, strict=True) if amount > 0], default=_MANY)

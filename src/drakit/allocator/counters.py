@@ -20,6 +20,8 @@ class Counters:
         self._known: dict[tuple[int, tuple[tuple[int, ...], ...]], int] = {}
         self._short: dict[tuple[int, tuple[int, ...]], int] = {}
         self._by_set: dict[int, list[tuple[int, tuple[tuple[int, int], ...]]]] = {}
+        self.classes = 1 + max((kind for row in problem.counter_classes for kind in row), default=-1)
+        """Classes of counters, over all sets."""
         self._tie()
 
     def _tie(self) -> None:
@@ -42,6 +44,9 @@ class Counters:
                 component |= masks[index]
             self.components.append(component)
             self._sets[component] = sorted(joined)
+
+    def sets_of(self, component: int) -> list[int]:
+        return self._sets[component]
 
     def short(self, left: tuple[tuple[int, ...], ...]) -> int:
         """Devices for which the counters do not suffice even alone."""

@@ -32,6 +32,9 @@ from drakit.allocator.problem import Demanded, Problem
 from drakit.allocator.symmetry import Fingerprints
 from drakit.model.resource import MAX_RESULTS
 
+_FEW = 300
+"""Devices on a node with few."""
+
 
 class Partial(NamedTuple):
     """What has been used up on the way to a choice."""
@@ -91,12 +94,21 @@ class Outcome(NamedTuple):
 
 
 def solve(problem: Problem, step_limit: int) -> Outcome:
-    """The first solution in Kubernetes' order, found in at most `step_limit` choices."""
+    """The first solution in Kubernetes' order; `step_limit` bounds the search, see `_limit_for`."""
     search = Search(problem, step_limit)
     try:
         return Outcome(search.run(), None, search.steps)
     except (Mine, MustFail, GaveUp) as failed:
         return Outcome(None, failed, search.steps)
+
+
+def _limit_for(problem: Problem, step_limit: int) -> int:
+    """How many careful choices are worth `step_limit` of them on a node with few devices.
+
+    The price of one grows with the number of devices. The walk straight ahead takes no more choices than
+    there are requests and devices, at a fraction of the price, and is not limited.
+    """
+    return max(1, step_limit * _FEW // (_FEW + problem.size))
 
 
 class _Choice:
@@ -125,7 +137,8 @@ class Search:
 
     def __init__(self, problem: Problem, step_limit: int) -> None:
         self._problem = problem
-        self._limit = step_limit
+        self._careful_steps = _limit_for(problem, step_limit)
+        self._limit: int | None = None
         self.steps = 0
         self._bounds: Bounds | None = None
         self._prints: Fingerprints | None = None
@@ -144,6 +157,7 @@ class Search:
         if picks is None and not problem.is_hopeless():
             self._bounds = Bounds(problem)
             self._prints = Fingerprints(problem)
+            self._limit = self.steps + self._careful_steps
             picks = self._walk(root)
         return picks
 
@@ -186,7 +200,7 @@ class Search:
 
     def _step(self) -> None:
         self.steps += 1
-        if self.steps > self._limit:
+        if self._limit is not None and self.steps > self._limit:
             raise GaveUp
 
     def _open(self, request: int, count: int, state: Partial) -> _Choice | None:

@@ -14,7 +14,6 @@ can be turned into each other by exchanging cells, so either both lead to a solu
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
@@ -26,13 +25,22 @@ if TYPE_CHECKING:
 
 class _Cell:
     """`kinds` are the devices of each kind as a mask, `labels` of each row of values the cell's values in the
-    order of appearance, `sets` its counter sets in that order, `shape` what is equal for cells alike."""
+    order of appearance, `sets` its counter sets in that order, `shared` of each kind the shareable devices
+    with their share, `shape` what is equal for cells alike."""
 
-    __slots__ = ("kinds", "known", "labels", "mask", "sets", "shape")
+    __slots__ = ("kinds", "known", "labels", "mask", "sets", "shape", "shared")
 
-    def __init__(self, kinds: list[int], labels: list[list[int]], sets: list[int], shape: int) -> None:
+    def __init__(
+        self,
+        kinds: list[int],
+        labels: list[list[int]],
+        sets: list[int],
+        shared: list[list[tuple[int, int]]],
+        shape: int,
+    ) -> None:
         self.kinds = kinds
         self.mask = sum(kinds)
+        self.shared = shared
         self.labels = labels
         self.sets = sets
         self.shape = shape
@@ -68,17 +76,14 @@ class Fingerprints:
 
         `choice` says what is to be chosen next, `claim` for which claim, `todo` the devices still open.
         """
-        shares, marks = state.shares, state.marks
+        marks = state.marks
         active = self._active.get(claim, [])
         moods = [self._mood(cell, state, todo, active) for cell in self._cells]
-        rooms = Counter(
-            (self._kinds[p], todo >> p & 1, shares[s]) for p, s in self._problem.shareable.items()
-        )
         constraints = [self._rows[index][0] for index in active]
         started = tuple([marks[c] != self._problem.marks[c] for c in constraints])
         own = state.own if self._has_admin else 0
         moods.sort()
-        return (choice, own, started, tuple(moods), frozenset(rooms.items()))
+        return (choice, own, started, tuple(moods))
 
     def _mood(self, cell: _Cell, state: Partial, todo: int, active: list[int]) -> int:
         """A number for what the cell is like in the state; equal for cells that could be exchanged."""
@@ -88,11 +93,16 @@ class Fingerprints:
         seen = tuple(
             [tuple([marks[self._rows[row][0]] & label != 0 for label in cell.labels[row]]) for row in active]
         )
-        key = (used, todo, drawn, seen)
+        shares = state.shares
+        rooms = tuple([tuple([shares[share] for _, share in row]) for row in cell.shared])
+        key = (used, todo, drawn, seen, rooms)
         mood = cell.known.get(key)
         if mood is None:
             counts = tuple([((kind & todo).bit_count(), (kind & ~used).bit_count()) for kind in cell.kinds])
-            mood = self._moods.setdefault((cell.shape, counts, drawn, seen), len(self._moods))
+            alike = tuple(
+                [tuple(sorted([(todo >> p & 1, *shares[share]) for p, share in row])) for row in cell.shared]
+            )
+            mood = self._moods.setdefault((cell.shape, counts, drawn, seen, alike), len(self._moods))
             cell.known[key] = mood
         return mood
 
@@ -157,6 +167,7 @@ class Fingerprints:
                     (
                         bool(problem.taken >> position & 1),
                         tuple([_role(demand, position) for demand in problem.demands]),
+                        position in problem.shareable,
                         tuple(
                             [
                                 tuple([known.setdefault(v, len(known)) for v in _bits(values[position])])
@@ -173,8 +184,11 @@ class Fingerprints:
                 )
             masks[kind] = masks.get(kind, 0) | 1 << position
         sizes = tuple([mask.bit_count() for mask in masks.values()])
+        shares = problem.shareable
+        shared = [[(p, shares[p]) for p in _bits(mask) if p in shares] for mask in masks.values()]
         number = self._shapes.setdefault((tuple(shape), sizes), len(self._shapes))
-        return _Cell(list(masks.values()), [[1 << v for v in known] for known in labels], list(sets), number)
+        values = [[1 << value for value in known] for known in labels]
+        return _Cell(list(masks.values()), values, list(sets), [row for row in shared if row], number)
 
 
 def _role(demand: Demanded, position: int) -> Hashable:
