@@ -218,3 +218,57 @@ def test_selectors_as_text() -> None:
     selector = {"matchLabels": {"z": "1", "y": "2"}, "matchExpressions": terms}
     assert selector_text(selector) == "y=2,z=1,a in (1,2),!b"
     assert selector_text({}) == "<none>"
+
+
+NEWER: list[tuple[str, str, Doc, list[Any]]] = [
+    (
+        "apiregistration.k8s.io",
+        "APIService",
+        {"spec": {}, "status": {"conditions": [{"type": "Available", "status": "True", "reason": "Local"}]}},
+        ["x", "Local", "True", "<unknown>"],
+    ),
+    (
+        "apiregistration.k8s.io",
+        "APIService",
+        {
+            "spec": {"service": {"namespace": "a", "name": "b"}},
+            "status": {"conditions": [{"type": "Available", "status": "False", "reason": "Why"}]},
+        },
+        ["x", "a/b", "False (Why)", "<unknown>"],
+    ),
+    (
+        "autoscaling",
+        "HorizontalPodAutoscaler",
+        {
+            "spec": {
+                "scaleTargetRef": {"kind": "Deployment", "name": "w"},
+                "maxReplicas": 5,
+                "metrics": [
+                    {"type": "Resource", "resource": {"name": "cpu", "target": {"averageUtilization": 80}}}
+                ],
+            }
+        },
+        ["x", "Deployment/w", "cpu: <unknown>/80%", "<unset>", 5, 0, "<unknown>"],
+    ),
+    (
+        "certificates.k8s.io",
+        "CertificateSigningRequest",
+        {
+            "spec": {"signerName": "s/t", "username": "u", "expirationSeconds": 3600},
+            "status": {"conditions": [{"type": "Approved"}], "certificate": "x"},
+        },
+        ["x", "<unknown>", "s/t", "u", "60m", "Approved,Issued"],
+    ),
+    (
+        "flowcontrol.apiserver.k8s.io",
+        "FlowSchema",
+        {"spec": {"priorityLevelConfiguration": {"name": "p"}, "matchingPrecedence": 7}},
+        ["x", "p", 7, "<none>", "<unknown>", "?"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("group", "kind", "document", "cells"), NEWER)
+def test_rows_of_the_kinds_around(group: str, kind: str, document: Doc, cells: list[Any]) -> None:
+    made = table(kind, [{"metadata": {"name": "x"}, **document}], group=group, now=NOW)
+    assert made["rows"][0]["cells"] == cells

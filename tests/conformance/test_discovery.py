@@ -14,16 +14,11 @@ from tests.recorded import cases
 
 RECORDED = {row["name"]: row.get("body") for row in cases("api/discovery")}
 NOT_SERVED = {
-    "apiservices": "there is no aggregation",
     "componentstatuses": "deprecated, and there are no such components",
-    "flowschemas": "there is no priority and fairness",
-    "prioritylevelconfigurations": "there is no priority and fairness",
-    "ipaddresses": "services get no addresses",
-    "servicecidrs": "services get no addresses",
     "podgroups": "alpha",
     "workloads": "alpha",
 }
-NOT_SERVED_PARTS = {"attach", "portforward", "proxy"}
+NOT_SERVED_PARTS = {"proxy"}
 NOT_SERVED_VERSIONS = {("autoscaling", "v1")}
 
 

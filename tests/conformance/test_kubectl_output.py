@@ -28,11 +28,7 @@ RUN_AS = {"1.32": "1.32", "1.35": "1.35", "1.36": "1.37"}
 NOT_COMPARED = {"version": "the versions of client and server differ"}
 NOT_SERVED = (
     "componentstatuses",
-    "apiregistration.k8s.io/v1",
     "autoscaling/v1",
-    "flowcontrol.apiserver.k8s.io/v1",
-    "ipaddresses",
-    "servicecidrs",
     "scheduling.k8s.io/v1alpha2",
 )
 """Words in lines about kinds that are no business of DRA, which this server leaves out."""

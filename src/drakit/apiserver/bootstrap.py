@@ -12,6 +12,7 @@ import asyncio
 import msgspec
 
 from drakit.apiserver import roles, write
+from drakit.apiserver.aggregation import list_services
 from drakit.apiserver.auth import SERVER
 from drakit.apiserver.registry import Call, Registry
 from drakit.apiserver.route import Target
@@ -41,6 +42,7 @@ async def make_objects(registry: Registry) -> None:
         for document in roles.cluster_role_bindings(profile)
     ]
     await asyncio.gather(*wanted)
+    await list_services(registry)
 
 
 async def _ensure(registry: Registry, group: str, plural: str, document: Document) -> None:

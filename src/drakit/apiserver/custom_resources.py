@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from drakit.apiserver import delete
+from drakit.apiserver.aggregation import list_services
 from drakit.apiserver.definition import (
     COLLECTION,
     accept_names,
@@ -125,6 +126,7 @@ class CustomResources:
                     loop.call_later(_RETRY_SECONDS, self._wake)
                 except Exception:
                     _log.exception("custom resources %s", entry.key)
+            await list_services(self._registry)
             if not self._due.is_set():
                 self._idle.set()
 

@@ -169,6 +169,7 @@ _ADMISSION = "admissionregistration.k8s.io"
 _STORAGE = "storage.k8s.io"
 
 _BUILT_IN: tuple[Kind, ...] = (
+_FLOW = "flowcontrol.apiserver.k8s.io"
     _review("", "bindings", "Binding", "ns"),
     _kind("", "configmaps", "ConfigMap", "ns", "cm"),
     _kind("", "endpoints", "Endpoints", "ns", "ep"),
@@ -193,6 +194,7 @@ _BUILT_IN: tuple[Kind, ...] = (
     _kind("apps", "replicasets", "ReplicaSet", "ns", "rs @all /scale /status"),
     _kind("apps", "statefulsets", "StatefulSet", "ns", "sts @all /scale /status"),
     _kind("events.k8s.io", "events", "Event", "ns", "ev"),
+    _kind("apiregistration.k8s.io", "apiservices", "APIService", "cluster", "@api-extensions /status"),
     _review("authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview"),
     _review("authentication.k8s.io", "tokenreviews", "TokenReview"),
     _review("authorization.k8s.io", "localsubjectaccessreviews", "LocalSubjectAccessReview", "ns"),
@@ -277,7 +279,15 @@ _SINCE: tuple[tuple[str, Kind], ...] = (
         "1.36",
         _kind(
             _ADMISSION, "mutatingadmissionpolicies", "MutatingAdmissionPolicy", "cluster", "@api-extensions"
+_LAST: tuple[Kind, ...] = (
+    _kind(_FLOW, "flowschemas", "FlowSchema", "cluster", "/status"),
+    _kind(_FLOW, "prioritylevelconfigurations", "PriorityLevelConfiguration", "cluster", "/status"),
+)
+"""Kinds that discovery lists behind resource.k8s.io. They are kept, and nothing follows from them."""
+
         ),
+    ("1.33", _kind("networking.k8s.io", "ipaddresses", "IPAddress", "cluster", "ip")),
+    ("1.33", _kind("networking.k8s.io", "servicecidrs", "ServiceCIDR", "cluster", "/status")),
     ),
     (
         "1.36",
@@ -318,4 +328,4 @@ def kinds_for(profile: Profile) -> Kinds:
             _kind(RESOURCE_GROUP, "resourcepoolstatusrequests", name, "cluster", "/status", ("v1alpha3",))
         )
     newer = [row for since, row in _SINCE if profile.at_least(since)]
-    return Kinds((*_BUILT_IN, *newer, *rows))
+    return Kinds((*_BUILT_IN, *newer, *rows, *_LAST))

@@ -7,6 +7,7 @@ from typing import Any
 
 from drakit.apiserver import custom
 from drakit.apiserver.custom_cel import Node, check_rules
+from drakit.apiserver.strategy_aggregation import AGGREGATION_RULES
 from drakit.apiserver.strategy_certificate import CERTIFICATE_RULES
 from drakit.apiserver.strategy_core import CORE_RULES
 from drakit.apiserver.strategy_pod import POD_RULES
@@ -22,6 +23,7 @@ __all__ = ["Context", "Strategy", "custom_strategy", "strategy_for"]
 _STRATEGIES: dict[tuple[str, str], Strategy] = {
     key: Strategy(rules)
     for key, rules in {
+        **AGGREGATION_RULES,
         **CERTIFICATE_RULES,
         **CORE_RULES,
         **POD_RULES,
