@@ -12,7 +12,7 @@ from typing import Any
 
 from drakit.cel.equality import Sum
 from drakit.cel.meter import Meter
-from drakit.cel.value import DeviceMap
+from drakit.cel.value import DeviceMap, Optional
 from drakit.model.quantity import Quantity
 from drakit.model.semver import Version
 
@@ -31,8 +31,16 @@ def register_unit_equality(cls: type) -> None:
 
 
 def size_of(value: Any) -> int:
+    """As Kubernetes' cost model sees it."""
     measure = _SIZED.get(value.__class__)
     return 1 if measure is None else int(measure(value))
+
+
+def _held(value: Any) -> int:
+    """As cel-go's own does: an optional is as big as what it holds."""
+    while value.__class__ is Optional and value.has_value:
+        value = value.value
+    return size_of(value)
 
 
 def tenth(size: float) -> int:
@@ -76,13 +84,6 @@ def _contains_cidr(args: Sequence[Any], id_: str) -> int:
     return cost + (tenth(size_of(args[1])) if id_ == "cidr_contains_cidr_string" else 0)
 
 
-def _validate(args: Sequence[Any]) -> int:
-    longest: int | None = getattr(args[0], "max_regex_size", None)
-    if longest is None:
-        return 1
-    return math.ceil((1.0 + size_of(args[1])) * 0.1) * math.ceil(longest * 0.25)
-
-
 UNIT = frozenset((
     "masked", "prefixLength", "family", "isUnspecified", "isLoopback", "isLinkLocalMulticast",
     "isLinkLocalUnicast", "isGlobalUnicast", "format.named", "sign", "asInteger", "isInteger",
@@ -122,9 +123,7 @@ def _kubernetes(function: str, id_: str, args: Sequence[Any], result: Any, meter
         return 1 if id_ == "cidr_ip" else tenth(size_of(args[0]))
     if function == "containsIP":
         return _contains_ip(args, id_)
-    if function == "containsCIDR":
-        return _contains_cidr(args, id_)
-    return _validate(args) if function == "validate" else None
+    return _contains_cidr(args, id_) if function == "containsCIDR" else None
 
 
 _ORDERS = ("less", "less_equals", "greater", "greater_equals")
@@ -142,17 +141,17 @@ _TENTH_BY_ID = frozenset((
 
 def _standard(id_: str, args: Sequence[Any], result: Any) -> int:
     if id_ in COMPARED_BY_SIZE:
-        return tenth(min(size_of(args[0]), size_of(args[1])))
+        return tenth(min(_held(args[0]), _held(args[1])))
     if id_ in _TENTH_BY_ID:
-        return tenth(size_of(args[0]))
+        return tenth(_held(args[0]))
     if id_ == "in_list":
-        return size_of(args[1])
+        return _held(args[1])
     if id_ in ("add_string", "add_bytes"):
-        return tenth(size_of(args[0]) + size_of(args[1]))
+        return tenth(_held(args[0]) + _held(args[1]))
     if id_ == "matches_string":
         return _regex(args[0], args[1])
     if id_ == "contains_string":
-        return tenth(size_of(args[0])) * tenth(size_of(args[1]))
+        return tenth(_held(args[0])) * tenth(_held(args[1]))
     return 1
 
 
@@ -203,7 +202,7 @@ def cost_before(id_: str, args: Sequence[Any]) -> int | None:
 
 
 _BY_ARGUMENTS = _TRAVERSAL | _TENTH_OF_FIRST | _FIFTH_OF_FIRST | {
-    "_==_", "join", "find", "findAll", "ip", "containsIP", "containsCIDR", "validate", "check",
+    "_==_", "join", "find", "findAll", "ip", "containsIP", "containsCIDR", "check",
 }  # fmt: skip
 _BY_SIZE = COMPARED_BY_SIZE | _TENTH_BY_ID | {
     "in_list", "add_string", "add_bytes", "matches_string", "contains_string", "list_slice", "lists_range",

@@ -290,7 +290,7 @@ _TYPE_NAMES = {
     "list": types.list_of(types.DYN), "map": types.map_of(types.DYN, types.DYN), "null_type": types.NULL,
     "string": types.STRING, "uint": types.UINT, "type": Type("type", "type"),
     "google.protobuf.Duration": types.DURATION, "google.protobuf.Timestamp": types.TIMESTAMP,
-    "optional_type": types.optional_of(types.DYN),
+    "optional_type": types.optional_of(types.DYN), "net.IP": types.IP, "net.CIDR": types.CIDR,
 }  # fmt: skip
 _LINE = re.compile(r"(\.?)(\S+?)\((.*)\) -> (.+) = (\S+)")
 _WORD = re.compile(r"\w+")
@@ -305,8 +305,11 @@ def environment(profile: Profile, *, is_new: bool = False) -> Environment:
     """
     known = _known(profile, is_new)
     has_multiple = known >= (1, 34) and (not is_new or profile.is_on(Gate.CONSUMABLE_CAPACITY))
-    has_lists = known >= (1, 36) and (not is_new or profile.is_on(Gate.LIST_ATTRIBUTES))
-    return _build(known, has_multiple, has_lists)
+    has_lists = profile.is_on(Gate.LIST_ATTRIBUTES)
+    has_includes = known >= (1, 36) and (not is_new or has_lists)
+    # 1.36 went by the gate alone, later versions by what the environment knows.
+    is_dynamic = has_includes if profile.at_least("1.37") else has_lists
+    return _build(known, has_multiple, has_includes, is_dynamic)
 
 
 def _known(profile: Profile, is_new: bool) -> tuple[int, ...]:
@@ -316,17 +319,17 @@ def _known(profile: Profile, is_new: bool) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=32)
-def _build(known: tuple[int, ...], has_multiple: bool, has_lists: bool) -> Environment:
-    text = _STANDARD + _ALWAYS + _generated()
+def _build(known: tuple[int, ...], has_multiple: bool, has_includes: bool, is_dynamic: bool) -> Environment:
+    text = _STANDARD + _ALWAYS + _AUTHORIZATION + _generated()
     if known >= (1, 32):
         text += _TWO_VARIABLES
     if known >= (1, 33):
         text += _SEMVER_1
     if known >= (1, 34):
         text += _LISTS_3 + _sorting()
-    if has_lists:
+    if has_includes:
         text += _INCLUDES
-    attribute = types.DYN if has_lists else types.ANY
+    attribute = types.DYN if is_dynamic else types.ANY
     fields = {
         "driver": types.STRING,
         "attributes": types.map_of(types.STRING, types.map_of(types.STRING, attribute)),
@@ -359,8 +362,8 @@ def declared(
 
 @lru_cache(maxsize=32)
 def _base(known: tuple[int, ...]) -> Environment:
-    environment = _build(known, False, False)
-    functions = {**environment.functions, **_functions(_AUTHORIZATION)}
+    environment = _build(known, False, False, False)
+    functions = environment.functions
     if known < (1, 33):
         # Until then semver was for devices alone.
         functions = {

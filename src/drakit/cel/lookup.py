@@ -6,6 +6,7 @@ import math
 from typing import Any, Final
 
 from drakit.cel.arithmetic import INT_MAX, INT_MIN
+from drakit.cel.double import string_of_double
 from drakit.cel.equality import MAPS, Sum
 from drakit.cel.value import (
     BoolKey,
@@ -35,7 +36,7 @@ def shown(value: Any) -> str:
     if value.__class__ in (int, Uint, Timestamp, Duration):
         return str(int(value))
     if value.__class__ is float:
-        return format(value, ".17g") if value != value or value in (math.inf, -math.inf) else f"{value:g}"
+        return string_of_double(value)
     if value.__class__ in (str, Quantity, Sum, Version):
         return str(value)
     return kind_of(value)

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from drakit.cel.macro import Expander
-from drakit.cel.source import compile_error
-from drakit.cel.syntax import Call, Ident, ListNode, Literal, MapNode, Node, Select
+from drakit.cel.source import Issue, compile_error
+from drakit.cel.syntax import Call, Ident, ListNode, Literal, MapNode, Node, Select, qualified_name
 from drakit.cel.token import Token, tokenize
 from drakit.cel.value import Uint
 
@@ -58,6 +58,8 @@ def parse(
         is_last = parser.tokens[parser.index + 1][0] == "end"
         what = "extraneous" if is_last else "mismatched"
         parser.fail(token[2], f"Syntax error: {what} input '{parser.text(token)}' expecting <EOF>")
+    if parser.issues:
+        raise compile_error(source, parser.issues)
     return root, parser.count
 
 
@@ -66,7 +68,8 @@ class _Parser:
 
     def __init__(self, source: str, has_optionals: bool) -> None:
         self.source = source
-        self.tokens = tokenize(source)
+        self.issues: list[Issue] = []
+        self.tokens = tokenize(source, self.issues)
         self.index = 0
         self.count = 0
         self.depth = 0
@@ -101,7 +104,7 @@ class _Parser:
         return token
 
     def fail(self, position: int, message: str) -> NoReturn:
-        raise compile_error(self.source, [(position, message)])
+        raise compile_error(self.source, [*self.issues, (position, message)])
 
     def node_number(self) -> int:
         self.count += 1
@@ -203,7 +206,10 @@ class _Parser:
         chained = 0
         while True:
             token = self.token
-            if token[0] != "op" or token[1] not in (".", "["):
+            if token[0] != "op" or token[1] not in (".", "[", "{"):
+                break
+            if token[1] == "{":
+                self.message(node, token)
                 break
             self.index += 1
             chained += 1
@@ -233,6 +239,12 @@ class _Parser:
         span = (start, self.end())
         expanded = self.expander.method(opening[2], span, node, field, args)
         return expanded or Call(self.node_number(), opening[2], span, field, args, node)
+
+    def message(self, node: Node, brace: Token) -> None:
+        """`name{field: value}` makes a message; Kubernetes declares none that would be of use."""
+        name = qualified_name(node)
+        if name is not None:
+            self.fail(brace[2], f"undeclared reference to '{name}' (in container '')")
 
     def index_of(self, node: Node, bracket: Token, start: int) -> Node:
         is_optional = self.has_optionals and self.accept("?") is not None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from drakit.cel.source import compile_error
+from drakit.cel.source import Issue, compile_error
 
 Token = tuple[str, "str | bytes", int, int]
 
@@ -35,15 +35,17 @@ _ESCAPE = re.compile(
 _SIMPLE = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
-def tokenize(source: str) -> list[Token]:
-    """All tokens of `source` and a last one of kind end. Raises CELError."""
+def tokenize(source: str, issues: list[Issue]) -> list[Token]:
+    """All tokens of `source` and a last one of kind end. What is no token is noted in `issues` and left out.
+    Raises CELError for text in quotes that is wrong."""
     tokens: list[Token] = []
     position, length = 0, len(source)
     match_token = _TOKEN.match
     while position < length:
         match = match_token(source, position)
         if match is None:
-            raise compile_error(source, [(position, _unknown(source, position))])
+            position = _unknown(source, position, issues)
+            continue
         kind, end = match.lastgroup, match.end()
         if kind == "quote":
             token = _string(source, position, match.group())
@@ -57,8 +59,13 @@ def tokenize(source: str) -> list[Token]:
     return tokens
 
 
-def _unknown(source: str, position: int) -> str:
-    return f"Syntax error: token recognition error at: '{source[position : position + 1]}'"
+def _unknown(source: str, position: int, issues: list[Issue]) -> int:
+    """Where to go on after what is no token: half an operator is noted with what follows it, and as an error
+    of its own."""
+    end = position + 1 + (source[position] in "=&|")
+    text = source[position:end].replace("\n", "\\n")
+    issues.append((position, f"Syntax error: token recognition error at: '{text}'"))
+    return end
 
 
 def _string(source: str, start: int, opening: str) -> Token:

@@ -8,12 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 from drakit.cel.arithmetic import INT_MAX, INT_MIN, UINT_MAX, to_duration, to_timestamp
+from drakit.cel.double import string_of_double
 from drakit.cel.library.moment import format_duration, format_timestamp, parse_duration, parse_timestamp
 from drakit.cel.value import Duration, Fault, Timestamp, Uint
 
 _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
+_HEXADECIMAL = re.compile(
+    r"[+-]?0x(?:[0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)p[+-]?[0-9]+", re.ASCII | re.IGNORECASE
+)
+_SEPARATOR = re.compile(r"(?<=[0-9a-fA-FxX])_(?=[0-9a-fA-F])")
 _SPECIAL = re.compile(r"[+-]?(?:inf|infinity|nan)", re.ASCII | re.IGNORECASE)
 _BOOLS = {text: True for text in ("1", "t", "T", "TRUE", "true", "True")} | {
     text: False for text in ("0", "f", "F", "FALSE", "false", "False")
@@ -76,9 +81,14 @@ def uint_of_int(value: int) -> Uint:
 def double_of_string(text: str) -> float:
     if _SPECIAL.fullmatch(text):
         return float(text)
-    if not _DECIMAL.fullmatch(text):
-        raise _refuse("double")
-    value = float(text)
+    if "_" in text:
+        text = _SEPARATOR.sub("", text)
+    try:
+        if _HEXADECIMAL.fullmatch(text):
+            return float.fromhex(text)
+        value = float(text) if _DECIMAL.fullmatch(text) else math.inf
+    except OverflowError:
+        value = math.inf
     if math.isinf(value):
         raise _refuse("double")
     return value
@@ -112,30 +122,6 @@ def string_of_bool(value: bool) -> str:
 
 def string_of_number(value: int) -> str:
     return str(int(value))
-
-
-def string_of_double(value: float) -> str:
-    """As Go's %g: the shortest digits that read back, an exponent below 1e-4 and from 1e6 on."""
-    if value != value:
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    sign = "-" if math.copysign(1.0, value) < 0 else ""
-    mantissa, exponent_text = f"{abs(value):.17e}".split("e")
-    for precision in range(17):
-        shortest = f"{abs(value):.{precision}e}"
-        if float(shortest) == abs(value):
-            mantissa, exponent_text = shortest.split("e")
-            break
-    exponent = int(exponent_text)
-    digits = mantissa.replace(".", "")
-    if exponent < -4 or exponent >= 6:
-        fraction = f".{digits[1:]}" if len(digits) > 1 else ""
-        return f"{sign}{digits[0]}{fraction}e{'-' if exponent < 0 else '+'}{abs(exponent):02d}"
-    if exponent < 0:
-        return f"{sign}0.{'0' * (-exponent - 1)}{digits}"
-    whole, fraction = digits[: exponent + 1].ljust(exponent + 1, "0"), digits[exponent + 1 :]
-    return sign + whole + (f".{fraction}" if fraction else "")
 
 
 def same(value: Any) -> Any:

@@ -99,8 +99,10 @@ class LibraryCosts:
             return CHECK, None
         if function == "_==_":
             return self._opaque_equality(args)
-        if function in _PARSERS and target is None and args:
-            return by_factor(sized(args[0])[1], 0.1), None
+        if id_ == "cidr_ip":
+            return 1, None
+        if function in _PARSERS and args:
+            return by_factor(sized(args[0])[1], _PARSERS[function]), None
         if function == "url" and len(args) == 1:
             size = sized(args[0])
             return by_factor(size[1], 0.1), size
@@ -108,6 +110,10 @@ class LibraryCosts:
             return None
         if function in ("isSorted", "sum", "max", "min", "indexOf", "lastIndexOf"):
             return self._traversal(target), None
+        return self._strings(function, target, args) or self._network(node, id_)
+
+    def _strings(self, function: str, target: Node, args: list[Node]) -> Estimate | None:
+        sized = self._size
         if function in ("lowerAscii", "upperAscii", "substring", "trim"):
             size = sized(target)
             return by_factor(size[1], 0.1), size
@@ -125,12 +131,10 @@ class LibraryCosts:
             return by_factor(size[1], 0.1), size
         if function in ("find", "findAll") and args:
             return regex_cost(sized(target), sized(args[0])), (0, sized(target)[1])
-        return self._network(node, id_)
+        return None
 
     def _network(self, node: Call, id_: str) -> Estimate | None:
         function, args, sized = node.function, node.args, self._size
-        if function == "ip":
-            return 1, None
         if function == "containsIP" and args:
             extra = by_factor(sized(args[0])[1], 0.1) if id_ == "cidr_contains_ip_string" else 0
             return total_of(4, extra), None
@@ -181,7 +185,11 @@ class LibraryCosts:
         return None
 
 
-_PARSERS = frozenset(("quantity", "isQuantity", "semver", "isSemver"))
+_PARSERS = {
+    "quantity": 0.1, "isQuantity": 0.1, "semver": 0.1, "isSemver": 0.1, "ip": 0.1, "isIP": 0.1, "cidr": 0.1,
+    "isCIDR": 0.1, "ip.isCanonical": 0.2,
+}  # fmt: skip
+"""What reading a text costs for each of its characters."""
 _MAX_FORMAT = 64
 _MAX_NAME_REGEX = 128
 _SETS = {

@@ -26,9 +26,11 @@ def _is_above(a: Any, b: Any) -> bool:
 
 
 def is_sorted(items: list[Any]) -> bool:
-    for item in items:
+    for index, item in enumerate(items):
         _check_comparable(item)
-    return not any(_is_above(items[i], items[i + 1]) for i in range(len(items) - 1))
+        if index and _is_above(items[index - 1], item):
+            return False
+    return True
 
 
 def _check_comparable(item: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -25,10 +26,11 @@ _UNITS = {
 }
 _DURATION = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
 _TIMESTAMP = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:[.,]([0-9]+))?"
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{1,2}):([0-9]{2}):([0-9]{2})(?:[.,]([0-9]+))?"
     r"(?:Z|([+-])([0-9]{2}):([0-9]{2}))",
     re.ASCII,
 )
+_SECONDS_TO_2000 = 730_485 * 86_400
 _OFFSET = re.compile(r"([+-]?)([0-9]{1,2}):([0-9]{2})", re.ASCII)
 _LONGEST_ZONE = 64
 _ZONE = re.compile(r"[A-Za-z0-9_+\-]+(?:/[A-Za-z0-9_+\-]+)*", re.ASCII)
@@ -65,23 +67,26 @@ def parse_timestamp(text: str) -> Timestamp:
     year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
     offset = 0
     if match[8]:
-        if int(match[9]) > 24 or int(match[10]) > 59:
+        if int(match[9]) > 24 or int(match[10]) > 60:
             raise error
         offset = (int(match[9]) * 60 + int(match[10])) * (60 if match[8] == "+" else -60)
+    # Python has no year 0, which was a leap year.
+    shift = _SECONDS_TO_2000 if year == 0 else 0
     try:
-        # The calendar of the proleptic year 1 on; year 0 is out of CEL's range anyway.
-        moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+        moment = datetime(year or 2000, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         raise error from None
-    seconds = (moment - _EPOCH) // timedelta(seconds=1) - offset
+    seconds = (moment - _EPOCH) // timedelta(seconds=1) - offset - shift
     return to_timestamp(seconds * 10**9 + int((match[7] or "")[:9].ljust(9, "0")))
 
 
 def format_duration(value: Duration) -> str:
-    """Seconds, as `1.5s`."""
-    nanoseconds = abs(int(value))
-    whole, fraction = divmod(nanoseconds, 10**9)
-    text = f"{whole}.{fraction:09d}".rstrip("0").rstrip(".")
+    """Seconds, as `1.5s`; a double, as in Go."""
+    whole, fraction = divmod(abs(int(value)), 10**9)
+    seconds = Decimal(repr(whole + fraction / 1e9))
+    text = f"{seconds:f}"
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
     return f"{'-' if value < 0 else ''}{text}s"
 
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 from drakit.cel.charge import register_unit_equality
 from drakit.cel.equality import register_refusing
-from drakit.cel.library.moment import parse_timestamp
-from drakit.cel.library.url import parse as parse_url
-from drakit.cel.value import NONE, Fault, Optional, register_kind
+from drakit.cel.library.regex import compiled
+from drakit.cel.library.url import refusal
+from drakit.cel.value import NONE, Optional, register_kind
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
 _QUALIFIED = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _DNS1035 = "[a-z]([-a-z0-9]*[a-z0-9])?"
-_UUID = re.compile(r"(?i)[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}")
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+_UUID = re.compile(r"[0-9A-Fa-f]{8}-?(?:[0-9A-Fa-f]{4}-?){3}[0-9A-Fa-f]{12}")
+_DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})", re.ASCII)
+_TIME = re.compile(r"([0-9]{2}):([0-9]{2}):([0-9]{2})(?:.[0-9]+)?(?:z|[+-][0-9]{2}:[0-9]{2})", re.ASCII)
+_BASE64 = r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})"
 
 _EXAMPLES = {
     _LABEL: (
@@ -43,108 +44,124 @@ _EXAMPLES = {
 class NamedFormat:
     """A format: `check` gives what is wrong with a text."""
 
-    __slots__ = ("check", "max_regex_size", "name")
+    __slots__ = ("check", "name")
 
-    def __init__(self, name: str, max_regex_size: int, check: Callable[[str], list[str]]) -> None:
+    def __init__(self, name: str, check: Callable[[str], list[str]]) -> None:
         self.name = name
-        self.max_regex_size = max_regex_size
         self.check = check
 
     def __str__(self) -> str:
         return self.name
 
 
-def _by_pattern(pattern: str, longest: int, is_prefix: bool = False) -> Callable[[str], list[str]]:
-    compiled = re.compile(pattern, re.ASCII)
+def _matches(pattern: str, text: str) -> bool:
+    return compiled(pattern).fullmatch(text) is not None
 
+
+def _by_pattern(pattern: str, longest: int, is_prefix: bool = False) -> Callable[[str], list[str]]:
     def check(text: str) -> list[str]:
         # A generated suffix follows a prefix, so it may end in what a name may not.
         whole = text[:-2] + "a" if is_prefix and len(text) > 1 and text.endswith("-") else text
-        errors = [] if len(whole) <= longest else [f"must be no more than {longest} characters"]
-        if len(text) > 10_000 or not compiled.fullmatch(whole):
-            errors.append(_EXAMPLES[pattern])
+        errors = [] if len(whole.encode("utf-8", "replace")) <= longest else [_too_long(longest)]
+        if not _matches(pattern, whole):
+            is_dotted = pattern == _LABEL and _matches(_SUBDOMAIN, whole)
+            errors.append("must not contain dots" if is_dotted else _EXAMPLES[pattern])
         return errors
 
     return check
 
 
+def _too_long(longest: int) -> str:
+    return f"must be no more than {longest} characters"
+
+
+_NAME_EXAMPLES = (
+    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
+    f"character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '{_QUALIFIED}')"
+)
+
+
 def _qualified_name(text: str) -> list[str]:
     prefix, slash, name = text.rpartition("/")
+    if "/" in prefix:
+        return [
+            f"a qualified name {_NAME_EXAMPLES} with an optional DNS subdomain prefix and '/' "
+            "(e.g. 'example.com/MyName')"
+        ]
     errors = []
-    if slash:
-        if not prefix:
-            errors.append("prefix part must be non-empty")
-        else:
-            errors += [f"prefix part {error}" for error in _by_pattern(_SUBDOMAIN, 253)(prefix)]
+    if slash and not prefix:
+        errors.append("prefix part must be non-empty")
+    elif slash:
+        errors += [f"prefix part {error}" for error in _by_pattern(_SUBDOMAIN, 253)(prefix)]
     if not name:
-        return [*errors, "name part must be non-empty"]
-    if len(name) > 63:
-        errors.append("name part must be no more than 63 characters")
-    if not re.fullmatch(_QUALIFIED, name):
-        errors.append(
-            "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with "
-            "an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for "
-            f"validation is '{_QUALIFIED}')"
-        )
+        errors.append("name part must be non-empty")
+    elif len(name) > 63:
+        errors.append(f"name part {_too_long(63)}")
+    if not _matches(_QUALIFIED, name):
+        errors.append(f"name part {_NAME_EXAMPLES}")
     return errors
 
 
 def _label_value(text: str) -> list[str]:
-    errors = [] if len(text) <= 63 else ["must be no more than 63 characters"]
-    if text and not re.fullmatch(_QUALIFIED, text):
+    errors = [] if len(text) <= 63 else [_too_long(63)]
+    if text and not _matches(_QUALIFIED, text):
         errors.append(
             "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', "
             "and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or "
-            f"'12345', regex used for validation is '(({_QUALIFIED})?')"
+            f"'12345', regex used for validation is '({_QUALIFIED})?')"
         )
     return errors
 
 
 def _uri(text: str) -> list[str]:
-    try:
-        parse_url(text)
-    except Fault as fault:
-        return [fault.message.removeprefix("URL parse error during conversion from string: ")]
-    return []
+    problem = refusal(text)
+    return [] if problem is None else [problem]
+
+
+def _uuid(text: str) -> list[str]:
+    return [] if _UUID.fullmatch(text) else ["does not match the UUID format"]
 
 
 def _byte(text: str) -> list[str]:
+    return [] if _matches(_BASE64, text) else ["invalid base64"]
+
+
+def _is_date(text: str) -> bool:
+    match = _DATE.fullmatch(text)
+    if match is None:
+        return False
     try:
-        base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return ["invalid base64"]
-    return [] if text else ["invalid base64"]
+        # The year 0, which Python does not know, was a leap year.
+        date(int(match[1]) or 2000, int(match[2]), int(match[3]))
+    except ValueError:
+        return False
+    return True
 
 
 def _date(text: str) -> list[str]:
-    return [] if _DATE.fullmatch(text) and not _datetime(f"{text}T00:00:00Z") else ["invalid date"]
+    return [] if _is_date(text) else ["invalid date"]
 
 
 def _datetime(text: str) -> list[str]:
-    try:
-        parse_timestamp(text)
-    except Fault:
-        return ["invalid datetime"]
-    return []
+    """As go-openapi reads it: lower case will do, and what follows another `t` does not count."""
+    day, *times = text.lower().split("t")
+    match = _TIME.fullmatch(times[0]) if times else None
+    is_valid = match and _is_date(day) and match[1] < "24" and match[2] < "60" and match[3] < "60"
+    return [] if is_valid else ["invalid datetime"]
 
 
 FORMATS = {
-    "dns1123Label": NamedFormat("DNS1123Label", 30, _by_pattern(_LABEL, 63)),
-    "dns1123Subdomain": NamedFormat("DNS1123Subdomain", 60, _by_pattern(_SUBDOMAIN, 253)),
-    "dns1035Label": NamedFormat("DNS1035Label", 30, _by_pattern(_DNS1035, 63)),
-    "qualifiedName": NamedFormat("QualifiedName", 60, _qualified_name),
-    "dns1123LabelPrefix": NamedFormat("DNS1123LabelPrefix", 30, _by_pattern(_LABEL, 63, True)),
-    "dns1123SubdomainPrefix": NamedFormat("DNS1123SubdomainPrefix", 60, _by_pattern(_SUBDOMAIN, 253, True)),
-    "dns1035LabelPrefix": NamedFormat("DNS1035LabelPrefix", 30, _by_pattern(_DNS1035, 63, True)),
-    "labelValue": NamedFormat("LabelValue", 40, _label_value),
-    "uri": NamedFormat("URI", 1173, _uri),
-    "uuid": NamedFormat(
-        "uuid", 82, lambda text: [] if _UUID.fullmatch(text) else ["does not match the UUID format"]
-    ),
-    "byte": NamedFormat("byte", 71, _byte),
-    "date": NamedFormat("date", 111, _date),
-    "datetime": NamedFormat("datetime", 111, _datetime),
-}
+    "dns1123Label": NamedFormat("DNS1123Label", _by_pattern(_LABEL, 63)),
+    "dns1123Subdomain": NamedFormat("DNS1123Subdomain", _by_pattern(_SUBDOMAIN, 253)),
+    "dns1035Label": NamedFormat("DNS1035Label", _by_pattern(_DNS1035, 63)),
+    "qualifiedName": NamedFormat("QualifiedName", _qualified_name),
+    "dns1123LabelPrefix": NamedFormat("DNS1123LabelPrefix", _by_pattern(_LABEL, 63, True)),
+    "dns1123SubdomainPrefix": NamedFormat("DNS1123SubdomainPrefix", _by_pattern(_SUBDOMAIN, 253, True)),
+    "dns1035LabelPrefix": NamedFormat("DNS1035LabelPrefix", _by_pattern(_DNS1035, 63, True)),
+    "labelValue": NamedFormat("LabelValue", _label_value), "uri": NamedFormat("URI", _uri),
+    "uuid": NamedFormat("uuid", _uuid), "byte": NamedFormat("byte", _byte),
+    "date": NamedFormat("date", _date), "datetime": NamedFormat("datetime", _datetime),
+}  # fmt: skip
 
 
 def named(name: str) -> Optional:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from drakit.cel.library.convert import string_of_double
+from drakit.cel.double import string_of_double
 from drakit.cel.library.moment import format_duration, format_timestamp
 from drakit.cel.value import DeviceMap, Duration, Fault, Timestamp, TypeValue, Uint, keys_of, kind_of
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -25,9 +26,52 @@ _CLASS = 100
 def compiled(pattern: str) -> Any:
     """The pattern. Raises Fault when it is none."""
     try:
-        return re2.compile(pattern, options=_OPTIONS)
-    except (re2.error, UnicodeError):
-        raise Fault(f"error parsing regexp: {pattern!r}") from None
+        program = re2.compile(pattern, options=_OPTIONS)
+    except re2.error as error:
+        raise Fault(f"error parsing regexp: {_reason(error, pattern)}") from None
+    except UnicodeError:
+        raise Fault(f"error parsing regexp: invalid UTF-8: `{pattern}`") from None
+    if "\\C" in pattern and _ANY_BYTE.fullmatch(pattern):
+        raise Fault("error parsing regexp: invalid escape sequence: `\\C`")
+    if pattern.count("(") > _MAX_NESTING and _nesting(pattern) > _MAX_NESTING:
+        raise Fault(f"error parsing regexp: expression nests too deeply: `{pattern}`")
+    return program
+
+
+_ANY_BYTE = re.compile(r"(?s)(?:[^\\]|\\[^QC]|\\Q.*?(?:\\E|\Z))*\\C.*")
+"""RE2 knows `\\C`, any byte; Go does not."""
+_MAX_NESTING = 999
+_WORDS = {
+    "missing )": "missing closing )", "missing ]": "missing closing ]",
+    "no argument for repetition operator": "missing argument to repetition operator",
+    "bad repetition operator": "invalid nested repetition operator",
+    "invalid repetition size": "invalid repeat count",
+    "invalid perl operator": "invalid or unsupported Perl syntax",
+    "invalid named capture group": "invalid named capture",
+    "trailing \\": "trailing backslash at end of expression",
+}  # fmt: skip
+
+
+def _reason(error: Exception, pattern: str) -> str:
+    """RE2's error in the words of Go's regexp, which is the same code in another language."""
+    text = error.args[0] if error.args else ""
+    text = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+    words, _, part = text.partition(": ")
+    if words.startswith("pattern too large"):
+        words, part = "expression too large", pattern
+    return f"{_WORDS.get(words, words)}: `{part}`"
+
+
+def _nesting(pattern: str) -> int:
+    """How deep its parentheses are."""
+    depth = deepest = 0
+    for match in _PARENTHESIS.finditer(pattern):
+        depth += (match.group() == "(") - (match.group() == ")")
+        deepest = max(deepest, depth)
+    return deepest
+
+
+_PARENTHESIS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[()]", re.DOTALL)
 
 
 def program_size(pattern: str) -> int:
@@ -45,7 +89,6 @@ def matches(text: str, pattern: str) -> bool:
     return compiled(pattern).search(text) is not None
 
 
-@lru_cache(maxsize=1024)
 def find(text: str, pattern: str) -> str:
     match = _compiled_for_find(pattern).search(text)
     return match.group() if match is not None else ""
@@ -55,7 +98,11 @@ def find_all(text: str, pattern: str, limit: int = -1) -> list[str]:
     found: list[str] = []
     if limit == 0:
         return found
+    end = -1
     for match in _compiled_for_find(pattern).finditer(text):
+        if match.start() == match.end() == end:
+            continue  # To Go, an empty match right after a match is none.
+        end = match.end()
         found.append(match.group())
         if len(found) == limit:
             break

@@ -36,7 +36,7 @@ def last_index_of(text: str, part: str, offset: int | None = None) -> int:
     if part == "":
         return len(text) if offset is None else offset
     if offset is None:
-        return text.rfind(part)
+        offset = len(text) - 1
     if offset < 0:
         raise Fault(f"index out of range: {offset}")
     if offset >= len(text):
