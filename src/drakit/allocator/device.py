@@ -24,6 +24,9 @@ DeviceID = tuple[str, str, str]
 Needs = Mapping[str, Mapping[str, int]]
 """Counters a device consumes: counter set -> counter -> amount in units of 10^-9."""
 
+Groups = Mapping[str, tuple[str, ...]]
+"""Compatibility groups a device has: counter set -> names."""
+
 
 class Published:
     """One device of one slice. Never changes, except that `taints` is replaced when taint rules change.
@@ -89,6 +92,10 @@ class Published:
                 for row in self.device.consumes_counters
             }
         return self._needs
+
+    @property
+    def groups(self) -> Groups:
+        return {row.counter_set: tuple(row.compatibility_groups) for row in self.device.consumes_counters}
 
     def attribute(self, name: str) -> DeviceAttribute | None:
         """The attribute with the fully qualified `name`; its domain may be the driver's and left out."""

@@ -125,10 +125,11 @@ class _Formulation:
         """What each device draws from the counters, and the compatibility groups possible in each set."""
         sets = {(s.pool, s.name): index for index, s in enumerate(view.sets)}
         has_groups = self._plan.profile.is_on(Gate.COMPATIBILITY_GROUPS)
-        numbers: dict[tuple[int, str], int] = {}
+        numbers: list[dict[str, int]] = [{} for _ in view.sets]
 
         def bits(index: int, groups: Sequence[str]) -> int:
-            return sum(1 << numbers.setdefault((index, group), len(numbers)) for group in set(groups))
+            known = numbers[index]
+            return sum(1 << known.setdefault(group, len(known)) for group in dict.fromkeys(groups))
 
         found: dict[int, tuple[Need, ...]] = {}
         pool = -1

@@ -78,11 +78,6 @@ def _row(
             binding_conditions=device.binding_conditions,
             binding_failure_conditions=device.binding_failure_conditions,
         )
-    if device.consumes_counters and profile.is_on(Gate.COMPATIBILITY_GROUPS):
-        groups = {
-            r.counter_set: r.compatibility_groups for r in device.consumes_counters if r.compatibility_groups
-        }
-        row = replace(row, compatibility_groups=groups)
     skipped = published.slice.spec.skip_node_operations
     if skipped and profile.is_on(Gate.OPTIONAL_NODE_OPERATIONS):
         row = replace(row, skip_node_operations=skipped)

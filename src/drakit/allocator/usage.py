@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from drakit.allocator.device import Needs, Published
+from drakit.allocator.device import Groups, Needs, Published
 from drakit.model.quantity import Quantity
 from drakit.model.resource import AllocationResult, DeviceRequestAllocationResult
 
@@ -25,8 +25,8 @@ class Use:
         """(claim uid, share id) -> claim name, consumed capacity."""
         self.needs: Needs | None = None
         """The counters it consumed when it was last published; None when that was never seen."""
-        self.groups: dict[str, tuple[str, ...]] = {}
-        """Compatibility groups recorded with the allocation, by counter set."""
+        self.groups: Groups = {}
+        """Its compatibility groups then."""
 
     def __bool__(self) -> bool:
         return bool(self.owners or self.shares)
@@ -37,8 +37,6 @@ class Use:
         else:
             consumed = {name: _nano(value) for name, value in row.consumed_capacity.items()}
             self.shares[uid, row.share_id] = (owner, consumed)
-        for counter_set, groups in row.compatibility_groups.items():
-            self.groups[counter_set] = tuple(groups)
 
     def drop(self, uid: str) -> None:
         self.owners.pop(uid, None)
@@ -47,6 +45,7 @@ class Use:
 
     def remember(self, published: Published) -> None:
         """Keep what the device consumes, for when it is published no more."""
+        self.groups = published.groups
         try:
             self.needs = published.needs
         except ValueError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from drakit.allocator.device import Needs, Published
+from drakit.allocator.device import Groups, Needs, Published
 from drakit.allocator.pool import PoolView, Problem
 from drakit.allocator.usage import Use
 from drakit.model.meta import Node
@@ -124,7 +124,7 @@ class NodeView:
         for index, counter_set in enumerate(self.sets):
             amounts = dict(zip(counter_set.names, counter_set.totals, strict=True))
             members: list[tuple[str, ...]] = []
-            for use, needs in consumers[counter_set.pool]:
+            for needs, its_groups in consumers[counter_set.pool]:
                 if needs is None:
                     # It was allocated and vanished before anyone saw what it consumed: nothing of the
                     # pool's counters can be promised until its claim is gone.
@@ -132,7 +132,7 @@ class NodeView:
                     continue
                 if counter_set.name not in needs:
                     continue
-                members.append(use.groups.get(counter_set.name, ()))
+                members.append(its_groups.get(counter_set.name, ()))
                 for name, amount in needs[counter_set.name].items():
                     if name in amounts:
                         amounts[name] -= amount
@@ -141,14 +141,16 @@ class NodeView:
                 groups.append((index, tuple(sorted(members))))
         return tuple(left), shares, tuple(groups)
 
-    def _consumers(self, view: PoolView, usages: Usages) -> list[tuple[Use, Needs | None]]:
-        """Devices of the pool that are held, with what they consume; those of other nodes too."""
+    def _consumers(self, view: PoolView, usages: Usages) -> list[tuple[Needs | None, Groups]]:
+        """What devices of the pool that are held consume, those of other nodes too, as they are published
+        now; of those that are not, as they last were."""
         used = usages.get(view.pool.id)
         if not used:
             return []
         published = {p.name: p for s in view.generation for p in s.devices if p.name in used}
-        found: list[tuple[Use, Needs | None]] = []
+        found: list[tuple[Needs | None, Groups]] = []
         for name, use in sorted(used.items()):
             if use:
-                found.append((use, published[name].needs if name in published else use.needs))
+                now = published.get(name)
+                found.append((use.needs, use.groups) if now is None else (now.needs, now.groups))
         return found

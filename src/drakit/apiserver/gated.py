@@ -49,7 +49,6 @@ _STATUS: dict[Gate, tuple[str, ...]] = {
         "status.allocation.allocationTimestamp",
     ),
     Gate.DEVICE_STATUS: ("status.devices",),
-    Gate.COMPATIBILITY_GROUPS: (f"{_RESULTS}.compatibilityGroups",),
     Gate.OPTIONAL_NODE_OPERATIONS: (f"{_RESULTS}.skipNodeOperations",),
 }
 

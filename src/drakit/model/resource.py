@@ -246,7 +246,6 @@ class DeviceRequestAllocationResult(Base, frozen=True, kw_only=True):
     binding_failure_conditions: list[str] = field(default_factory=list)
     share_id: str | None = field(default=None, name="shareID")
     consumed_capacity: dict[str, str] = field(default_factory=dict)
-    compatibility_groups: dict[str, list[str]] = field(default_factory=dict)
     skip_node_operations: list[str] = field(default_factory=list)
 
 
