@@ -19,3 +19,26 @@ for minor in 1.32 1.35 1.37; do
   echo "==> kubectl and helm $minor"
   .venv/bin/python -m drakit.cli.kubectl "$minor" ".tools/$minor"
 done
+
+# containerd, of a distribution newer than bookworm: unpacked beside the checkout, nothing is installed.
+if [ ! -x .tools/containerd/usr/bin/containerd ]; then
+  echo "==> containerd of trixie"
+  apt=$(mktemp -d)
+  mkdir -p "$apt"/{state/lists/partial,cache/archives/partial,deb}
+  keys=/usr/share/keyrings/debian-archive-keyring.gpg
+  echo "deb [signed-by=$keys] http://deb.debian.org/debian trixie main" > "$apt/sources.list"
+  cat > "$apt/apt.conf" <<EOF
+Dir::State "$apt/state";
+Dir::State::status "/dev/null";
+Dir::Cache "$apt/cache";
+Dir::Etc::SourceList "$apt/sources.list";
+Dir::Etc::SourceParts "/dev/null";
+Acquire::Languages "none";
+APT::Sandbox::User "root";
+EOF
+  (cd "$apt/deb" && APT_CONFIG="$apt/apt.conf" apt-get update -qq && APT_CONFIG="$apt/apt.conf" apt-get download -qq containerd)
+  dpkg-deb --fsys-tarfile "$apt"/deb/containerd_*.deb | tar -x -C "$apt" ./usr/bin
+  mkdir -p .tools/containerd/usr/bin
+  mv "$apt"/usr/bin/{containerd,containerd-shim-runc-v2,ctr} .tools/containerd/usr/bin/
+  rm -rf "$apt"
+fi

@@ -1,4 +1,5 @@
-"""What the API server asks of a node about a running container: its logs, and a command inside it.
+"""What the API server asks of a node about a running pod: its logs, a command inside it, its input and
+output, a connection into its network.
 
 In a real cluster this is the kubelet's HTTPS port; in one process the node agent is handed over
 directly. Neither side imports the other: they share this protocol.
@@ -51,11 +52,36 @@ class ExecSession(Protocol):
     async def kill(self) -> None: ...
 
 
+class Connection(Protocol):
+    """A TCP connection to a port of a pod."""
+
+    async def read(self) -> bytes:
+        """The next bytes from the pod; b"" at its end."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Send `data`; dropped when the pod takes no more."""
+        ...
+
+    async def end(self) -> None:
+        """Send no more; reading goes on."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class PodIO(Protocol):
-    """A node's answer to logs and exec. Raises APIError (NotFound, BadRequest) as the kubelet does."""
+    """A node's answer to logs, exec, attach and port-forward. Raises APIError (NotFound, BadRequest) as the
+    kubelet does."""
 
     def logs(self, pod: Document, options: LogOptions) -> AsyncIterator[bytes]: ...
 
     async def exec(
         self, pod: Document, container: str, command: Sequence[str], *, stdin: bool, tty: bool
     ) -> ExecSession: ...
+
+    async def attach(self, pod: Document, container: str, *, stdin: bool, tty: bool) -> ExecSession:
+        """The container's own input and output; the session ends with it."""
+        ...
+
+    async def connect(self, pod: Document, port: int) -> Connection: ...

@@ -14,8 +14,8 @@ import pytest
 from drakit.apiserver.app import API, User
 from drakit.apiserver.http import Server, serve
 from drakit.apiserver.tls import certificates
-from drakit.errors import NotFound
-from drakit.podio import ExecSession, LogOptions
+from drakit.errors import BadRequest, NotFound
+from drakit.podio import Connection, ExecSession, LogOptions
 from drakit.profile import profile_for
 from drakit.store import Store
 from drakit.transport import Document
@@ -114,6 +114,33 @@ class Node:
         if command[0] == "gone":
             raise NotFound(f'container not found ("{container}")')
         return Echo(command, stdin=stdin)
+
+    async def attach(self, pod: Document, container: str, *, stdin: bool, tty: bool) -> ExecSession:
+        return Echo(["attached to", container], stdin=stdin)
+
+    async def connect(self, pod: Document, port: int) -> Connection:
+        if port == 9:
+            raise BadRequest("nobody listens")
+        return Answer(port)
+
+
+class Answer:
+    """A connection whose other end repeats in capitals what it hears, after its port's number."""
+
+    def __init__(self, port: int) -> None:
+        self._said: asyncio.Queue[bytes] = asyncio.Queue()
+        self._said.put_nowait(b"%d " % port)
+
+    async def read(self) -> bytes:
+        return await self._said.get()
+
+    async def write(self, data: bytes) -> None:
+        self._said.put_nowait(data.upper())
+
+    async def end(self) -> None:
+        self._said.put_nowait(b"")
+
+    def close(self) -> None: ...
 
 
 class Kubectl:
@@ -288,6 +315,44 @@ async def test_logs_and_exec(kubectl: Kubectl, tmp_path: Path) -> None:
     code, _, err = await kubectl.run("exec", "p1", "--", "fail")
     assert code == 3
     assert "exit code 3" in err
+
+
+async def test_attach(kubectl: Kubectl, tmp_path: Path) -> None:
+    (tmp_path / "pod.yaml").write_text(STORY.split("---")[0].replace("resources:", "stdin: true, resources:"))
+    await kubectl("create", "-f", "pod.yaml")
+    await kubectl("patch", "pod", "p1", "--subresource=status", "-p", '{"status":{"phase":"Running"}}')
+    code, out, err = await kubectl.run("attach", "-i", "p1", stdin="hello\n")
+    assert (code, out) == (0, "hello\n")
+    assert "attached to c" in err
+
+
+async def test_port_forward(kubectl: Kubectl, tmp_path: Path) -> None:
+    (tmp_path / "pod.yaml").write_text(STORY.split("---")[0])
+    await kubectl("create", "-f", "pod.yaml")
+    await kubectl("patch", "pod", "p1", "--subresource=status", "-p", '{"status":{"phase":"Running"}}')
+    forward = await kubectl.start("port-forward", "p1", ":80", ":9", "--address=127.0.0.1")
+    assert forward.stdout is not None
+    assert forward.stderr is not None
+    lines = [await asyncio.wait_for(forward.stdout.readline(), 20) for _ in range(2)]
+    ports = {int(line.split(b"->")[1]): int(line.split(b":")[1].split()[0]) for line in lines}
+    big = b"x" * 300_000
+
+    async def ask(port: int, text: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", ports[port])
+        writer.write(text)
+        writer.write_eof()
+        answer = await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+        return answer
+
+    answers = await asyncio.gather(ask(80, b"hello"), ask(80, big))
+    assert answers == [b"80 HELLO", b"80 " + big.upper()]
+    assert await ask(9, b"hello") == b""
+    told = b""
+    while b"nobody listens" not in told:
+        told += await asyncio.wait_for(forward.stderr.readline(), 20)
+    forward.kill()
+    await forward.wait()
 
 
 async def test_exec_into_a_container_that_does_not_run_says_so(kubectl: Kubectl, tmp_path: Path) -> None:

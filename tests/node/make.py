@@ -105,7 +105,7 @@ class FakeRuntime:
     def info(self) -> Info:
         return Info("fake", "1", "0.3.0-1.1.0", frozenset({"netns"}))
 
-    async def ensure_image(self, reference: str) -> Image:
+    async def ensure_image(self, reference: str, policy: str = "IfNotPresent") -> Image:
         if reference in self.missing_images:
             raise ImageNotFound(f'"{reference}" is not in the local image store')
         return Image(reference=reference, id="sha256:1", cmd=["sh"])
@@ -190,6 +190,10 @@ class FakeRuntime:
     async def exec(self, container_id: str, command: Sequence[str], *, stdin: bool, tty: bool) -> ExecSession:
         self.calls.append(f"exec {' '.join(command)}")
         return FakeSession(command, self.exec_code)
+
+    async def attach(self, container_id: str, *, stdin: bool, tty: bool) -> ExecSession:
+        self.calls.append(f"attach {self.found[container_id].name}")
+        return FakeSession(["attached"], 0)
 
     async def stats(self, container_id: str) -> Stats:
         raise RuntimeFailed("no stats here")

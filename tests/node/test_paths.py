@@ -48,7 +48,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 async def test_the_runtime_that_was_asked_for(tmp_path: Path) -> None:
     paths = NodePaths(tmp_path)
     assert (await choose_runtime("plain", paths)).info.name == "process"
-    with pytest.raises(UsageError, match="unknown runtime 'docker': choose one of oci, process"):
+    with pytest.raises(UsageError, match="unknown runtime 'docker': choose one of oci, cri, process"):
         await choose_runtime("docker", paths)
     paths.remove_sockets()
 

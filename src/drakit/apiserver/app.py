@@ -87,7 +87,7 @@ class API:
         clock: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
     ) -> API:
         """A server of the Kubernetes version `profile` over `store`. `tokens` are its bearer tokens,
-        `pod_io(node_name)` finds the node that answers for logs and exec."""
+        `pod_io(node_name)` finds the node that answers for logs, exec and the like."""
         return cls(store, profile, tokens or {}, pod_io, clock)
 
     async def start(self) -> None:
@@ -167,10 +167,10 @@ class API:
         return call
 
     async def call(self, call: Call) -> Answer:
-        """Carry out anything but a watch, a log or an exec. Raises APIError."""
+        """Carry out anything but a watch or a stream. Raises APIError."""
         target = call.target
-        if target.subresource in ("log", "exec"):
-            raise BadRequest("logs and exec are streams: they are served over HTTP alone")
+        if target.subresource in ("log", "exec", "attach", "portforward"):
+            raise BadRequest(f"{target.subresource} is a stream: it is served over HTTP alone")
         special = subresource.HANDLERS.get((target.kind.plural, target.subresource))
         special = special or subresource.HANDLERS.get(("*", target.subresource))
         if special is not None:

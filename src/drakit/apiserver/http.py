@@ -30,6 +30,7 @@ from drakit.apiserver.protocol import Protocol
 from drakit.apiserver.registry import Call
 from drakit.apiserver.view import Answer, View, to_bytes, view_for
 from drakit.apiserver.watch import Watch
+from drakit.apiserver.websocket_protocol import WebSocketProtocol
 from drakit.errors import APIError, BadRequest, Expired, Timeout, UsageError
 
 _log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ class Application:
         if call.target.subresource == "log":
             await streams.logs(self._api, call, request)
             return
-        if call.target.subresource == "exec":
+        if call.target.subresource in streams.SOCKETS:
             raise streams.without_upgrade(self._api, call)
         view = view_for(request.header(b"accept"), request.query.get("includeObject", ""))
         if call.verb == "watch":
@@ -220,8 +221,8 @@ async def serve(
 ) -> Server:
     """Serve `api` on `host` and `port` (0: any that is free). Raises UsageError if that is taken.
 
-    `app` is what stands before `Application(api)`, if anything does.
     Clients may come with a certificate of `client_ca`; one of anybody else ends the connection.
+    `app` is what stands before `Application(api)`, if anything does.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Naming the protocol has asyncio turn Nagle's algorithm off, which would cost 40 ms an answer.
@@ -237,16 +238,16 @@ async def serve(
         app or Application(api),
         http=Protocol,
         limit_concurrency=MAX_CONNECTIONS,
-        ws="websockets-sansio",
+        ws=WebSocketProtocol,
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
         ssl_certfile=certfile,
         ssl_keyfile=keyfile,
-        timeout_keep_alive=120,
         ssl_ca_certs=str(client_ca) if client_ca else None,
         ssl_cert_reqs=ssl.CERT_OPTIONAL if client_ca else ssl.CERT_NONE,
+        timeout_keep_alive=120,
         timeout_graceful_shutdown=_GRACE,
         ws_max_size=1 << 20,
         backlog=1024,

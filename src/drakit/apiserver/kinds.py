@@ -118,8 +118,10 @@ def _subresource(name: str, kind: str) -> Subresource:
         "finalize": Subresource("finalize", kind, ("update",)),
         "binding": Subresource("binding", "Binding", ("create",)),
         "eviction": Subresource("eviction", "Eviction", ("create",), "policy", "v1"),
+        "attach": Subresource("attach", "PodAttachOptions", _STREAM),
         "exec": Subresource("exec", "PodExecOptions", _STREAM),
         "log": Subresource("log", kind, ("get",)),
+        "portforward": Subresource("portforward", "PodPortForwardOptions", _STREAM),
         "token": Subresource("token", "TokenRequest", ("create",), "authentication.k8s.io", "v1"),
     }
     return known.get(name) or Subresource(name, kind, _EDIT)
@@ -167,9 +169,9 @@ def _review(group: str, plural: str, kind: str, scope: str = "cluster") -> Kind:
 _RBAC = "rbac.authorization.k8s.io"
 _ADMISSION = "admissionregistration.k8s.io"
 _STORAGE = "storage.k8s.io"
+_FLOW = "flowcontrol.apiserver.k8s.io"
 
 _BUILT_IN: tuple[Kind, ...] = (
-_FLOW = "flowcontrol.apiserver.k8s.io"
     _review("", "bindings", "Binding", "ns"),
     _kind("", "configmaps", "ConfigMap", "ns", "cm"),
     _kind("", "endpoints", "Endpoints", "ns", "ep"),
@@ -180,7 +182,11 @@ _FLOW = "flowcontrol.apiserver.k8s.io"
     _kind("", "persistentvolumeclaims", "PersistentVolumeClaim", "ns", "pvc /status"),
     _kind("", "persistentvolumes", "PersistentVolume", "cluster", "pv /status"),
     _kind(
-        "", "pods", "Pod", "ns", "po @all /binding /ephemeralcontainers /eviction /exec /log /resize /status"
+        "",
+        "pods",
+        "Pod",
+        "ns",
+        "po @all /attach /binding /ephemeralcontainers /eviction /exec /log /portforward /resize /status",
     ),
     _kind("", "podtemplates", "PodTemplate", "ns"),
     _kind("", "replicationcontrollers", "ReplicationController", "ns", "rc @all /scale /status"),
@@ -188,13 +194,13 @@ _FLOW = "flowcontrol.apiserver.k8s.io"
     _kind("", "secrets", "Secret", "ns"),
     _kind("", "serviceaccounts", "ServiceAccount", "ns", "sa /token"),
     _kind("", "services", "Service", "ns", "svc @all /status"),
+    _kind("apiregistration.k8s.io", "apiservices", "APIService", "cluster", "@api-extensions /status"),
     _kind("apps", "controllerrevisions", "ControllerRevision", "ns"),
     _kind("apps", "daemonsets", "DaemonSet", "ns", "ds @all /status"),
     _kind("apps", "deployments", "Deployment", "ns", "deploy @all /scale /status"),
     _kind("apps", "replicasets", "ReplicaSet", "ns", "rs @all /scale /status"),
     _kind("apps", "statefulsets", "StatefulSet", "ns", "sts @all /scale /status"),
     _kind("events.k8s.io", "events", "Event", "ns", "ev"),
-    _kind("apiregistration.k8s.io", "apiservices", "APIService", "cluster", "@api-extensions /status"),
     _review("authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview"),
     _review("authentication.k8s.io", "tokenreviews", "TokenReview"),
     _review("authorization.k8s.io", "localsubjectaccessreviews", "LocalSubjectAccessReview", "ns"),
@@ -273,21 +279,21 @@ _FLOW = "flowcontrol.apiserver.k8s.io"
 )
 
 
-_SINCE: tuple[tuple[str, Kind], ...] = (
-    ("1.34", _kind(_STORAGE, "volumeattributesclasses", "VolumeAttributesClass", "cluster", "vac")),
-    (
-        "1.36",
-        _kind(
-            _ADMISSION, "mutatingadmissionpolicies", "MutatingAdmissionPolicy", "cluster", "@api-extensions"
 _LAST: tuple[Kind, ...] = (
     _kind(_FLOW, "flowschemas", "FlowSchema", "cluster", "/status"),
     _kind(_FLOW, "prioritylevelconfigurations", "PriorityLevelConfiguration", "cluster", "/status"),
 )
 """Kinds that discovery lists behind resource.k8s.io. They are kept, and nothing follows from them."""
 
-        ),
+_SINCE: tuple[tuple[str, Kind], ...] = (
     ("1.33", _kind("networking.k8s.io", "ipaddresses", "IPAddress", "cluster", "ip")),
     ("1.33", _kind("networking.k8s.io", "servicecidrs", "ServiceCIDR", "cluster", "/status")),
+    ("1.34", _kind(_STORAGE, "volumeattributesclasses", "VolumeAttributesClass", "cluster", "vac")),
+    (
+        "1.36",
+        _kind(
+            _ADMISSION, "mutatingadmissionpolicies", "MutatingAdmissionPolicy", "cluster", "@api-extensions"
+        ),
     ),
     (
         "1.36",

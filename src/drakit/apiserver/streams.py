@@ -1,8 +1,8 @@
-"""Logs and exec: bytes between a client and the node that runs the container.
+"""Logs, exec, attach and port-forward: bytes between a client and the node that runs the pod.
 
-exec speaks the WebSocket protocols v5.channel.k8s.io and v4.channel.k8s.io: the first byte of every binary
-frame is the channel (0 stdin, 1 stdout, 2 stderr, 3 the final Status, 4 terminal sizes; v5 adds 255 with
-a channel's number to close it). Older SPDY upgrades are not served: kubectl falls back to them only.
+exec and attach speak the WebSocket protocols v5.channel.k8s.io and v4.channel.k8s.io: the first byte of every
+binary frame is the channel (0 stdin, 1 stdout, 2 stderr, 3 the final Status, 4 terminal sizes; v5 adds 255
+with a channel's number to close it). Older SPDY upgrades are not served: kubectl falls back to them only.
 Source: apimachinery/pkg/util/remotecommand, KEP-4006.
 """
 
@@ -15,25 +15,31 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from drakit.apiserver import forward
 from drakit.apiserver.app import API, internal
 from drakit.apiserver.auth import User
 from drakit.apiserver.impersonate import impersonated
-from drakit.apiserver.read import is_true
 from drakit.apiserver.incoming import Incoming, certificate_of
+from drakit.apiserver.read import is_true
 from drakit.apiserver.registry import Call
 from drakit.apiserver.route import find_target
 from drakit.apiserver.view import stored_document
 from drakit.errors import APIError, BadRequest, InternalError, NotFound
-from drakit.podio import ExecSession, LogOptions, PodIO
+from drakit.podio import Connection, ExecSession, LogOptions, PodIO
+from drakit.spdy import SPDYError
 from drakit.transport import Document
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Serve = Callable[[Receive, Send], Awaitable[None]]
+
+SOCKETS = ("exec", "attach", "portforward")
+"""The subresources of a pod that are served through a WebSocket."""
 
 _PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 _STDIN, _ERROR, _RESIZE, _CLOSE = 0, 3, 4, 255
-_NO_PROTOCOL, _DONE = 4400, 1000
+_NO_PROTOCOL, _DONE, _BROKEN = 4400, 1000, 1002
 
 
 def _pod_and_node(api: API, call: Call) -> tuple[Document, PodIO]:
@@ -128,18 +134,18 @@ async def _until_disconnect(receive: Receive) -> None:
         pass
 
 
-# --- exec -----------------------------------------------------------------------------------------
+# --- exec, attach, port-forward --------------------------------------------------------------------
 
 
 async def websocket(api: API, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-    """Answer a WebSocket: exec, or a refusal."""
+    """Answer a WebSocket: with a stream, or a refusal."""
     await receive()
     headers = {key: value.decode("latin-1") for key, value in scope["headers"]}
     pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     try:
         user = api.authenticate(headers.get(b"authorization", ""), certificate_of(scope))
         user = impersonated(user, scope["headers"], api.authorizer)
-        session, protocol, query = await _open(api, user, scope, pairs)
+        protocol, serve = await _open(api, user, scope, pairs)
     except APIError as error:
         await _refuse(scope, send, error)
         return
@@ -147,40 +153,84 @@ async def websocket(api: API, scope: MutableMapping[str, Any], receive: Receive,
         await _refuse(scope, send, internal(error))
         raise
     await send({"type": "websocket.accept", "subprotocol": protocol})
-    await _Exec(session, receive, send, stdin=is_true(query, "stdin")).run()
+    await serve(receive, send)
 
 
 async def _open(
     api: API, user: User, scope: MutableMapping[str, Any], pairs: list[tuple[str, str]]
-) -> tuple[ExecSession, str, dict[str, str]]:
+) -> tuple[str, Serve]:
+    """The protocol, and what serves the client in it."""
     query = dict(pairs)
     target = find_target(scope["path"], api.registry.kinds)
-    if target.subresource != "exec":
-        raise BadRequest("only exec is served over WebSocket")
+    if target.subresource not in SOCKETS:
+        raise BadRequest(f"only {', '.join(SOCKETS)} are served over WebSocket")
     api.authorizer.check(user, target.attributes("create"))
-    protocol = next((name for name in _PROTOCOLS if name in scope["subprotocols"]), None)
+    is_forward = target.subresource == "portforward"
+    spoken = (forward.TUNNEL, forward.CHANNELS) if is_forward else _PROTOCOLS
+    protocol = next((name for name in spoken if name in scope["subprotocols"]), None)
     if protocol is None:
-        raise BadRequest(f"the client offers none of the protocols {', '.join(_PROTOCOLS)}")
-    command = [value for key, value in pairs if key == "command"]
-    if not command:
-        raise BadRequest("you must specify a command for the container")
+        raise BadRequest(f"the client offers none of the protocols {', '.join(spoken)}")
     call = Call(user=user, verb="create", target=target, query=query)
     pod, node = _pod_and_node(api, call)
+    if is_forward:
+        return protocol, _forward(pod, node, protocol, pairs)
     container = _container(pod, query.get("container", ""))
     stdin, tty = is_true(query, "stdin"), is_true(query, "tty")
-    return await node.exec(pod, container, command, stdin=stdin, tty=tty), protocol, query
+    if target.subresource == "attach":
+        session = await node.attach(pod, container, stdin=stdin, tty=tty)
+    else:
+        command = [value for key, value in pairs if key == "command"]
+        if not command:
+            raise BadRequest("you must specify a command for the container")
+        session = await node.exec(pod, container, command, stdin=stdin, tty=tty)
+
+    async def serve(receive: Receive, send: Send) -> None:
+        await _Exec(session, receive, send, stdin=stdin).run()
+
+    return protocol, serve
+
+
+def _forward(pod: Document, node: PodIO, protocol: str, pairs: list[tuple[str, str]]) -> Serve:
+    def connect(port: int) -> Awaitable[Connection]:
+        return node.connect(pod, port)
+
+    is_tunnel = protocol == forward.TUNNEL
+    numbers = [] if is_tunnel else forward.ports([value for key, value in pairs if key == "ports"])
+
+    async def serve(receive: Receive, send: Send) -> None:
+        async def take() -> bytes | None:
+            message = await receive()
+            return None if message["type"] == "websocket.disconnect" else message.get("bytes") or b""
+
+        async def give(data: bytes) -> None:
+            await send({"type": "websocket.send", "bytes": data})
+
+        code = _DONE
+        try:
+            if is_tunnel:
+                await forward.Tunnel(connect, give).run(take)
+            else:
+                await forward.serve_channels(numbers, connect, take, give)
+        except SPDYError:
+            code = _BROKEN
+        await send({"type": "websocket.close", "code": code})
+
+    return serve
 
 
 def without_upgrade(api: API, call: Call) -> APIError:
-    """The answer to an exec that does not ask for a WebSocket.
+    """The answer to an exec, attach or port-forward that does not ask for a WebSocket.
 
     kubectl repeats a refused WebSocket this way and prints only what it hears the second time: so the
     refusal is found again here.
     """
     pod, _ = _pod_and_node(api, call)
+    if call.target.subresource == "portforward":
+        return BadRequest("Upgrade request required")
     container = _container(pod, call.query.get("container", ""))
     status = pod.get("status") or {}
-    rows = [*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ())]
+    fields = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+    rows = [row for field in fields for row in status.get(field) or ()]
     if not any(row.get("name") == container and "running" in (row.get("state") or {}) for row in rows):
         return NotFound(f'container not found ("{container}")')
     return BadRequest("Upgrade request required")
@@ -197,7 +247,7 @@ async def _refuse(scope: MutableMapping[str, Any], send: Send, error: APIError) 
 
 
 class _Exec:
-    """One command and its WebSocket."""
+    """One command, or a container's own input and output, and its WebSocket."""
 
     def __init__(self, session: ExecSession, receive: Receive, send: Send, *, stdin: bool) -> None:
         self._session = session

@@ -74,7 +74,7 @@ _DETACH_SECONDS = 60.0
 @click.option(
     "--cri-socket",
     metavar="PATH",
-    help="Socket of a containerd or CRI-O that is to run containers (--runtime cri). Default: the usual ones.",
+    help="Socket of the containerd or CRI-O that runs containers (--runtime cri). Default: the usual ones.",
 )
 @click.option(
     "--port",

@@ -190,8 +190,14 @@ class Embedded:
         for index, name in enumerate(self.node_names):
             paths = NodePaths(self.place.nodes / name)
             network = self._network.of_node(index)
-            runtime = await choose_runtime(self.options.runtime, paths, images=images, network=network)
-            self._runtime_name = runtime.info.name
+            runtime = await choose_runtime(
+                self.options.runtime,
+                paths,
+                images=images,
+                network=network,
+                cri_socket=self.options.cri_socket,
+            )
+            self._runtime_name = runtime.info.title
             client = self._client("kubelet", _node_user(name))
             self._write_node_kubeconfig(name)
             agent = Agent(client, name, runtime, paths, profile=self.profile, api_address=self._address())

@@ -51,6 +51,8 @@ class Options(Struct, frozen=True, kw_only=True):
     listen: str = LOOPBACK
     """The address the API server listens on: loopback unless a person asked for another."""
     runtime: str | None = None
+    cri_socket: str | None = None
+    """Where the container runtime listens, for the runtime `cri`."""
     is_durable: bool = False
     """Whether an acknowledged write survives power loss and not only a killed process."""
 

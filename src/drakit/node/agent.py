@@ -30,7 +30,9 @@ from drakit.node.log_reader import LogReader
 from drakit.node.node_object import NodeObject, machine_capacity, machine_ip
 from drakit.node.paths import NodePaths
 from drakit.node.plugins import Plugins
+from drakit.node.pod_connection import PodConnection, open_connection
 from drakit.node.pod_files import PodFiles
+from drakit.node.pod_spec import all_containers
 from drakit.node.pod_worker import PodWorker
 from drakit.node.runtime import Container, Runtime, RuntimeFailed
 from drakit.node.surroundings import Surroundings
@@ -75,13 +77,14 @@ class Agent:
         profile = profile or profile_for()
         capacity = {**machine_capacity(), **(capacity or {})}
         ip = machine_ip()
+        info = runtime.info
         self._node = NodeObject(
             client,
             profile,
             node_name,
             labels or {},
             capacity,
-            runtime=runtime.info.name,
+            runtime=f"{info.name}://{info.version}" if info.address else info.name,
             ip=ip,
             clock=self._clock,
         )
@@ -242,7 +245,7 @@ class Agent:
                 _log.exception("what is left of pod %s: a bug", uid)
             await self._clock.sleep(retry.fail(self._clock.now()))
 
-    # --- logs and exec --------------------------------------------------------------------------------
+    # --- streams --------------------------------------------------------------------------------------
 
     async def logs(self, pod: Document, options: LogOptions) -> AsyncIterator[bytes]:
         """The log of a container. Raises NotFound and BadRequest in the kubelet's words."""
@@ -273,18 +276,42 @@ class Agent:
         self, pod: Document, container: str, command: Sequence[str], *, stdin: bool, tty: bool
     ) -> ExecSession:
         """Run `command` in a container. Raises NotFound when it does not run."""
-        self._check_container(pod, container)
-        worker = self._workers.get(pod["metadata"]["uid"])
-        current = worker.runner.current(container) if worker else None
-        if current is None or current.state != "running":
-            raise NotFound(f'container not found ("{container}")')
+        current = self._running(pod, container)
         try:
             return await self._runtime.exec(current.id, command, stdin=stdin, tty=tty)
         except (RuntimeFailed, ProgramFailed) as error:
             raise BadRequest(f"cannot exec in container {container}: {error}") from None
 
+    async def attach(self, pod: Document, container: str, *, stdin: bool, tty: bool) -> ExecSession:
+        """A container's own input and output. Raises NotFound when it does not run."""
+        current = self._running(pod, container)
+        try:
+            return await self._runtime.attach(current.id, stdin=stdin, tty=tty)
+        except (RuntimeFailed, ProgramFailed) as error:
+            raise BadRequest(f"cannot attach to container {container}: {error}") from None
+
+    async def connect(self, pod: Document, port: int) -> PodConnection:
+        """A connection to `port` in the pod's network. Raises NotFound and BadRequest."""
+        meta = pod["metadata"]
+        worker = self._workers.get(meta["uid"])
+        if worker is None or worker.sandbox is None:
+            raise NotFound(f'pod "{meta["name"]}" does not run')
+        try:
+            return await open_connection(worker.sandbox, port)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise BadRequest(
+                f"error forwarding port {port} to pod {meta['name']}, uid {meta['uid']}: {why}"
+            ) from None
+
+    def _running(self, pod: Document, container: str) -> Container:
+        self._check_container(pod, container)
+        worker = self._workers.get(pod["metadata"]["uid"])
+        current = worker.runner.current(container) if worker else None
+        if current is None or current.state != "running":
+            raise NotFound(f'container not found ("{container}")')
+        return current
+
     def _check_container(self, pod: Document, name: str) -> None:
-        spec = pod.get("spec") or {}
-        known = [c["name"] for c in [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]]
-        if name not in known:
+        if name not in [entry["name"] for entry in all_containers(pod.get("spec") or {})]:
             raise BadRequest(f"container {name} is not valid for pod {pod['metadata']['name']}")

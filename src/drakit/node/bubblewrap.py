@@ -29,7 +29,8 @@ _MAX_ENTRIES = 2000
 def bwrap_argv(bwrap: str, spec: ContainerSpec, edits: ContainerEdits, hostname: str) -> list[str]:
     """The arguments up to the container's own command. Raises RuntimeFailed for a mount that cannot be."""
     argv = [bwrap, "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--hostname", hostname or "localhost"]
-    argv += ["--as-pid-1", "--die-with-parent", "--new-session"]
+    argv += ["--as-pid-1", "--die-with-parent"]
+    argv += [] if spec.has_terminal else ["--new-session"]  # it would lose the terminal
     binds: dict[str, list[str]] = {}
     for mount in spec.mounts:
         flag = "--ro-bind" if mount.is_read_only else "--bind"

@@ -66,10 +66,12 @@ def is_oom_killed(cgroup: str) -> bool:
     return bool(kills)
 
 
-def remove_cgroups(cgroup: str) -> None:
-    """Remove the cgroup and those below it from every hierarchy, as far as they are empty."""
-    for place in set(_hierarchies().values()):
-        root = Path(place, cgroup.lstrip("/"))
+def remove_cgroups(cgroup: str) -> bool:
+    """Remove the cgroup and those below it from every hierarchy, as far as they are empty; whether all are
+    gone."""
+    roots = [Path(place, cgroup.lstrip("/")) for place in set(_hierarchies().values())]
+    for root in roots:
         for folder, _, _ in os.walk(root, topdown=False):
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
+    return not any(root.exists() for root in roots)

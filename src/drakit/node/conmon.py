@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 from drakit.node.child import spawn
-from drakit.node.runtime import RuntimeFailed
+from drakit.node.runtime import ContainerSpec, RuntimeFailed
 
 LOG_SIZE_LIMIT = 16 << 20
 """Bytes after which conmon begins a log anew."""
@@ -30,16 +30,16 @@ class Conmon:
         self._runc = runc
         self._root = root
 
-    async def create(self, cid: str, folder: Path, log_path: Path, *, has_terminal: bool) -> int:
+    async def create(self, cid: str, folder: Path, spec: ContainerSpec) -> int:
         """Create the container whose bundle is `folder`; the pid of its first process, which waits to be
         started. Raises RuntimeFailed with what runc said."""
-        log_path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        Path(spec.log_path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         sync_reader, sync_writer = os.pipe()
         error_reader, error_writer = os.pipe()
         env = {"PATH": os.environ.get("PATH", os.defpath), "_OCI_SYNCPIPE": str(_SYNC)}
         try:
             child = spawn(
-                self._argv(cid, folder, log_path, has_terminal),
+                self._argv(cid, folder, spec),
                 env=env,
                 descriptors={2: error_writer, _SYNC: sync_writer},
                 new_session=True,
@@ -63,15 +63,25 @@ class Conmon:
             raise RuntimeFailed(f"cannot create the container: {last_words(reason)}")
         return pid
 
-    def _argv(self, cid: str, folder: Path, log_path: Path, has_terminal: bool) -> list[str]:
+    def _argv(self, cid: str, folder: Path, spec: ContainerSpec) -> list[str]:
         # conmon leaves a file in its working directory when the kernel kills for want of memory.
         argv = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', str(folder)]
         argv += [self._conmon, "--api-version", "1", "-c", cid, "-u", cid, "-n", cid, "-r", self._runc]
         argv += ["--runtime-arg", "--root", "--runtime-arg", str(self._root / "state")]
         argv += ["-b", str(folder), "-p", str(folder / "pid"), "--persist-dir", str(folder)]
         argv += ["--exit-dir", str(self._root / "exits"), "--socket-dir-path", str(self._root / "sockets")]
-        argv += ["-l", f"k8s-file:{log_path}", "--log-size-max", str(LOG_SIZE_LIMIT), "--log-level", "error"]
-        return [*argv, *(["-t"] if has_terminal else [])]
+        argv += [
+            "-l",
+            f"k8s-file:{spec.log_path}",
+            "--log-size-max",
+            str(LOG_SIZE_LIMIT),
+            "--log-level",
+            "error",
+        ]
+        argv += ["-t"] if spec.has_terminal else []
+        argv += ["-i"] if spec.has_stdin else []
+        # Without it stdin ends with the first client that leaves, as stdinOnce asks.
+        return [*argv, *(["--leave-stdin-open"] if spec.has_stdin and not spec.is_stdin_once else [])]
 
 
 def last_words(text: str) -> str:

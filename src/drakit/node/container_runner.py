@@ -216,6 +216,7 @@ class ContainerRunner:
         """One attempt to start the container; the seconds until the next where it failed."""
         name = spec["name"]
         attempt = state.current.attempt + 1 if state.current else 0
+        container: Container | None = None
         try:
             image = await self._pull(spec, state)
             container = await self._create(pod, spec, image, attempt, sandbox, facts)
@@ -231,7 +232,8 @@ class ContainerRunner:
             return state.create.fail(self._clock.now())
         except RuntimeFailed as error:
             self._tell("Warning", "Failed", f"Error: {error}")
-            await self._note_failed_start(pod, spec, state, attempt, str(error))
+            cid = container.id if container else container_id(self._uid, name, attempt)
+            await self._note_failed_start(pod, spec, state, cid, attempt, str(error))
             return None
         self._tell("Normal", "Started", "Container started")
         if container.not_isolated:
@@ -248,7 +250,8 @@ class ContainerRunner:
         return None
 
     async def _pull(self, spec: Document, state: _State) -> Image:
-        image = await self._runtime.ensure_image(spec.get("image") or "")
+        policy = spec.get("imagePullPolicy") or "IfNotPresent"
+        image = await self._runtime.ensure_image(spec.get("image") or "", policy)
         state.pull.clear()
         state.image_id = image.id
         origin = f" ({image.origin})" if image.origin else ""
@@ -293,12 +296,12 @@ class ContainerRunner:
         return delay
 
     async def _note_failed_start(
-        self, pod: Document, spec: Document, state: _State, attempt: int, text: str
+        self, pod: Document, spec: Document, state: _State, cid: str, attempt: int, text: str
     ) -> None:
         """A container that could not run counts as one that ended with code 128, as with containerd."""
         now = self._clock.now()
         failed = Container(
-            id=container_id(self._uid, spec["name"], attempt),
+            id=cid,
             pod_uid=self._uid,
             pod_namespace=pod["metadata"]["namespace"],
             pod_name=pod["metadata"]["name"],

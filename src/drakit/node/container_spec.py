@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 
 from drakit.errors import DRAError
@@ -10,6 +11,10 @@ from drakit.node.env import ConfigFailed, expand
 from drakit.node.image import Image
 from drakit.node.runtime import ContainerSpec, Limits, Mount, Security
 from drakit.transport import Document
+
+_UNITS = {30: "G", 20: "M", 10: "K", 0: ""}
+SECCOMP_FOLDER = "/var/lib/kubelet/seccomp"
+"""Where a pod's `localhostProfile` is looked for, as with the kubelet."""
 
 
 def build_spec(
@@ -24,18 +29,12 @@ def build_spec(
     log_path: str,
 ) -> ContainerSpec:
     """The ContainerSpec of `container`. Raises ConfigFailed for what no runtime could run."""
-    command = [expand(text, env) for text in container.get("command") or []]
-    args = [expand(text, env) for text in container.get("args") or []]
-    entrypoint = command or image.entrypoint
-    argv = [*entrypoint, *(args or ([] if command else image.cmd))]
-    if not argv:
-        why = f" ({image.origin}): give it a command" if image.origin else ""
-        raise ConfigFailed(f"container {container['name']}: neither it nor its image names a command{why}")
-    return ContainerSpec(
+    spec = ContainerSpec(
         name=container["name"],
         attempt=attempt,
         image=image,
-        args=argv,
+        command=[expand(text, env) for text in container.get("command") or []],
+        args=[expand(text, env) for text in container.get("args") or []],
         env=[f"{name}={value}" for name, value in env.items()],
         cwd=container.get("workingDir") or image.cwd,
         mounts=list(mounts),
@@ -44,7 +43,13 @@ def build_spec(
         cdi_devices=list(cdi_devices),
         log_path=log_path,
         has_terminal=bool(container.get("tty")),
+        has_stdin=bool(container.get("stdin")),
+        is_stdin_once=bool(container.get("stdinOnce")),
     )
+    if not spec.argv and not image.is_opaque:
+        why = f" ({image.origin}): give it a command" if image.origin else ""
+        raise ConfigFailed(f"container {spec.name}: neither it nor its image names a command{why}")
+    return spec
 
 
 def _limits(container: Document) -> Limits:
@@ -55,9 +60,21 @@ def _limits(container: Document) -> Limits:
             cpu_request=_milli(requests.get("cpu")),
             cpu_limit=_milli(limits.get("cpu")),
             memory_limit=Quantity.of(limits["memory"]).value() if "memory" in limits else None,
+            huge_pages={
+                _page_size(name): Quantity.of(value).value()
+                for name, value in limits.items()
+                if name.startswith("hugepages-")
+            },
         )
     except (DRAError, ValueError) as error:
         raise ConfigFailed(f"container {container['name']}: {error}") from None
+
+
+def _page_size(resource: str) -> str:
+    """`hugepages-2Mi` -> `2MB`, the kernel's name for it."""
+    size = Quantity.of(resource.removeprefix("hugepages-")).value()
+    unit = next(unit for unit in _UNITS if size >> unit)
+    return f"{size >> unit}{_UNITS[unit]}B"
 
 
 def _milli(value: str | int | float | None) -> int | None:
@@ -68,10 +85,8 @@ def _security(pod: Document, container: Document, image: Image) -> Security:
     shared = (pod.get("spec") or {}).get("securityContext") or {}
     own = container.get("securityContext") or {}
     user = own.get("runAsUser", shared.get("runAsUser"))
-    if own.get("runAsNonRoot", shared.get("runAsNonRoot")) and (
-        user == 0 or (user is None and not image.user)
-    ):
-        raise ConfigFailed("container has runAsNonRoot and image will run as root")
+    if own.get("runAsNonRoot", shared.get("runAsNonRoot")):
+        _check_not_root(user, image.user.partition(":")[0])
     capabilities = own.get("capabilities") or {}
     groups = [*(shared.get("supplementalGroups") or [])]
     if shared.get("fsGroup") is not None:
@@ -85,4 +100,24 @@ def _security(pod: Document, container: Document, image: Image) -> Security:
         allows_escalation=own.get("allowPrivilegeEscalation", True) is not False,
         added_capabilities=list(capabilities.get("add") or []),
         dropped_capabilities=list(capabilities.get("drop") or []),
+        seccomp=_seccomp(own.get("seccompProfile") or shared.get("seccompProfile") or {}),
     )
+
+
+def _check_not_root(user: int | None, of_image: str) -> None:
+    """Raises ConfigFailed for a container that must not run as root and would, or may."""
+    if user == 0:
+        raise ConfigFailed("container's runAsUser breaks non-root policy")
+    if user is None and of_image in ("", "0", "root"):
+        raise ConfigFailed("container has runAsNonRoot and image will run as root")
+    if user is None and not of_image.isdigit():
+        raise ConfigFailed(
+            f"container has runAsNonRoot and image has non-numeric user ({of_image}), "
+            "cannot verify user is non-root: give it a runAsUser"
+        )
+
+
+def _seccomp(profile: Document) -> str:
+    if profile.get("type") == "Localhost":
+        return os.path.join(SECCOMP_FOLDER, str(profile.get("localhostProfile") or ""))
+    return str(profile.get("type") or "Unconfined")

@@ -65,7 +65,8 @@ class ImageNotFound(DRAError):
 
 
 class Image(Struct, frozen=True, kw_only=True):
-    """An image ready to run. `layers` are folders, the lowest first; none when the host serves as one."""
+    """An image ready to run. `layers` are folders, the lowest first; none when the host serves as one.
+    `is_opaque`: only the runtime knows what is in it."""
 
     reference: str
     id: str
@@ -76,6 +77,7 @@ class Image(Struct, frozen=True, kw_only=True):
     cwd: str = ""
     user: str = ""
     origin: str = ""
+    is_opaque: bool = False
 
 
 def normalized(reference: str) -> str:

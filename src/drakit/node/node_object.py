@@ -113,7 +113,7 @@ def _node_info(profile: Profile, runtime: str) -> Document:
         "bootID": read("/proc/sys/kernel/random/boot_id"),
         "kernelVersion": system.release,
         "osImage": names.get("PRETTY_NAME", system.sysname).strip('"'),
-        "containerRuntimeVersion": f"{runtime}://{__version__}",
+        "containerRuntimeVersion": runtime if "://" in runtime else f"{runtime}://{__version__}",
         "kubeletVersion": f"v{profile.version}.0-drakit.{__version__}",
         "kubeProxyVersion": "",
         "operatingSystem": "linux",

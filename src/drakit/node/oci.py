@@ -28,6 +28,7 @@ import msgspec
 from msgspec import structs
 
 from drakit.model.cdi import ContainerEdits
+from drakit.node.attach import AttachSession, attach
 from drakit.node.cdi_folder import CDIFolders
 from drakit.node.cgroup import CgroupUsage, is_oom_killed, remove_cgroups
 from drakit.node.child import (
@@ -43,6 +44,7 @@ from drakit.node.conmon import Conmon, last_words
 from drakit.node.holder import hold
 from drakit.node.image import Image, ImageStore
 from drakit.node.oci_config import build
+from drakit.node.oci_exec import ExecSession, open_exec
 from drakit.node.oci_user import find_user
 from drakit.node.overlay import drop_rootfs, mount_rootfs
 from drakit.node.pod_network import NodeNetwork
@@ -60,7 +62,6 @@ from drakit.node.runtime import (
     UnresolvableCDI,
     container_id,
 )
-from drakit.node.session import Session, open_session
 
 EXIT_CODE_LOST = 255
 """Of a container whose conmon died with it, for example with the machine."""
@@ -102,7 +103,7 @@ class OCIRuntime:
         features = frozenset({"hooks", "netns", "cgroups", "images", "devices", "mounts"})
         return Info("oci", os.path.basename(self._runc_path), "0.3.0-1.1.0", features)
 
-    async def ensure_image(self, reference: str) -> Image:
+    async def ensure_image(self, reference: str, policy: str = "IfNotPresent") -> Image:
         return await asyncio.to_thread(self._images.find, reference)
 
     # --- sandboxes ------------------------------------------------------------------------------------
@@ -180,7 +181,7 @@ class OCIRuntime:
         try:
             await asyncio.to_thread(self._write_bundle, sandbox, spec, edits, self._records.folder(cid))
             folder = self._records.folder(cid)
-            pid = await self._conmon.create(cid, folder, Path(spec.log_path), has_terminal=spec.has_terminal)
+            pid = await self._conmon.create(cid, folder, spec)
         except BaseException:
             await asyncio.shield(self.remove(cid))
             raise
@@ -311,12 +312,14 @@ class OCIRuntime:
 
     # --- inside ---------------------------------------------------------------------------------------
 
-    async def exec(self, container_id: str, command: Sequence[str], *, stdin: bool, tty: bool) -> Session:
-        container = self._known(container_id)
-        if container.state != "running":
-            raise NotRunning(f"container {container.name} is not running")
-        argv = [self._runc_path, "--root", str(self._root / "state"), "exec", *(["-t"] if tty else [])]
-        return open_session([*argv, container_id, *command], stdin=stdin, tty=tty)
+    async def exec(self, container_id: str, command: Sequence[str], *, stdin: bool, tty: bool) -> ExecSession:
+        self._running(container_id)
+        state = str(self._root / "state")
+        return open_exec(self._runc_path, state, container_id, command, stdin=stdin, tty=tty)
+
+    async def attach(self, container_id: str, *, stdin: bool, tty: bool) -> AttachSession:
+        self._running(container_id)
+        return attach(self._records.folder(container_id), stdin=stdin)
 
     async def stats(self, container_id: str) -> Stats:
         container = self._known(container_id)
@@ -324,6 +327,12 @@ class OCIRuntime:
         return Stats(cpu_seconds=usage.cpu_seconds(), memory_bytes=usage.memory_bytes())
 
     # --- what the disk says ---------------------------------------------------------------------------
+
+    def _running(self, container_id: str) -> Container:
+        container = self._known(container_id)
+        if container.state != "running":
+            raise NotRunning(f"container {container.name} is not running")
+        return container
 
     def _known(self, container_id: str) -> Container:
         container = self._records.container(container_id)

@@ -40,12 +40,12 @@ _ALL_CAPABILITIES = [
     "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG",
     "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ",
 ]
-_MASKED = [
+MASKED = [
     "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
     "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
 ]
 # fmt: on
-_READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 _DEVICES = [
     (1, 3),
     (1, 5),
@@ -87,7 +87,7 @@ def build(
             "terminal": spec.has_terminal,
             "user": {"uid": user.uid, "gid": user.gid}
             | _present(additionalGids=sorted({*user.groups, *edits.additional_gids})),
-            "args": spec.args,
+            "args": spec.argv,
             "cwd": spec.cwd or spec.image.cwd or "/",
             "env": env,
             "noNewPrivileges": not (security.allows_escalation or security.is_privileged),
@@ -101,7 +101,7 @@ def build(
         },
     }
     if not security.is_privileged:
-        config["linux"] |= {"maskedPaths": _MASKED, "readonlyPaths": _READ_ONLY}
+        config["linux"] |= {"maskedPaths": MASKED, "readonlyPaths": READ_ONLY}
     _add_devices(config, edits.device_nodes)
     _add_rest(config, edits)
     return config
@@ -182,14 +182,18 @@ def _bind(source: str, target: str, options: list[str]) -> dict[str, Any]:
     return {"destination": target, "type": "bind", "source": source, "options": options}
 
 
-def _resources(limits: Limits) -> dict[str, Any]:
-    """Kubernetes' CPU and memory as cgroup values (pkg/kubelet/cm: MilliCPUToShares, MilliCPUToQuota)."""
-    cpu: dict[str, int] = {}
+def cpu_values(limits: Limits) -> dict[str, int]:
+    """`shares`, and with a limit `quota` and `period` (pkg/kubelet/cm: MilliCPUToShares, MilliCPUToQuota)."""
     request = limits.cpu_request if limits.cpu_request is not None else limits.cpu_limit
-    cpu["shares"] = min(max(2, (request or 0) * 1024 // 1000), 262144)
+    cpu = {"shares": min(max(2, (request or 0) * 1024 // 1000), 262144)}
     if limits.cpu_limit:
         cpu |= {"quota": max(1000, limits.cpu_limit * 100), "period": 100_000}
-    resources: dict[str, Any] = {"cpu": cpu, "pids": {"limit": PIDS_LIMIT}}
+    return cpu
+
+
+def _resources(limits: Limits) -> dict[str, Any]:
+    """Kubernetes' CPU and memory as cgroup values."""
+    resources: dict[str, Any] = {"cpu": cpu_values(limits), "pids": {"limit": PIDS_LIMIT}}
     if limits.memory_limit:
         resources["memory"] = {"limit": limits.memory_limit}
     return resources

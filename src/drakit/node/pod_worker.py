@@ -30,6 +30,7 @@ from drakit.node.claims import PrepareFailed
 from drakit.node.container_runner import ContainerRunner
 from drakit.node.env import ConfigFailed, Facts
 from drakit.node.pod_files import PodFiles
+from drakit.node.pod_spec import all_containers
 from drakit.node.pod_status import Progress, View, are_inits_done, build
 from drakit.node.runtime import Container, RuntimeFailed, Sandbox, SandboxSpec
 from drakit.node.surroundings import Surroundings
@@ -98,6 +99,11 @@ class PodWorker:
         """Something the pod waits for may be there now."""
         self._retry.clear()
         self._wake.set()
+
+    @property
+    def sandbox(self) -> Sandbox | None:
+        """The pod's sandbox while there is one."""
+        return self._sandbox
 
     @property
     def waits_for_claims(self) -> bool:
@@ -231,6 +237,11 @@ class PodWorker:
                 is_host_network=bool(spec.get("hostNetwork")),
                 is_host_pid=bool(spec.get("hostPID")),
                 is_host_ipc=bool(spec.get("hostIPC")),
+                log_folder=str(self.files.logs),
+                is_privileged=any(
+                    (entry.get("securityContext") or {}).get("privileged") for entry in all_containers(spec)
+                ),
+                shares_processes=bool(spec.get("shareProcessNamespace")),
             )
             self._sandbox = await self._around.runtime.run_sandbox(request)
             self._last_ip = self._sandbox.ip
@@ -331,7 +342,7 @@ class PodWorker:
 
     async def _stop_gracefully(self, container: Container, grace: float) -> None:
         """The preStop hook and then the signal, both within `grace`."""
-        specs = [*(self._spec.get("containers") or []), *(self._spec.get("initContainers") or [])]
+        specs = all_containers(self._spec)
         spec: Document = next((entry for entry in specs if entry["name"] == container.name), {})
         hook = (spec.get("lifecycle") or {}).get("preStop") or {}
         began = self._clock.now()

@@ -34,6 +34,7 @@ from msgspec import structs
 
 from drakit.model.cdi import ContainerEdits, Hook
 from drakit.node import shim
+from drakit.node.attach import AttachSession, attach
 from drakit.node.bubblewrap import bwrap_argv, owning_user_namespace
 from drakit.node.cdi_folder import CDIFolders
 from drakit.node.child import (
@@ -97,7 +98,7 @@ class ProcessRuntime:
         kinds = ("files", "processes", "network", "image", "limits on CPU and memory")
         return Info("process", sys.platform, "0.3.0-1.1.0", frozenset({"hooks"}), kinds)
 
-    async def ensure_image(self, reference: str) -> Image:
+    async def ensure_image(self, reference: str, policy: str = "IfNotPresent") -> Image:
         is_shell = re.split("[:@]", normalized(reference).rpartition("/")[2])[0] == "busybox"
         name = os.uname().nodename
         return Image(
@@ -147,7 +148,7 @@ class ProcessRuntime:
             not_isolated=self._not_isolated(spec, edits),
         )
         self._records.put_container(container)
-        argv = [program, *spec.args[1:]]
+        argv = [program, *spec.argv[1:]]
         if self._bwrap:
             argv = bwrap_argv(self._bwrap, spec, edits, sandbox.hostname) + argv
         config = {
@@ -159,6 +160,9 @@ class ProcessRuntime:
             "exit_file": str(self._records.folder(cid) / "exit"),
             "uses_bwrap": self._bwrap is not None,
             "hooks": _hooks(edits.hooks),
+            "stdin": spec.has_stdin,
+            "stdin_once": spec.is_stdin_once,
+            "terminal": spec.has_terminal,
             "state": {"ociVersion": "1.0.2", "id": cid, "bundle": str(self._records.folder(cid))},
         }
         write_file(self._records.folder(cid) / "config.json", json.dumps(config).encode())
@@ -263,6 +267,9 @@ class ProcessRuntime:
         finally:
             os.close(owner)
 
+    async def attach(self, container_id: str, *, stdin: bool, tty: bool) -> AttachSession:
+        return attach(self._records.folder(container_id), stdin=stdin)
+
     async def stats(self, container_id: str) -> Stats:
         container = self._known(container_id)
         seconds, memory = usage(container.pid) if container.state == "running" else (0.0, 0)
@@ -309,8 +316,6 @@ class ProcessRuntime:
         user = spec.security.user
         if user is not None and user != os.geteuid():
             lacks.append(f"it runs as user {os.geteuid()}, not as user {user}")
-        if spec.has_terminal:
-            lacks.append("it has no terminal")
         for name in _INSIDE_HOOKS:
             lacks += [f"{name} hook {h.path} is not run" for h in edits.hooks if h.hook_name == name]
         if edits.additional_gids:
@@ -334,9 +339,9 @@ def _host_env() -> list[str]:
 def _program(spec: ContainerSpec, env: Sequence[str]) -> str:
     """The host's program that the container's command names. Raises RuntimeFailed when there is none."""
     path = next(entry[5:] for entry in env if entry.startswith("PATH="))
-    program = shutil.which(spec.args[0], path=path)
+    program = shutil.which(spec.argv[0], path=path)
     if program is None:
-        raise RuntimeFailed(f"cannot create container {spec.name}: this host has no program {spec.args[0]!r}")
+        raise RuntimeFailed(f"cannot create container {spec.name}: this host has no program {spec.argv[0]!r}")
     return program
 
 

@@ -39,26 +39,39 @@ class NotRunning(RuntimeFailed):
 
 
 class Info(Struct, frozen=True):
-    """`features` holds what the runtime really does: hooks, netns, cgroups, images, devices, mounts.
+    """`name` stands before container ids. `features` holds what the runtime really does: hooks, netns,
+    cgroups, images, devices, mounts.
 
-    `not_isolated` are sentences for a person about what it leaves open, empty for a full runtime.
-    """
+    `not_isolated` are sentences for a person about what it leaves open, empty for a full runtime. `address`
+    is where a runtime answers that is a program of its own."""
 
     name: str
     version: str
     cdi_versions: str
     features: frozenset[str]
     not_isolated: tuple[str, ...] = ()
+    address: str = ""
+
+    @property
+    def title(self) -> str:
+        """For a person who asks what runs containers here."""
+        return f"cri: {self.name} {self.version} at {self.address}" if self.address else self.name
 
 
 class SandboxSpec(Struct, frozen=True, kw_only=True):
+    """A pod's sandbox. `log_folder` is the one above the logs of its containers; `is_privileged` when any of
+    them is; with `shares_processes` they see each other's processes."""
+
     uid: str
     namespace: str
     name: str
     hostname: str
+    log_folder: str = ""
     is_host_network: bool = False
     is_host_pid: bool = False
     is_host_ipc: bool = False
+    is_privileged: bool = False
+    shares_processes: bool = False
 
 
 class Sandbox(Struct, frozen=True, kw_only=True):
@@ -75,26 +88,31 @@ class Sandbox(Struct, frozen=True, kw_only=True):
     is_host_network: bool = False
     is_host_pid: bool = False
     is_host_ipc: bool = False
+    shares_processes: bool = False
 
 
 class Mount(Struct, frozen=True, kw_only=True):
-    """A bind mount of a file or folder of the host."""
+    """A bind mount of a file or folder of the host. `propagation` is Kubernetes' word for it."""
 
     source: str
     target: str
     is_read_only: bool = False
+    propagation: str = "None"
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """CPU in thousandths of a core, memory in bytes; None is no limit."""
+    """CPU in thousandths of a core, memory in bytes, huge pages in bytes by page size ("2MB"); None is no
+    limit."""
 
     cpu_request: int | None = None
     cpu_limit: int | None = None
     memory_limit: int | None = None
+    huge_pages: dict[str, int] = field(default_factory=dict)
 
 
 class Security(Struct, frozen=True, kw_only=True):
-    """The part of the security context that runtimes apply; None leaves the image's choice."""
+    """The part of the security context that runtimes apply; None leaves the image's choice. `seccomp` is
+    "Unconfined", "RuntimeDefault" or the path of a profile on this machine."""
 
     user: int | None = None
     group: int | None = None
@@ -104,15 +122,18 @@ class Security(Struct, frozen=True, kw_only=True):
     allows_escalation: bool = True
     added_capabilities: list[str] = field(default_factory=list)
     dropped_capabilities: list[str] = field(default_factory=list)
+    seccomp: str = "Unconfined"
 
 
 class ContainerSpec(Struct, frozen=True, kw_only=True):
-    """One container to create. `env` are `NAME=value` texts, later ones win over the image's."""
+    """One container to create. `command` and `args` take the place of the image's entrypoint and command as
+    in a pod. `env` are `NAME=value` texts, later ones win over the image's."""
 
     name: str
     attempt: int
     image: Image
-    args: list[str]
+    command: list[str] = field(default_factory=list)
+    args: list[str] = field(default_factory=list)
     env: list[str] = field(default_factory=list)
     cwd: str = ""
     mounts: list[Mount] = field(default_factory=list)
@@ -121,6 +142,14 @@ class ContainerSpec(Struct, frozen=True, kw_only=True):
     cdi_devices: list[str] = field(default_factory=list)
     log_path: str
     has_terminal: bool = False
+    has_stdin: bool = False
+    is_stdin_once: bool = False
+
+    @property
+    def argv(self) -> list[str]:
+        """What runs, as far as the image is known here."""
+        default = [] if self.command else self.image.cmd
+        return [*(self.command or self.image.entrypoint), *(self.args or default)]
 
 
 class Container(Struct, frozen=True, kw_only=True):
@@ -164,8 +193,9 @@ class Runtime(Protocol):
     @property
     def info(self) -> Info: ...
 
-    async def ensure_image(self, reference: str) -> Image:
-        """The image `reference` names. Raises ImageNotFound, naming the local store; never downloads."""
+    async def ensure_image(self, reference: str, policy: str = "IfNotPresent") -> Image:
+        """The image `reference` names, by the pull policy `policy` where the runtime can pull. Raises
+        ImageNotFound, saying where it was looked for."""
         ...
 
     async def run_sandbox(self, spec: SandboxSpec) -> Sandbox: ...
@@ -205,6 +235,11 @@ class Runtime(Protocol):
     async def exec(
         self, container_id: str, command: Sequence[str], *, stdin: bool, tty: bool
     ) -> ExecSession: ...
+
+    async def attach(self, container_id: str, *, stdin: bool, tty: bool) -> ExecSession:
+        """The container's own input and output from now on; ends, with code 0, when the container does.
+        `tty` says whether it has a terminal."""
+        ...
 
     async def stats(self, container_id: str) -> Stats: ...
 

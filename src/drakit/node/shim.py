@@ -6,19 +6,24 @@ with the exit code. It belongs to no agent, so containers live on when theirs di
 the command's descendants and ends those that are left when the command has ended.
 
 Run as a program of its own with nothing but the standard library, since one of these runs per container.
-CONFIG is a JSON file: argv, env, cwd, log, exit_file, hooks, state, uses_bwrap, log_limit. One line of JSON
-comes back on fd 3: {"pid": N} when the command runs, {"error": TEXT} when it does not.
+CONFIG is a JSON file: argv, env, cwd, log, exit_file, hooks, state, uses_bwrap, log_limit, stdin, stdin_once,
+terminal. One line of JSON comes back on fd 3: {"pid": N} when the command runs, {"error": TEXT} when it does
+not. Beside CONFIG lie the socket `attach` and the pipe `ctl`, by which clients take part (see `attach`).
 """
 
 import contextlib
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import select
 import signal
+import socket
+import struct
 import subprocess
 import sys
+import termios
 import time
 from typing import Any
 
@@ -28,6 +33,9 @@ _MAX_LINE = 16384
 _DRAIN_SECONDS = 1.0
 _HOOK_SECONDS = 30
 _EXEC_SECONDS = 5.0
+_MAX_CLIENTS = 16
+_CLIENT_SECONDS = 10.0
+_PACKET = 32768
 
 
 class Failed(Exception):
@@ -59,13 +67,104 @@ class Log:
             self._size += os.write(self._file, line)
 
 
-class Stream:
-    """One output of the command on its way into the log."""
+class Door:
+    """Lets clients in: each gets the command's output from then on and may send input.
 
-    def __init__(self, descriptor: int, name: bytes, log: Log) -> None:
+    `stdin` is where input goes, -1 where the command takes none; `terminal` the command's, -1 without one.
+    """
+
+    def __init__(self, folder: str, stdin: int, terminal: int, is_once: bool) -> None:
+        self._stdin, self._terminal, self._is_once = stdin, terminal, is_once
+        self._waiting = b""
+        self._clients: dict[int, socket.socket] = {}
+        self._deaf: set[int] = set()
+        if stdin >= 0:
+            os.set_blocking(stdin, False)
+        os.mkfifo(os.path.join(folder, "ctl"), 0o600)
+        self._sizes = os.open(os.path.join(folder, "ctl"), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        here = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+        self._server.bind(f"/proc/self/fd/{here}/attach")
+        os.close(here)
+        self._server.listen(_MAX_CLIENTS)
+
+    def wanted(self) -> dict[int, int]:
+        """What to poll for now, by descriptor."""
+        wanted = {self._server.fileno(): select.POLLIN, self._sizes: select.POLLIN}
+        if self._waiting:
+            wanted[self._stdin] = select.POLLOUT
+        else:
+            wanted |= dict.fromkeys(self._clients.keys() - self._deaf, select.POLLIN)
+        return wanted
+
+    def on_event(self, descriptor: int) -> None:
+        if descriptor == self._server.fileno():
+            client, _ = self._server.accept()
+            client.settimeout(_CLIENT_SECONDS)
+            if len(self._clients) >= _MAX_CLIENTS:
+                client.close()
+            else:
+                self._clients[client.fileno()] = client
+        elif descriptor == self._sizes:
+            for line in os.read(self._sizes, 4096).split(b"\n"):
+                self._resize(line.split())
+        elif descriptor in self._clients:
+            self._receive(descriptor)
+        elif descriptor == self._stdin:
+            self._feed()
+
+    def show(self, stream: bytes, data: bytes) -> None:
+        """Send output to every client; one that does not take it is let go."""
+        tag = b"\x03" if stream == b"stderr" else b"\x02"
+        for descriptor, client in list(self._clients.items()):
+            try:
+                for start in range(0, len(data), _PACKET):
+                    client.send(tag + data[start : start + _PACKET])
+            except OSError:
+                self._drop(descriptor)
+
+    def _receive(self, descriptor: int) -> None:
+        try:
+            data = self._clients[descriptor].recv(65536)
+        except OSError:
+            data = b""
+        if data:
+            self._waiting = data if self._stdin >= 0 else b""
+            self._feed()
+            return
+        self._deaf.add(descriptor)  # it sends no more; whether it still listens shows at the next output
+        if self._is_once and self._terminal < 0 and self._stdin >= 0:
+            os.close(self._stdin)
+            self._stdin = -1
+
+    def _feed(self) -> None:
+        try:
+            while self._waiting:
+                self._waiting = self._waiting[os.write(self._stdin, self._waiting) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._waiting = b""
+
+    def _resize(self, words: list[bytes]) -> None:
+        if self._terminal >= 0 and len(words) == 3 and all(word.isdigit() for word in words):
+            size = struct.pack("HHHH", min(int(words[1]), 65535), min(int(words[2]), 65535), 0, 0)
+            with contextlib.suppress(OSError):
+                fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, size)
+
+    def _drop(self, descriptor: int) -> None:
+        self._clients.pop(descriptor).close()
+        self._deaf.discard(descriptor)
+
+
+class Stream:
+    """One output of the command on its way into the log, and to the clients behind `door`."""
+
+    def __init__(self, descriptor: int, name: bytes, log: Log, door: Door) -> None:
         self.descriptor = descriptor
         self._name = name
         self._log = log
+        self._door = door
         self._rest = b""
 
     def read(self) -> bool:
@@ -76,6 +175,7 @@ class Stream:
             return True
         except OSError:
             data = b""
+        self._door.show(self._name, data)
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._put(line, False)
@@ -91,7 +191,7 @@ class Stream:
         self._log.write(self._name, line, is_partial)
 
 
-def start_plain(config: dict[str, Any], out: int, err: int) -> tuple[int, int, int]:
+def start_plain(config: dict[str, Any], ends: tuple[int, int, int]) -> tuple[int, int, int]:
     """Fork the command behind a gate: (its pid, the gate's end to open, where a failed exec is told)."""
     gate, opener = os.pipe()
     failure, failed = os.pipe()
@@ -103,9 +203,10 @@ def start_plain(config: dict[str, Any], out: int, err: int) -> tuple[int, int, i
     try:
         os.setsid()
         os.close(opener)
-        null = os.open("/dev/null", os.O_RDONLY)
-        for source, number in ((null, 0), (out, 1), (err, 2)):
+        for number, source in enumerate(ends):
             os.dup2(source, number)
+        if config["terminal"]:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         os.set_inheritable(failed, False)
         if not os.read(gate, 1):
             os._exit(127)
@@ -118,18 +219,16 @@ def start_plain(config: dict[str, Any], out: int, err: int) -> tuple[int, int, i
     os._exit(127)
 
 
-def start_bwrap(config: dict[str, Any], out: int, err: int) -> tuple[int, int, int]:
+def start_bwrap(config: dict[str, Any], ends: tuple[int, int, int]) -> tuple[int, int, int]:
     """Start bubblewrap behind its gate: (pid of bubblewrap, of the command, the gate's end to open)."""
     gate, opener = os.pipe()
     info, told = os.pipe()
     for descriptor in (gate, told):
         os.set_inheritable(descriptor, True)
     argv = [config["argv"][0], "--info-fd", str(told), "--block-fd", str(gate), *config["argv"][1:]]
-    actions = [
-        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_DUP2, out, 1),
-        (os.POSIX_SPAWN_DUP2, err, 2),
-    ]
+    actions: list[Any] = [(os.POSIX_SPAWN_DUP2, source, number) for number, source in enumerate(ends)]
+    if config["terminal"]:  # a session leader that opens a terminal by its path gets it for its own
+        actions[0] = (os.POSIX_SPAWN_OPEN, 0, os.ttyname(ends[0]), os.O_RDWR, 0)
     defaults = [signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
     pid = os.posix_spawn(argv[0], argv, config["env"], file_actions=actions, setsid=True, setsigdef=defaults)
     os.close(gate)
@@ -190,18 +289,15 @@ def exit_code(status: int) -> int:
     return code if code >= 0 else 128 - code
 
 
-def watch(pid: int, streams: list[Stream]) -> int:
-    """Write the log until the command has ended; its exit code."""
+def watch(pid: int, streams: list[Stream], door: Door) -> int:
+    """Write the log and let clients in until the command has ended; its exit code."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(writer)
-    poll = select.poll()
-    poll.register(reader, select.POLLIN)
     by_descriptor = {stream.descriptor: stream for stream in streams}
     for descriptor in by_descriptor:
         os.set_blocking(descriptor, False)
-        poll.register(descriptor, select.POLLIN)
     code, deadline = None, 0.0
     while True:
         while True:
@@ -216,12 +312,20 @@ def watch(pid: int, streams: list[Stream]) -> int:
                 end_descendants()
         if code is not None and (not by_descriptor or time.monotonic() > deadline):
             return code
-        for descriptor, _ in poll.poll(None if code is None else 50):
+        poll = select.poll()
+        for descriptor in (reader, *by_descriptor):
+            poll.register(descriptor, select.POLLIN)
+        for descriptor, events in door.wanted().items():
+            # The terminal is one descriptor for both ways.
+            poll.register(descriptor, events | (select.POLLIN if descriptor in by_descriptor else 0))
+        for descriptor, found in poll.poll(None if code is None else 50):
             if descriptor == reader:
                 os.read(reader, 512)
-            elif not by_descriptor[descriptor].read():
-                poll.unregister(descriptor)
-                del by_descriptor[descriptor]
+            elif descriptor in by_descriptor and found & ~select.POLLOUT:
+                if not by_descriptor[descriptor].read():
+                    del by_descriptor[descriptor]
+            else:
+                door.on_event(descriptor)
 
 
 def end_descendants() -> None:
@@ -243,6 +347,20 @@ def end_descendants() -> None:
             return
 
 
+def connections(config: dict[str, Any]) -> tuple[tuple[int, int, int], int, int, int]:
+    """The command's stdin, stdout and stderr; our ends of them: where input goes (-1: nowhere), stdout,
+    stderr."""
+    if config["terminal"]:
+        master, slave = os.openpty()
+        return (slave, slave, slave), master if config["stdin"] else -1, master, master
+    (out, out_end), (err, err_end) = os.pipe(), os.pipe()
+    if config["stdin"]:
+        in_end, stdin = os.pipe()
+    else:
+        in_end, stdin = os.open("/dev/null", os.O_RDONLY), -1
+    return (in_end, out_end, err_end), stdin, out, err
+
+
 def main(path: str) -> None:
     with open(path, encoding="utf-8") as file:
         config = json.load(file)
@@ -251,16 +369,18 @@ def main(path: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     log = Log(config["log"], config["log_limit"])
-    (out, out_end), (err, err_end) = os.pipe(), os.pipe()
+    ends, stdin, out, err = connections(config)
     child, pid, failure = 0, 0, None
     try:
+        terminal = out if config["terminal"] else -1
+        door = Door(os.path.dirname(path), stdin, terminal, config["stdin_once"])
         if config["uses_bwrap"]:
-            child, pid, opener = start_bwrap(config, out_end, err_end)
+            child, pid, opener = start_bwrap(config, ends)
         else:
-            child, opener, failure = start_plain(config, out_end, err_end)
+            child, opener, failure = start_plain(config, ends)
             pid = child
-        os.close(out_end)
-        os.close(err_end)
+        for descriptor in set(ends):
+            os.close(descriptor)
         run_hooks(config, ("prestart", "createRuntime"), pid, "creating")
         os.write(opener, b"x")
         os.close(opener)
@@ -278,7 +398,10 @@ def main(path: str) -> None:
         tell({"error": " ".join([str(error), said.decode(errors="replace").strip()]).strip()})
         return
     tell({"pid": pid})
-    code = watch(child, [Stream(out, b"stdout", log), Stream(err, b"stderr", log)])
+    streams = [Stream(out, b"stdout", log, door)]
+    if err != out:
+        streams.append(Stream(err, b"stderr", log, door))
+    code = watch(child, streams, door)
     temporary = config["exit_file"] + ".tmp"
     with open(temporary, "w", encoding="ascii") as result:
         result.write(str(code))

@@ -42,7 +42,6 @@ _CHANNEL = (
     ("grpc.max_reconnect_backoff_ms", 2000),
     # A new channel to a path must not inherit the failed connection of an old one: plugins come back there.
     ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.default_authority", "localhost"),  # servers in Go refuse a socket's path as the name of a host
 )
 
 
