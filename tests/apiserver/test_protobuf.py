@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import json
 import random
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,14 @@ def scalar(kind: int, value: Any) -> bytes | int:
     return str(value).encode() if kind == 9 else int(value)
 
 
+def double(number: int, value: float) -> bytes:
+    return varint(number << 3 | 1) + struct.pack("<d", value)
+
+
 def message(name: str, document: Any) -> bytes:
     if name.endswith("Quantity"):
         return field(1, document.encode())
-    if name.endswith("RawExtension"):
+    if name.endswith(("RawExtension", "v1.JSON")):
         return field(1, json.dumps(document).encode())
     if name.endswith("v1.Time"):
         return field(1, 1_795_262_400)
@@ -109,6 +114,7 @@ DEVICE = {
     "bindingFailureConditions": ["y"],
     "allowMultipleAllocations": True,
     "nodeAllocatableResources": {"cpu": {"mapping": {"capacityKey": "m", "deviceMultiplier": "2"}}},
+    "nodeAllocatableResourceMappings": {"cpu": {"capacityKey": "m", "allocationMultiplier": "2"}},
 }
 SLICE = {
     "metadata": {"name": "s", "labels": {"a": "b"}},
@@ -184,6 +190,59 @@ def test_every_field_of_a_kind_comes_back(version: str, kind: str, document: dic
     api_version = f"resource.k8s.io/{version}"
     expected = {"kind": kind, "apiVersion": api_version, **document}
     assert protobuf.decode(body(api_version, kind, document)) == expected
+
+
+SCHEMA = {
+    "type": "object",
+    "required": ["spec"],
+    "properties": {
+        "spec": {
+            "type": "object",
+            "default": {"a": [1]},
+            "x-kubernetes-validations": [{"rule": "self.a > 1", "message": "small"}],
+            "additionalProperties": {"schema": {"type": "integer", "maxLength": 3}},
+        },
+        "list": {"type": "array", "items": {"schema": {"type": "string"}}, "x-kubernetes-list-type": "set"},
+        "any": {"additionalProperties": {"allows": True}, "enum": ["x", 1, None]},
+    },
+}
+DEFINITION = {
+    "metadata": {"name": "things.x.example.com"},
+    "spec": {
+        "group": "x.example.com",
+        "names": {"plural": "things", "kind": "Thing", "shortNames": ["th"]},
+        "scope": "Namespaced",
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": False,
+                "schema": {"openAPIV3Schema": SCHEMA},
+                "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.replicas"}},
+                "additionalPrinterColumns": [{"name": "A", "type": "string", "jsonPath": ".spec.a"}],
+            }
+        ],
+    },
+}
+
+
+def test_definitions_of_custom_resources() -> None:
+    inner = message("api.apiextensions.v1.CustomResourceDefinition", DEFINITION)
+    head = field(1, field(1, b"apiextensions.k8s.io/v1") + field(2, b"CustomResourceDefinition"))
+    decoded = protobuf.decode(b"k8s\0" + head + field(2, inner))
+    version = decoded["spec"]["versions"][0]
+    properties = version["schema"]["openAPIV3Schema"]["properties"]
+    assert properties["spec"]["additionalProperties"] == {"type": "integer", "maxLength": 3}
+    assert properties["list"]["items"] == {"type": "string"}
+    assert properties["any"] == {"additionalProperties": True, "enum": ["x", 1, None]}
+    assert properties["spec"]["default"] == {"a": [1]}
+    assert version["subresources"] == DEFINITION["spec"]["versions"][0]["subresources"]
+    assert decoded["spec"]["names"] == DEFINITION["spec"]["names"]
+    limits = double(9, 2.5) + field(20, field(1, b"3")) + field(10, 0)
+    assert protobuf._message("api.apiextensions.v1.JSONSchemaProps", limits, 0) == {
+        "maximum": 2.5,
+        "enum": [3],
+    }
 
 
 def test_fields_that_no_table_knows_are_dropped() -> None:

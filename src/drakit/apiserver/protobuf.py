@@ -191,6 +191,8 @@ def _message(name: str, data: bytes, depth: int) -> Any:
             document.update(item)
         elif item is not None and (how == "o" or item):
             document[field] = item
+    if (union := _UNIONS.get(name)) is not None:
+        return next((document[field] for field in union if field in document), None)
     return document
 
 
@@ -210,4 +212,11 @@ _SPECIAL = {
     "apimachinery.pkg.runtime.RawExtension": _raw,
     "apimachinery.pkg.api.resource.Quantity": lambda data: _text(dict(_fields(data)).get(1, b"0")),
     "apimachinery.pkg.util.intstr.IntOrString": _int_or_string,
+    "api.apiextensions.v1.JSON": _raw,
 }
+_UNIONS = {
+    "api.apiextensions.v1.JSONSchemaPropsOrArray": ("schema", "jSONSchemas"),
+    "api.apiextensions.v1.JSONSchemaPropsOrBool": ("schema", "allows"),
+    "api.apiextensions.v1.JSONSchemaPropsOrStringArray": ("schema", "property"),
+}
+"""Messages that stand for one of their fields: the first that is there."""
