@@ -18,6 +18,8 @@ from drakit.apiserver.policy import Denial, Policy
 from drakit.apiserver.policy_scope import values_of
 from drakit.apiserver.route import Target
 from drakit.apiserver.view import represent, stored_document
+from drakit.apiserver.webhook import Decode, Webhooks
+from drakit.apiserver.webhook_call import PodIOs
 from drakit.errors import APIError, BadRequest
 from drakit.model.selector import read_labels
 from drakit.model.validation.field import listed, mapped
@@ -59,8 +61,9 @@ class _Misconfigured(Exception):
 class Admission:
     """See the module."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, pod_io: PodIOs) -> None:
         self._registry = registry
+        self._webhooks = Webhooks(registry, pod_io)
         self._compiled: dict[str, tuple[object, Policy]] = {}
         self._bound: list[Bound] | None = None
         for collection in (_POLICIES, _BINDINGS):
@@ -71,15 +74,17 @@ class Admission:
 
     # --- the hooks --------------------------------------------------------------------------------
 
-    async def mutate(self, review: Review) -> Document | None:
-        """The new object in the version of the request, if admission changes it."""
-        return None
+    async def mutate(self, review: Review, decode: Decode) -> bool:
+        """Change `review.new` as admission wants it; whether others were waited for."""
+        return not _is_exempt(review) and await self._webhooks.mutate(review, decode)
 
-    async def validate(self, review: Review) -> None:
-        """Raises Denied, or what a webhook raises, for what may not be."""
-        bound = self._policies()
-        if bound and not _is_exempt(review):
+    async def validate(self, review: Review) -> bool:
+        """Raises Denied, or what a webhook raises, for what may not be; whether others were waited for."""
+        if _is_exempt(review):
+            return False
+        if bound := self._policies():
             self._check_policies(review, bound)
+        return await self._webhooks.validate(review)
 
     # --- policies ---------------------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ class API:
     ) -> None:
         self.profile = profile
         self.store = store
-        self.registry = Registry(store, profile, clock)
+        self.registry = Registry(store, profile, clock, pod_io)
         self.authorizer = self.registry.authorizer
         self.custom_resources = CustomResources(self.registry)
         self._openapi = OpenAPI(profile.version, self.registry.kinds)

@@ -122,8 +122,10 @@ async def remove(
     if call is not None:
         review = registry.review(call, target, "DELETE", None, old)
         review.is_dry_run = bool(options.dry_run)
-        await registry.admission.mutate(review)
-        await registry.admission.validate(review)
+        has_waited = await registry.admission.mutate(review, lambda document, version: document)
+        has_waited |= await registry.admission.validate(review)
+        if has_waited and registry.head(target).revision != entry.revision:
+            return await remove(registry, target, options, call)
     if options.dry_run:
         return _answer(target, with_version(new, target.key, entry.revision), new, is_gone)
     if is_gone:

@@ -30,6 +30,7 @@ from drakit.apiserver.strategy import Context, Strategy, strategy_for
 from drakit.apiserver.tls import Authority
 from drakit.apiserver.view import represent, stored_document
 from drakit.apiserver.watch import Hub
+from drakit.apiserver.webhook_call import PodIOs
 from drakit.errors import AlreadyExists, BadRequest, Conflict, FieldError, Invalid
 from drakit.profile import Profile
 from drakit.store import Entry, Stale, Store
@@ -90,6 +91,7 @@ class Registry:
         store: Store,
         profile: Profile,
         clock: Callable[[], datetime.datetime],
+        pod_io: PodIOs,
     ) -> None:
         self.store = store
         self.profile = profile
@@ -98,7 +100,7 @@ class Registry:
         self.authorizer = Authorizer(self.rbac.allows, NodeAuthorizer(store).refusal)
         self.quota = QuotaAdmission(store, self.time)
         self.certificate_authority: Authority | None = None
-        self.admission = Admission(self)
+        self.admission = Admission(self, pod_io)
         self._clock = clock
         self._hubs: dict[str, Hub] = {}
         self._by_name = {kind.kind: kind for kind in reversed(self.kinds.rows) if kind.is_stored}

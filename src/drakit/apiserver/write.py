@@ -26,6 +26,7 @@ from drakit.errors import (
     AlreadyExists,
     APIError,
     BadRequest,
+    Conflict,
     FieldError,
     Forbidden,
     Invalid,
@@ -119,7 +120,11 @@ async def _create_named(registry: Registry, call: Call, document: Document) -> O
     registry.admit(call.user, target, document, None)
     if call.content_type != APPLY_PATCH:
         _track(registry, call, None, document, context.now)
-    document = await _mutated(registry, call, registry.review(call, target, "CREATE", document, None))
+    review = registry.review(call, target, "CREATE", document, None)
+    await _mutate(registry, call, review)
+    if review.new is not None and review.new is not document:
+        document = review.new
+        _check_name(target, document)
     strategy.prepare_create(document, context)
     errors = strategy.validate_create(document, context)
     if errors:
@@ -127,7 +132,7 @@ async def _create_named(registry: Registry, call: Call, document: Document) -> O
     if registry.store.head(target.kind.collection, target.key) is not None:
         raise registry.exists(target)
     call.warnings += strategy.warnings(document, None, context)
-    await registry.admission.validate(registry.review(call, target, "CREATE", document, None))
+    await registry.admission.validate(msgspec.structs.replace(review, new=document))
     with registry.quota.charge(target, document):
         entry = await registry.write(target, None, document, is_dry_run=call.is_dry_run)
     return One(target=target, entry=entry, status=201)
@@ -172,14 +177,18 @@ def _check_namespace(registry: Registry, call: Call) -> None:
         )
 
 
-async def _mutated(registry: Registry, call: Call, review: Review) -> Document:
-    """The new object of `review`, changed by admission."""
-    assert review.new is not None
-    changed = await registry.admission.mutate(review)
-    if changed is None:
-        return review.new
-    quiet = msgspec.structs.replace(call, warnings=[])
-    return registry.decode(quiet, changed)
+async def _mutate(registry: Registry, call: Call, review: Review) -> bool:
+    """Have the new object of `review` changed by admission; whether others were waited for."""
+
+    def decode(document: Document, version: str) -> Document:
+        kind = registry.kinds.find(call.target.kind.group, version, call.target.kind.plural)
+        target = msgspec.structs.replace(call.target, version=version, kind=kind or call.target.kind)
+        query = {"fieldValidation": "Ignore"}
+        return registry.decode(
+            msgspec.structs.replace(call, target=target, query=query, warnings=[]), document
+        )
+
+    return await registry.admission.mutate(review, decode)
 
 
 def _track(registry: Registry, call: Call, old: Document | None, new: Document, now: str) -> None:
@@ -251,7 +260,21 @@ def _check_name(target: Target, document: Document) -> None:
 
 
 async def change(registry: Registry, call: Call, next_state: Change) -> One:
-    """Bring the object of the call from its newest state to `next_state` of it."""
+    """Bring the object of the call from its newest state to `next_state` of it.
+
+    Where a webhook was waited for somebody else may have been faster: then all of it is done again.
+    """
+    said = len(call.warnings)
+    for attempt in range(_ATTEMPTS):
+        done = await _change_once(registry, call, next_state, is_last=attempt == _ATTEMPTS - 1)
+        if done is not None:
+            return done
+        del call.warnings[said:]
+    raise AssertionError("unreachable")
+
+
+async def _change_once(registry: Registry, call: Call, next_state: Change, *, is_last: bool) -> One | None:
+    """None if somebody else was faster while a webhook was waited for."""
     target = call.target
     entry = registry.head(target)
     old = stored_document(entry)
@@ -265,18 +288,28 @@ async def change(registry: Registry, call: Call, next_state: Change) -> One:
     context, strategy = registry.context(call), registry.strategy(target.kind)
     if call.content_type != APPLY_PATCH:
         _track(registry, call, old, new, context.now)
-    new = await _mutated(registry, call, registry.review(call, target, "UPDATE", new, old))
+    review = registry.review(call, target, "UPDATE", new, old)
+    has_waited = await _mutate(registry, call, review)
+    if review.new is not None and review.new is not new:
+        new = review.new
+        _check_name(target, new)
+        _keep_system_fields(entry, old, new)
     strategy.prepare_update(new, old, target.subresource, context)
     errors = strategy.validate_update(new, old, target.subresource, context)
     if errors:
         raise Invalid.of(target.kind.group, target.kind.kind, target.name, errors)
     call.warnings += strategy.warnings(new, old, context)
     apply.restore_times(old, new)
-    await registry.admission.validate(registry.review(call, target, "UPDATE", new, old))
-    if is_finished(new) and not call.is_dry_run:
-        deleted = await registry.commit(target, entry, None)
-        return One(target=target, entry=with_version(new, target.key, deleted.revision))
-    written = await registry.write(target, entry, new, is_dry_run=call.is_dry_run)
+    has_waited |= await registry.admission.validate(msgspec.structs.replace(review, new=new))
+    try:
+        if is_finished(new) and not call.is_dry_run:
+            deleted = await registry.commit(target, entry, None)
+            return One(target=target, entry=with_version(new, target.key, deleted.revision))
+        written = await registry.write(target, entry, new, is_dry_run=call.is_dry_run)
+    except Conflict:
+        if is_last or not has_waited:
+            raise
+        return None
     return One(target=target, entry=written)
 
 
