@@ -35,7 +35,7 @@ _TAUGHT = re.compile(
 def _compiler(profile: Profile) -> Compile:
     def compile(text: str) -> Compiled:
         try:
-            return Compiled(cost=cel.compile(text, profile.version, profile=profile).max_cost)
+            return Compiled(cost=cel.compile(text, profile=profile, is_new=True).max_cost)
         except CELError as error:
             return Compiled(problem=error.message)
 

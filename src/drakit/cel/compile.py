@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from drakit.cel import derived, types
 from drakit.cel.attribute import COST_LIMIT, Failure, Frame, Run
 from drakit.cel.check import Checker
 from drakit.cel.cost import max_cost
@@ -25,7 +26,7 @@ from drakit.cel.validate import validate
 from drakit.cel.value import Fault, kind_of
 from drakit.errors import CELError
 from drakit.model.resource import Device
-from drakit.profile import DEFAULT_VERSION, Profile, profile_for
+from drakit.profile import DEFAULT_VERSION, Gate, Profile, profile_for
 
 MAX_LENGTH = 10 * 1024
 """Bytes of source (resource.k8s.io CELSelectorExpressionMaxLength)."""
@@ -52,7 +53,7 @@ def _profile(version: str) -> Profile:
 def compile_value(
     text: str, version: str = DEFAULT_VERSION, *, profile: Profile | None = None, is_new: bool = False
 ) -> Evaluator:
-    """As `compile`, for an expression that may have any result. Raises CELError."""
+    """As `compile`, for the expression of a derived attribute. Raises CELError."""
     with deep_stack(text):
         return _compile_value(text, profile or _profile(version), is_new)
 
@@ -61,7 +62,12 @@ def compile_value(
 def _compile_value(text: str, profile: Profile, is_new: bool) -> Evaluator:
     scope = environment(profile, is_new=is_new)
     with no_collection():
-        return Evaluator(text, _limited(text, scope), scope)
+        root = _limited(text, scope)
+        may_be_list = not is_new or profile.is_on(Gate.LIST_ATTRIBUTES)
+        problem = derived.refusal(root.type, may_be_list=may_be_list)
+        if problem is not None:
+            raise CELError(problem, source=text)
+        return Evaluator(text, root, scope)
 
 
 @lru_cache(maxsize=1024)
@@ -69,7 +75,7 @@ def _compile(text: str, profile: Profile, is_new: bool) -> Selector:
     scope = environment(profile, is_new=is_new)
     with no_collection():
         root = _limited(text, scope)
-        if root.type.kind not in ("bool", "dyn", "any"):
+        if root.type not in (types.BOOL, scope.attribute):
             raise CELError(f"must evaluate to bool or the unknown type, not {root.type}", source=text)
         return Selector(text, root, scope)
 
@@ -177,8 +183,16 @@ class Selector(Program):
 
 
 class Evaluator(Program):
-    """A compiled expression with any result, as derived attributes have."""
+    """The compiled expression of a derived attribute."""
 
     def value(self, device: Device, driver: str) -> Any:
-        """The value for the device of `driver` (see `drakit.cel.value`). Raises CELError."""
+        """The value for the device of `driver`: what an attribute can have. Raises CELError."""
         return self._exact(device, driver)
+
+    def _result(self, value: Any) -> Any:
+        value = super()._result(value)
+        try:
+            derived.check(value)
+        except Fault as fault:
+            raise CELError(fault.message, source=self.text) from None
+        return value

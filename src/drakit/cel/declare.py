@@ -37,6 +37,7 @@ class Environment(NamedTuple):
     variables: dict[str, Type]
     roots: frozenset[str]
     objects: Mapping[str, Mapping[str, Type]]
+    attribute: Type
     attribute_size: int
     has_optionals: bool
     has_two_variables: bool
@@ -300,16 +301,15 @@ def environment(profile: Profile, *, is_new: bool = False) -> Environment:
     """The environment of a Kubernetes.
 
     Expressions that are stored already, which the scheduler runs, may use everything the version knows.
-    With `is_new` it is what the API server lets into new objects: what the version before already knew, and
-    the gates that are on.
+    With `is_new` it is what the API server lets into new objects: the libraries that the version before
+    already knew, and the gates that are on.
     """
-    known = _known(profile, is_new)
-    has_multiple = known >= (1, 34) and (not is_new or profile.is_on(Gate.CONSUMABLE_CAPACITY))
+    has_multiple = profile.at_least("1.34") and (not is_new or profile.is_on(Gate.CONSUMABLE_CAPACITY))
     has_lists = profile.is_on(Gate.LIST_ATTRIBUTES)
-    has_includes = known >= (1, 36) and (not is_new or has_lists)
+    has_includes = profile.at_least("1.36") and (not is_new or has_lists)
     # 1.36 went by the gate alone, later versions by what the environment knows.
     is_dynamic = has_includes if profile.at_least("1.37") else has_lists
-    return _build(known, has_multiple, has_includes, is_dynamic)
+    return _build(_known(profile, is_new), has_multiple, has_includes, is_dynamic)
 
 
 def _known(profile: Profile, is_new: bool) -> tuple[int, ...]:
@@ -340,7 +340,7 @@ def _build(known: tuple[int, ...], has_multiple: bool, has_includes: bool, is_dy
     variables = {"device": types.DEVICE} | {name: types.type_of(type_) for name, type_ in _TYPE_NAMES.items()}
     return Environment(
         functions=_functions(text), variables=variables, roots=frozenset(("device",)),
-        objects={types.DEVICE.name: fields}, attribute_size=64,
+        objects={types.DEVICE.name: fields}, attribute=attribute, attribute_size=64,
         has_optionals=True, has_two_variables=known >= (1, 32), has_sort_by=known >= (1, 34),
     )  # fmt: skip
 
