@@ -38,9 +38,8 @@ def apply_patch(current: Document, patch: Any, content_type: str, type_: Type | 
     if content_type == JSON_PATCH:
         return _json_patch(current, patch)
     if not isinstance(patch, dict):
-        raise BadRequest(
-            f"json: cannot unmarshal {_json_kind(patch)} into Go value of type map[string]interface {{}}"
-        )
+        text = f"json: cannot unmarshal {_json_kind(patch)} into Go value of type map[string]interface {{}}"
+        raise BadRequest(text if content_type == STRATEGIC_PATCH else f"error decoding patch: {text}")
     if content_type == MERGE_PATCH:
         merged: Document = _merge(current, patch)
         return merged
@@ -73,7 +72,10 @@ def _rejected() -> Invalid:
 
 def _json_patch(current: Document, patch: Any) -> Document:
     if not isinstance(patch, list):
-        raise BadRequest(f"json: cannot unmarshal {_json_kind(patch)} into Go value of type jsonpatch.Patch")
+        raise BadRequest(
+            f"error decoding patch: json: cannot unmarshal {_json_kind(patch)} into Go value of type "
+            "[]handlers.jsonPatchOp"
+        )
     if len(patch) > MAX_OPERATIONS:
         raise RequestTooLarge(
             f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(patch)}"

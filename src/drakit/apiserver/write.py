@@ -19,6 +19,7 @@ import msgspec
 from drakit.apiserver import apply
 from drakit.apiserver.admission_request import Review
 from drakit.apiserver.patch import apply_patch
+from drakit.apiserver.patch_refusal import refused
 from drakit.apiserver.registry import Call, Registry
 from drakit.apiserver.route import Target
 from drakit.apiserver.view import One, stored_document
@@ -384,7 +385,12 @@ async def patch(registry: Registry, call: Call) -> One:
 
     def patched(old: Document) -> Document:
         current = registry.represent(old, target)
-        return registry.decode(call, apply_patch(current, body, call.content_type, merge_type))
+        try:
+            return registry.decode(call, apply_patch(current, body, call.content_type, merge_type))
+        except BadRequest as error:
+            # Decoding has changed the outcome: it is made again to be shown.
+            outcome = apply_patch(current, body, call.content_type, merge_type)
+            raise refused(error, body, outcome, call.content_type) from None
 
     return await change(registry, call, patched)
 

@@ -35,6 +35,11 @@ def quoted(value: Any) -> str:
     writes it, which spells out what HTML would misread."""
     if isinstance(value, str):
         return '"' + "".join(_escaped(char) for char in value) + '"'
+    return json_text(value)
+
+
+def json_text(value: Any) -> str:
+    """`value` as Go's JSON encoder writes it."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_IN_HTML)
 
 
