@@ -95,12 +95,17 @@ class Lamps:
         self._asked = 0
         self._memory: dict[str, Document] = {}
         self._leaked: list[int] = []
+        self._is_other = options.other
+        self._lamps = ("lamp-5", "lamp-6") if options.other else ("lamp-0", "lamp-1", "lamp-2")
 
     def breaks(self, what: str) -> bool:
         return bool(self._break == what)
 
     async def run(self) -> None:
         self._folder.mkdir(exist_ok=True)
+        if self.breaks("metadata-generation"):
+            for path in self._folder.glob("*-metadata.json"):
+                path.write_text(json.dumps({**json.loads(path.read_text()), "boot": time.time()}))
         threading.Thread(target=self._publish, daemon=True).start()
         services = dra_handlers(self)
         handlers = [*(services[:1] if self.breaks("version") else services), *health_handlers(self)]
@@ -135,7 +140,18 @@ class Lamps:
             with contextlib.suppress(Refused):
                 self._api.call("POST", SLICES, self._slice("Not_A_Name"))
         if self.breaks("rbac"):
-            self._api.call("GET", "/api/v1/secrets")
+            with contextlib.suppress(Refused):
+                self._api.call("GET", "/api/v1/secrets")
+        if self.breaks("absent"):
+            marker = self._folder / "was-here"
+            if marker.exists() and not self._api.call("GET", SLICES)["items"]:
+                marker.unlink()
+                return
+            marker.touch()
+        if self.breaks("mixed") and self._is_other:
+            (ours,) = self._api.call("GET", SLICES)["items"]
+            ours["spec"]["devices"] = [{"name": self._lamps[0]}]
+            self._write("PUT", f"{SLICES}/{ours['metadata']['name']}", ours)
         version = ""
         while not self.breaks("silent"):
             try:
@@ -162,8 +178,13 @@ class Lamps:
     def _reconcile(self) -> str:
         """Have exactly our slice; returns the version of the list that was looked at."""
         found = self._api.call("GET", SLICES)
-        ours = [item for item in found["items"] if item["spec"]["driver"] == NAME]
-        wanted = self._slice("lamp-0")
+        ours = [
+            item
+            for item in found["items"]
+            if item["spec"]["driver"] == NAME
+            and (item["spec"].get("nodeName") == self._node or self.breaks("foreign"))
+        ]
+        wanted = self._slice(self._lamps[0])
         is_there = False
         for item in ours:
             if item["metadata"]["name"] == wanted["metadata"]["name"]:
@@ -198,7 +219,7 @@ class Lamps:
                 "driver": NAME,
                 "nodeName": self._node,
                 "pool": {"name": self._node, "generation": 1, "resourceSliceCount": count},
-                "devices": [{"name": name} for name in (first, "lamp-1", "lamp-2")],
+                "devices": [{"name": name} for name in (first, *self._lamps[1:])],
             },
         }
 
@@ -206,8 +227,11 @@ class Lamps:
 
     async def watch_health(self) -> AsyncIterator[Sequence[DeviceHealth]]:
         name = "sun" if self.breaks("health") else "lamp-0"
-        yield [DeviceHealth(self._node, name, "Healthy", int(time.time()), 60)]
-        await asyncio.Event().wait()
+        while True:
+            yield [DeviceHealth(self._node, name, "Healthy", int(time.time()), 1)]
+            if self.breaks("health-once"):
+                await asyncio.Event().wait()
+            await asyncio.sleep(0.3)
 
     # --- claims -----------------------------------------------------------------------------------
 
@@ -268,7 +292,7 @@ class Lamps:
             self._leaked.append(os.open("/dev/null", os.O_RDONLY))
         return [
             PreparedDevice(
-                [device["request"]],
+                [device["request"] if self.breaks("alternative") else device["request"].partition("/")[0]],
                 device["pool"],
                 "sun" if self.breaks("device") else device["device"],
                 [f"example.com/lamp={claim.uid}"],
@@ -304,6 +328,7 @@ class Lamps:
             await asyncio.to_thread(self._devices, claim)
         if not self.breaks("cdi-left"):
             self._cdi_file(claim.uid).unlink(missing_ok=True)
+        (self._folder / f"{claim.uid}-metadata.json").unlink(missing_ok=True)
         del known[claim.uid]
         self._remember(known)
 
@@ -320,8 +345,17 @@ class Lamps:
         return self._cdi / f"lamp-{uid}.json"
 
     def _write_files(self, claim: Claim, devices: list[Document]) -> None:
-        metadata = self._folder / f"{NAME}-metadata.json"
-        document = {"apiVersion": "metadata.resource.k8s.io/v1alpha1", "kind": "DeviceMetadata"}
+        metadata = self._folder / f"{claim.uid}-metadata.json"
+        uid = "another" if self.breaks("metadata-uid") else claim.uid
+        document = {
+            "apiVersion": "metadata.resource.k8s.io/v1alpha1",
+            "kind": "DeviceMetadata",
+            "metadata": {"name": claim.name, "namespace": claim.namespace, "uid": uid, "generation": 1},
+            "requests": [
+                {"name": d["request"], "devices": [{"driver": NAME, "pool": d["pool"], "name": d["device"]}]}
+                for d in devices
+            ],
+        }
         metadata.write_text("{" if self.breaks("metadata") else json.dumps(document) + "\n")
         mount = {
             "hostPath": str(metadata),
@@ -344,6 +378,7 @@ def main() -> None:
     parser.add_argument("--plugins-dir", required=True)
     parser.add_argument("--registry-dir", required=True)
     parser.add_argument("--break", dest="what", default="")
+    parser.add_argument("--other", action="store_true", help="publish other lamps")
     asyncio.run(Lamps(parser.parse_args()).run())
 
 

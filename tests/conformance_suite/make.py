@@ -26,6 +26,7 @@ def broken(what: str = "") -> tuple[str, ...]:
 
 def options(command: Sequence[str], **more: Any) -> Options:
     quick: dict[str, Any] = {"timeout": 10.0, "rest": 0.2, "fault": 0.3, "delay": 0.1, "cycles": CYCLES}
+    quick |= {"repair": 10.0, "absence": 0.1}
     return Options(command=tuple(command), **(quick | more))
 
 

@@ -41,7 +41,31 @@ if TYPE_CHECKING:
     help="Seconds the driver has for each thing it should do.",
 )
 @click.option(
+    "--repair",
+    type=click.FloatRange(min=0.1),
+    default=60.0,
+    show_default=True,
+    help="Seconds it has to put right what others did to its slices.",
+)
+@click.option(
+    "--absence",
+    type=click.FloatRange(min=0.0),
+    default=30.0,
+    show_default=True,
+    help="Seconds after which the kubelet deletes the slices of a driver that is gone.",
+)
+@click.option(
     "--cycles", type=click.IntRange(min=1), default=1000, show_default=True, help="For the leak check."
+)
+@click.option(
+    "--cluster-role",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Manifests with the driver's own ClusterRole (default: what drivers need, and no more).",
+)
+@click.option("--cluster-admin", is_flag=True, help="Let the driver do everything on the API server.")
+@click.option("--changed", metavar="COMMAND", default="", help="Starts the driver with other devices.")
+@click.option(
+    "--kill-command", metavar="COMMAND", default="", help="Kills it where kill -9 of COMMAND does not."
 )
 @click.option("--rolling-update", is_flag=True, help="Two instances may run, told apart by {pod_uid}.")
 def command(
@@ -54,7 +78,13 @@ def command(
     lists: bool,
     output: str,
     timeout: float,
+    repair: float,
+    absence: float,
     cycles: int,
+    cluster_role: Path | None,
+    cluster_admin: bool,
+    changed: str,
+    kill_command: str,
     rolling_update: bool,
 ) -> int:
     """Judge a DRA driver, in whatever language, by the kubelet's and the API's rules.
@@ -68,7 +98,8 @@ def command(
         --plugins-dir {plugins_dir} --registry-dir {registry_dir}
     """
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    from drakit.conformance.claim import Manifests, read_manifests
+    from drakit.conformance.claim import Manifests, read_manifests, read_rules
+    from drakit.conformance.control_plane import RULES
     from drakit.conformance.lab import Options
     from drakit.conformance.suite import select
 
@@ -86,7 +117,12 @@ def command(
         manifests=read_manifests(claims) if claims else Manifests(),
         cycles=cycles,
         timeout=timeout,
+        repair=repair,
+        absence=absence,
         is_rolling=rolling_update,
+        changed=tuple(shlex.split(changed)),
+        kill=tuple(shlex.split(kill_command)),
+        rules=None if cluster_admin else read_rules(cluster_role) if cluster_role else RULES,
     )
     return asyncio.run(_run(options, checks, output))
 

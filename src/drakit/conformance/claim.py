@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,18 @@ def read_manifests(path: Path) -> Manifests:
     return Manifests(tuple(specs), tuple(classes))
 
 
+def read_rules(path: Path) -> list[Document]:
+    """The rules of all ClusterRoles in the YAML file `path`. Raises UsageError."""
+    try:
+        documents = [document for document in yaml.safe_load_all(path.read_text()) if document]
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read roles from {path}: {' '.join(str(error).split())}") from None
+    roles = [role for role in documents if isinstance(role, dict) and role.get("kind") == "ClusterRole"]
+    if not roles:
+        raise UsageError(f"{path}: there is no ClusterRole")
+    return [rule for role in roles for rule in role.get("rules") or ()]
+
+
 class Claims:
     """Makes and removes claims for devices of `driver` on `node_name`."""
 
@@ -96,8 +108,14 @@ class Claims:
             made = await self._client.create(DEVICE_CLASSES, document)
             self._classes.append(msgspec.convert(made, DeviceClass))
 
-    async def make(self, count: int, slices: Iterable[Document]) -> list[Made]:
-        """`count` new claims with devices of `slices`. Raises Skipped where there are not that many."""
+    async def make(
+        self,
+        count: int,
+        slices: Iterable[Document],
+        change: Callable[[Document], Document] = lambda spec: spec,
+    ) -> list[Made]:
+        """`count` new claims with devices of `slices`, their specs changed by `change`. Raises Skipped where
+        there are not that many devices."""
         state = State(self._profile)
         for document in slices:
             state.apply_slice(msgspec.convert(document, ResourceSlice))
@@ -105,7 +123,7 @@ class Claims:
             state.apply_class(device_class)
         for other in self.live.values():
             state.take(other.uid, other.allocation, owner=other.reference.name)
-        documents = [await self._create(next(self._specs)) for _ in range(count)]
+        documents = [await self._create(change(next(self._specs))) for _ in range(count)]
         try:
             results = self._allocate(documents, state)
             made = [

@@ -46,6 +46,7 @@ class Kubelet:
         self._met: dict[Path, tuple[_Identity, Instance]] = {}
         self._tried: dict[Path, tuple[_Identity, float]] = {}
         self._count = 0
+        self._gap = asyncio.Event()
         self.failures: dict[str, str] = {}
         """What went wrong last with a socket, by its file name."""
 
@@ -81,6 +82,11 @@ class Kubelet:
         self.failures.clear()
         self._tried.clear()
 
+    def watch_gaps(self) -> asyncio.Event:
+        """Set when, from now on, there ever is no instance."""
+        self._gap = asyncio.Event()
+        return self._gap
+
     async def _scan(self) -> None:
         found: dict[Path, _Identity] = {}
         for path in self._registry.iterdir():
@@ -98,6 +104,8 @@ class Kubelet:
                     self.failures.pop(path.name, None)
                 except DRAError as error:
                     self.failures[path.name] = str(error)
+        if not self.instances:
+            self._gap.set()
 
     def _is_due(self, path: Path, identity: _Identity) -> bool:
         now = asyncio.get_running_loop().time()

@@ -14,12 +14,13 @@ from typing import TypeVar
 
 from msgspec import Struct
 
+from drakit.client.api import RESOURCE_SLICES
 from drakit.conformance.check import Failed
 from drakit.conformance.claim import Claims, Made, Manifests
-from drakit.conformance.control_plane import ControlPlane
+from drakit.conformance.control_plane import RULES, ControlPlane
 from drakit.conformance.kubelet import Instance, Kubelet
 from drakit.conformance.process import Process
-from drakit.errors import DRAError
+from drakit.errors import DRAError, NotFound
 from drakit.pluginapi.dra import Claim, PrepareResult
 from drakit.transport import Document
 
@@ -30,9 +31,12 @@ T = TypeVar("T")
 
 
 class Options(Struct, frozen=True, kw_only=True):
-    """`timeout` is how long a driver may take for one thing that it should do, in seconds; `rest` how long
-    it is watched doing nothing; `fault` how long a fault lasts, `delay` what a slow API server adds to each
-    request. `is_rolling`: the driver tells instances apart by pod UID."""
+    """`timeout` is how long a driver may take for one thing that it should do, in seconds; `repair` how long
+    to put its slices right, since the Go helper waits half a minute before it looks; `rest` how long it is
+    watched doing nothing; `fault` how long a fault lasts, `delay` what a slow API server adds to each
+    request; `absence` after how long a kubelet deletes the slices of a driver that is gone. `is_rolling`: the
+    driver tells instances apart by pod UID. `changed` starts it with other devices; `kill` ends what
+    `command` started where kill -9 does not. `rules` are its ClusterRole's, None for an administrator's."""
 
     command: tuple[str, ...]
     driver: str = ""
@@ -40,10 +44,15 @@ class Options(Struct, frozen=True, kw_only=True):
     manifests: Manifests = Manifests()
     cycles: int = 1000
     timeout: float = 30.0
+    repair: float = 60.0
     rest: float = 2.0
     fault: float = 2.0
     delay: float = 1.0
+    absence: float = 30.0
     is_rolling: bool = False
+    changed: tuple[str, ...] = ()
+    kill: tuple[str, ...] = ()
+    rules: Sequence[Document] | None = RULES
 
 
 class Change(Struct, frozen=True):
@@ -62,7 +71,7 @@ class Lab:
         self.plugins, self.registry, self.cdi = (self.root / name for name in ("plugins", "registry", "cdi"))
         for folder in (self.plugins, self.registry, self.cdi):
             folder.mkdir()
-        self.control = ControlPlane(self.root)
+        self.control = ControlPlane(self.root, options.node_name, options.rules)
         self.kubelet = Kubelet(self.registry, options.driver)
         self.driver = options.driver
         self.process: Process | None = None
@@ -74,7 +83,7 @@ class Lab:
 
     async def start(self) -> None:
         """Everything but the driver."""
-        await self.control.start(self.options.node_name)
+        await self.control.start()
         self.control.slices.add_handler(lambda old, new: self.changes.append(Change(old, new)))
         self._tasks = [asyncio.create_task(run()) for run in (self.control.slices.run, self.kubelet.run)]
         await self.control.slices.wait_synced()
@@ -91,19 +100,20 @@ class Lab:
 
     # --- the driver -------------------------------------------------------------------------------
 
-    async def run_driver(self) -> Instance:
+    async def run_driver(self, command: Sequence[str] = ()) -> Instance:
         """Start the driver and wait until it has registered. Raises Failed."""
         count = self.kubelet.count
-        self.process = await self.new_process(self.pod_uid)
+        self.process = await self.new_process(self.pod_uid, command)
         await self.until(lambda: self.kubelet.count > count, "the driver does not register")
         return self.instance()
 
-    async def new_process(self, pod_uid: str) -> Process:
-        """Start the driver as the pod `pod_uid`."""
+    async def new_process(self, pod_uid: str, command: Sequence[str] = ()) -> Process:
+        """Start the driver, by `command` if that is given, as the pod `pod_uid`."""
         values = self._values(pod_uid)
-        command = [_fill(word, values) for word in self.options.command]
+        words = [_fill(word, values) for word in command or self.options.command]
+        kill = [_fill(word, values) for word in self.options.kill]
         env = {name.upper(): value for name, value in values.items()}
-        return await Process.start(command, env, self.root / "log")
+        return await Process.start(words, env, self.root / "log", kill)
 
     def _values(self, pod_uid: str) -> dict[str, str]:
         paths = (self.plugins, self.registry, self.cdi, self.options.node_name, self.control.kubeconfig)
@@ -135,15 +145,18 @@ class Lab:
         condition: Callable[[], T | None],
         problem: str | Callable[[], str],
         seconds: float | None = None,
+        *,
+        is_alone: bool = False,
     ) -> T:
         """What `condition` returns once that is true. Raises Failed with `problem` after `seconds`, or when
-        the driver ends."""
+        the driver ends, unless the suite `is_alone`."""
         seconds = self.options.timeout if seconds is None else seconds
         end = time.monotonic() + seconds
         while True:
             if found := condition():
                 return found
-            self.check_running()
+            if not is_alone:
+                self.check_running()
             if time.monotonic() > end:
                 text = problem if isinstance(problem, str) else problem()
                 raise Failed(f"{text} (waited {seconds:g} s)")
@@ -156,10 +169,29 @@ class Lab:
         found = [item for item in self.control.slices.items() if item["spec"]["driver"] == self.driver]
         return sorted(found, key=lambda item: str(item["metadata"]["name"]))
 
+    async def wipe(self) -> None:
+        """Delete the driver's slices of the node, as a kubelet does when it starts or the driver is gone."""
+        node = self.options.node_name
+        mine = [item for item in self.slices() if item["spec"].get("nodeName") == node]
+        uids = {item["metadata"]["uid"] for item in mine}
+        for item in mine:
+            with contextlib.suppress(NotFound):
+                await self.control.client.delete(RESOURCE_SLICES, item["metadata"]["name"])
+        seen = len(uids)
+
+        def gone() -> bool:
+            deleted = {(c.old or {}).get("metadata", {}).get("uid") for c in self.changes if c.new is None}
+            return len(uids & deleted) == seen
+
+        await self.until(gone, "the suite does not see its own deletions", is_alone=True)
+
     # --- claims -----------------------------------------------------------------------------------
 
-    async def claims(self, count: int = 1) -> list[Made]:
-        """New allocated claims. Raises Skipped where the driver has not enough devices."""
+    async def claims(
+        self, count: int = 1, spec: Callable[[Document], Document] = lambda spec: spec
+    ) -> list[Made]:
+        """New allocated claims, with specs changed by `spec`. Raises Skipped where the driver has not enough
+        devices."""
         if self._claims is None:
             options = self.options
             profile = self.control.profile
@@ -167,7 +199,7 @@ class Lab:
                 self.control.client, profile, options.node_name, self.driver, options.manifests
             )
             await self._claims.start()
-        return await self._claims.make(count, self.slices())
+        return await self._claims.make(count, self.slices(), spec)
 
     async def remove_claim(self, claim: Made) -> None:
         """Delete a claim from the API; the driver is not told."""

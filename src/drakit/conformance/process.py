@@ -14,6 +14,7 @@ from msgspec import Struct
 from drakit.errors import UsageError
 
 _TAIL_BYTES = 8192
+_KILL_SECONDS = 20.0
 
 
 class Usage(Struct, frozen=True):
@@ -27,13 +28,17 @@ class Usage(Struct, frozen=True):
 class Process:
     """A started driver. It is the leader of a session, so that its children are found and killed with it."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, log: Path, killing: Sequence[str]) -> None:
         self._process = process
         self._log = log
+        self._killing = killing
 
     @classmethod
-    async def start(cls, command: Sequence[str], env: Mapping[str, str], log: Path) -> Process:
-        """Run `command`; what it prints goes to the end of the file `log`. Raises UsageError."""
+    async def start(
+        cls, command: Sequence[str], env: Mapping[str, str], log: Path, killing: Sequence[str] = ()
+    ) -> Process:
+        """Run `command`; what it prints goes to the end of the file `log`. `killing` is a command that kills
+        what does not run below it, such as a container. Raises UsageError."""
         with log.open("ab") as output:
             try:
                 process = await asyncio.create_subprocess_exec(
@@ -46,7 +51,7 @@ class Process:
                 )
             except OSError as error:
                 raise UsageError(f"cannot start the driver {command[0]!r}: {error.strerror}") from None
-        return cls(process, log)
+        return cls(process, log, killing)
 
     @property
     def pid(self) -> int:
@@ -59,6 +64,12 @@ class Process:
 
     async def kill(self) -> None:
         """kill -9, with all its children."""
+        if self._killing and self._process.returncode is None:
+            helper = await Process.start(self._killing, {}, self._log)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_KILL_SECONDS):
+                    await helper._process.wait()
+            await helper.kill()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()

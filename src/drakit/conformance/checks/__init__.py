@@ -13,6 +13,7 @@ CHECKS: tuple[Check, ...] = (
     *health.CHECKS,
     *api.CHECKS,
     *restart.CHECKS,
+    slices.changed,
     *leaks.CHECKS,
     slices.generations,
 )

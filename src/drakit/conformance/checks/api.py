@@ -20,6 +20,7 @@ async def _recovered(lab: Lab, before: object, what: str) -> None:
     await lab.until(
         lambda: is_complete(lab.slices()) and content(lab.slices()) == before,
         f"{what}: a slice that was deleted meanwhile does not come back",
+        lab.options.repair,
     )
     (claim,) = await lab.claims()
     await lab.prepared(claim)

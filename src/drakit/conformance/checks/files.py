@@ -102,24 +102,51 @@ def check_cleaned(lab: Lab, before: set[str]) -> None:
 
 @check("metadata", source="KEP-5304, device metadata", needs=("cdi-valid",))
 async def metadata(lab: Lab) -> str:
-    """Metadata files that are mounted into the container are JSON documents of DeviceMetadata, newest
-    version first, and mounted read-only."""
-    _, found = await prepared_edits(lab)
-    mounts = [mount for mount in found.mounts if mount.container_path.startswith(METADATA)]
-    if not mounts:
-        raise Skipped(f"no mount below {METADATA}")
+    """Metadata files that are mounted into the container are read-only, and are JSON documents of
+    DeviceMetadata that name the claim, the request and the devices it was given."""
+    claim, found = await prepared_edits(lab)
+    mounts = _metadata_mounts(found)
     for mount in mounts:
         if "ro" not in mount.options:
             raise Failed(f"{mount.container_path} is not mounted read-only")
-        path = Path(mount.host_path)
-        names = sorted(path.glob("**/*-metadata.json")) if path.is_dir() else [path]
-        for name in names:
-            _check_metadata(name)
+        for path in _metadata_files(mount):
+            for document in read_metadata(path):
+                _check_metadata(lab, claim, path.name, document)
     return f"{len(mounts)} mounts"
 
 
-def _check_metadata(path: Path) -> None:
-    """A stream of JSON documents, one for each version of the API."""
+@check("metadata-generation", source="KEP-5304, device metadata: updates", needs=("metadata",))
+async def generations(lab: Lab) -> str:
+    """A metadata file that says something else than before has a larger generation, through another prepare
+    and a restart of the driver too."""
+    claim, found = await prepared_edits(lab)
+    mounts = _metadata_mounts(found)
+    before = {path: read_metadata(path) for mount in mounts for path in _metadata_files(mount)}
+    await lab.prepared(claim)
+    await lab.restart_driver()
+    await lab.prepared(claim)
+    for path, documents in before.items():
+        for old, new in zip(documents, read_metadata(path), strict=False):
+            was, now = _generation(old), _generation(new)
+            if now < was or (now == was and new != old):
+                raise Failed(f"metadata {path.name} changed, and its generation went from {was} to {now}")
+    return f"{len(before)} files"
+
+
+def _metadata_mounts(found: cdi.ContainerEdits) -> list[cdi.Mount]:
+    mounts = [mount for mount in found.mounts if mount.container_path.startswith(METADATA)]
+    if not mounts:
+        raise Skipped(f"no mount below {METADATA}")
+    return mounts
+
+
+def _metadata_files(mount: cdi.Mount) -> list[Path]:
+    path = Path(mount.host_path)
+    return sorted(path.glob("**/*-metadata.json")) if path.is_dir() else [path]
+
+
+def read_metadata(path: Path) -> list[Any]:
+    """The JSON documents of a stream, one for each version of the API. Raises Failed."""
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -135,10 +162,36 @@ def _check_metadata(path: Path) -> None:
         version = document.get("apiVersion") if isinstance(document, dict) else None
         if not str(version).startswith(METADATA_GROUP) or document.get("kind") != "DeviceMetadata":
             raise Failed(f"metadata {path.name} is no DeviceMetadata of {METADATA_GROUP}*")
+    return documents
+
+
+def _check_metadata(lab: Lab, claim: Made, name: str, document: Any) -> None:
+    """Raises Failed unless `document` is about `claim`."""
+    meta = document.get("metadata") or {}
+    wanted = {"name": claim.reference.name, "namespace": claim.reference.namespace, "uid": claim.uid}
+    for key, value in wanted.items():
+        if meta.get(key) != value:
+            raise Failed(f"metadata {name}: metadata.{key} is {meta.get(key)!r}, the claim's is {value!r}")
+    if _generation(document) < 1:
+        raise Failed(f"metadata {name}: metadata.generation is {meta.get('generation')!r}: it starts with 1")
+    requests = {r.request for r in claim.allocation.devices.results}
+    for entry in document.get("requests") or ():
+        if entry.get("name") not in requests | {request.partition("/")[0] for request in requests}:
+            raise Failed(f"metadata {name}: the claim has no request {entry.get('name')!r}")
+        for device in entry.get("devices") or ():
+            if (device.get("pool"), device.get("name")) not in claim.devices(lab.driver):
+                raise Failed(
+                    f"metadata {name}: {device.get('pool')}/{device.get('name')} is not of the claim"
+                )
+
+
+def _generation(document: Any) -> int:
+    found = (document.get("metadata") or {}).get("generation")
+    return found if isinstance(found, int) else 0
 
 
 def _spaces(text: str) -> int:
     return len(text) - len(text.lstrip())
 
 
-CHECKS = (valid, cleaned, metadata)
+CHECKS = (valid, cleaned, metadata, generations)

@@ -13,6 +13,7 @@ from drakit.conformance.lab import Lab
 from drakit.errors import DRAError
 from drakit.model.cdi import parse_name
 from drakit.pluginapi.dra import Claim, PreparedDevice, PrepareResult
+from drakit.transport import Document
 
 SERVICE = "DRAPlugin service, k8s.io/kubelet/pkg/apis/dra/v1"
 KEP = "KEP-4381, kubelet and driver"
@@ -200,6 +201,36 @@ async def unprepare_deleted(lab: Lab) -> Evidence | str:
     return "after the claim was deleted"
 
 
+@check(
+    "prepare-alternative",
+    source="kubelet, pkg/kubelet/cm/dra claimInfo.cdiDevicesAsList: request names are compared as they are",
+    needs=("prepare", "unprepare"),
+)
+async def alternative(lab: Lab) -> str:
+    """Of a request with alternatives (firstAvailable) the answer names the request, not the alternative that
+    was taken: a container that names the request would get nothing."""
+    (claim,) = await lab.claims(spec=_with_alternative)
+    result = (await lab.prepared(claim))[claim.uid]
+    wrong = [name for device in result.devices for name in device.requests if "/" in name]
+    if wrong:
+        raise Failed(
+            f"request names of the answer are {', '.join(wrong)}: the kubelet knows {wrong[0].split('/')[0]}"
+        )
+    return (
+        ", ".join(sorted({name for device in result.devices for name in device.requests})) or "every request"
+    )
+
+
+def _with_alternative(spec: Document) -> Document:
+    """`spec` with its first request as the only alternative of one. Raises Skipped where that cannot be."""
+    first, *others = spec["devices"].get("requests") or [{}]
+    exactly = first.get("exactly")
+    if exactly is None or exactly.get("adminAccess") or spec["devices"].get("constraints"):
+        raise Skipped("the claim's first request cannot be an alternative")
+    made = {"name": first["name"], "firstAvailable": [{**exactly, "name": "alternative"}]}
+    return {**spec, "devices": {**spec["devices"], "requests": [made, *others]}}
+
+
 CHECKS = (
     prepare,
     unprepare,
@@ -211,4 +242,5 @@ CHECKS = (
     partial,
     unprepare_unknown,
     unprepare_deleted,
+    alternative,
 )

@@ -15,18 +15,30 @@ from drakit.conformance.lab import Lab
 KUBELET = "kubelet, pkg/kubelet/pluginmanager"
 
 
-@check("kubelet-restart", source=KUBELET, needs=("prepare-again", "unprepare"))
+@check(
+    "kubelet-restart",
+    source=KUBELET + "; pkg/kubelet/cm/dra/plugin wipes slices at its start",
+    needs=("prepare-again", "unprepare", "slices-repaired"),
+)
 async def kubelet(lab: Lab) -> str:
-    """A kubelet that starts again finds the driver's socket, and everything as it was."""
+    """A kubelet that starts again, and deletes all slices of its node then, finds the driver's socket, and
+    soon everything as it was."""
+    before = await current(lab)
     (claim,) = await lab.claims()
     first = await lab.prepared(claim)
     count = lab.kubelet.count
     await lab.kubelet.forget()
+    await lab.wipe()
     await lab.until(lambda: lab.kubelet.count > count, "the driver does not register again")
     again = await lab.prepared(claim)
     if not same(first[claim.uid], again[claim.uid]):
         raise Failed("after the kubelet's restart a prepared claim has another answer")
     await lab.unprepared(claim)
+    await lab.until(
+        lambda: is_complete(lab.slices()) and content(lab.slices()) == before,
+        "the slices that the kubelet deleted when it started do not come back",
+        lab.options.repair,
+    )
     return "registered again, the claim is still prepared"
 
 
@@ -48,6 +60,27 @@ async def driver(lab: Lab) -> Evidence:
     if not is_complete(lab.slices()) or content(lab.slices()) != before:
         raise Failed("after a restart the slices do not stay what they were")
     return Evidence("the same devices", warnings)
+
+
+@check(
+    "driver-absent",
+    source="kubelet, pkg/kubelet/cm/dra/plugin: slices of a driver that is gone are deleted after 30 s",
+    needs=("driver-restart",),
+)
+async def absent(lab: Lab) -> str:
+    """A driver that was gone for so long that the kubelet deleted its slices publishes them again."""
+    before = await current(lab)
+    assert lab.process is not None
+    await lab.process.terminate(lab.options.timeout)
+    await asyncio.sleep(lab.options.absence)
+    await lab.wipe()
+    await lab.run_driver()
+    await lab.until(
+        lambda: is_complete(lab.slices()) and content(lab.slices()) == before,
+        "the driver does not publish again what the kubelet deleted while it was gone",
+        lab.options.repair,
+    )
+    return f"gone for {lab.options.absence:g} s, published again"
 
 
 @check(
@@ -89,8 +122,8 @@ async def _two(lab: Lab) -> list[Made]:
     needs=("driver-restart", "driver-killed"),
 )
 async def rolling(lab: Lab) -> str:
-    """Two instances overlap: both register, the new one takes over the claims of the old, and the slices are
-    there all the time."""
+    """Two instances overlap: both register, the new one takes over the claims of the old, and the slices and
+    an instance are there all the time."""
     if not lab.options.is_rolling:
         raise Skipped("only with --rolling-update: instances that tell themselves apart by pod UID")
     before = await current(lab)
@@ -107,6 +140,7 @@ async def rolling(lab: Lab) -> str:
             raise Failed("the second instance takes the socket of the first")
         await lab.unprepared(claim)
         await lab.prepared(claim)
+        gap = lab.kubelet.watch_gaps()
         if not await old.terminate(lab.options.timeout):
             raise Failed(f"SIGTERM does not end the first instance within {lab.options.timeout:g} s")
     finally:
@@ -115,6 +149,8 @@ async def rolling(lab: Lab) -> str:
     await lab.until(
         lambda: len(lab.kubelet.instances) == 1, "the first instance stays registered after its end"
     )
+    if gap.is_set():
+        raise Failed("for a moment no instance was registered")
     await lab.unprepared(claim)
     await asyncio.sleep(lab.options.rest)
     if not is_complete(lab.slices()) or content(lab.slices()) != before:
@@ -124,4 +160,4 @@ async def rolling(lab: Lab) -> str:
     return "the second instance took over"
 
 
-CHECKS = (kubelet, driver, killed, rolling)
+CHECKS = (kubelet, driver, absent, killed, rolling)

@@ -172,6 +172,7 @@ async def repaired_when_deleted(lab: Lab) -> str:
     await lab.until(
         lambda: is_complete(lab.slices()) and content(lab.slices()) == before,
         "a deleted slice does not come back as it was",
+        lab.options.repair,
     )
     return "published again"
 
@@ -200,6 +201,7 @@ async def repaired_when_changed(lab: Lab) -> str:
         await lab.until(
             lambda: is_complete(lab.slices()) and content(lab.slices()) == before,
             "a slice that was changed by somebody else is not put right",
+            lab.options.repair,
         )
     except Failed:
         await lab.control.client.patch(
@@ -235,30 +237,98 @@ async def strays_removed(lab: Lab) -> str:
     node = lab.options.node_name
     if all(item["spec"].get("nodeName") != node for item in lab.slices()):
         raise Skipped("the driver's slices are not of its node")
-    spec = {
-        "driver": lab.driver,
-        "nodeName": node,
-        "pool": {"name": STRAY, "generation": 1, "resourceSliceCount": 1},
-        "devices": [{"name": "stray"}],
-    }
-    document = {
-        "apiVersion": RESOURCE_SLICES.api_version,
-        "kind": RESOURCE_SLICES.kind,
-        "metadata": {"name": STRAY},
-        "spec": spec,
-    }
-    stray = await lab.control.client.create(RESOURCE_SLICES, document)
+    stray = await lab.control.client.create(RESOURCE_SLICES, _strange(lab.driver, node))
     uid = stray["metadata"]["uid"]
     await seen(lab, stray)
     try:
         await lab.until(
             lambda: all(item["metadata"]["uid"] != uid for item in lab.slices()),
             "a slice of a pool that the driver has not stays",
+            lab.options.repair,
         )
     finally:
         with contextlib.suppress(NotFound):
             await lab.control.client.delete(RESOURCE_SLICES, STRAY)
     return "removed"
+
+
+def _strange(driver: str, node: str) -> Document:
+    """A slice that nobody published."""
+    spec = {
+        "driver": driver,
+        "nodeName": node,
+        "pool": {"name": STRAY, "generation": 1, "resourceSliceCount": 1},
+        "devices": [{"name": "stray"}],
+    }
+    return {
+        "apiVersion": RESOURCE_SLICES.api_version,
+        "kind": RESOURCE_SLICES.kind,
+        "metadata": {"name": STRAY},
+        "spec": spec,
+    }
+
+
+@check(
+    "slices-foreign",
+    source="the validating admission policies of drivers: slices of one's own node only",
+    needs=("slices-complete",),
+)
+async def foreign_left_alone(lab: Lab) -> str:
+    """The driver's slices of other nodes, and other drivers' slices of its node, are left alone."""
+    client, node = lab.control.client, lab.options.node_name
+    for driver, where in ((lab.driver, f"not-{node}"), ("other.example.com", node)):
+        made = await client.create(RESOURCE_SLICES, _strange(driver, where))
+        await seen(lab, made)
+        await asyncio.sleep(lab.options.rest)
+        try:
+            now = await client.get(RESOURCE_SLICES, STRAY)
+        except NotFound:
+            raise Failed(f"a slice of driver {driver} on node {where} was deleted") from None
+        await client.delete(RESOURCE_SLICES, STRAY)
+        await lab.until(
+            lambda: lab.control.slices.get(STRAY) is None, "the suite does not see its own deletion"
+        )
+        if now["metadata"]["resourceVersion"] != made["metadata"]["resourceVersion"]:
+            raise Failed(f"a slice of driver {driver} on node {where} was changed")
+    return "two of them were"
+
+
+@check("slices-changed", source=POOL, needs=("slices-complete", "driver-restart"))
+async def changed(lab: Lab) -> str:
+    """When the driver has other devices, whoever looks sees the devices before or those after, and never a
+    mixture: a change of more than one slice makes a new generation."""
+    if not lab.options.changed:
+        raise Skipped("only with --changed: the command that starts the driver with other devices")
+    before = await current(lab)
+    mark, first = len(lab.changes), lab.slices()
+    assert lab.process is not None
+    await lab.process.terminate(lab.options.timeout)
+    await lab.run_driver(lab.options.changed)
+    await lab.until(
+        lambda: is_complete(lab.slices()) and content(lab.slices()) != before,
+        "with --changed the driver publishes the same devices",
+        lab.options.repair,
+    )
+    await asyncio.sleep(lab.options.rest)
+    after = await current(lab)
+    now = {item["metadata"]["name"]: item for item in first}
+    mixed = 0
+    for change in lab.changes[mark:]:
+        document = change.new or change.old or {}
+        if document["spec"]["driver"] == lab.driver:
+            now.pop(document["metadata"]["name"], None)
+            if change.new is not None:
+                now[document["metadata"]["name"]] = document
+            mixed += is_complete(now.values()) and content(now.values()) not in (before, after)
+    await lab.restart_driver()
+    await lab.until(
+        lambda: is_complete(lab.slices()) and content(lab.slices()) == before,
+        "started as before, the driver does not publish what it did before",
+        lab.options.repair,
+    )
+    if mixed:
+        raise Failed(f"{mixed} times the pool looked complete with devices of neither before nor after")
+    return f"{len(lab.changes) - mark} writes, no mixture"
 
 
 @check("slices-generation", source=POOL, needs=("slices-published",))
@@ -289,4 +359,13 @@ async def generations(lab: Lab) -> str:
     return f"{len(lab.changes)} changes; now " + ", ".join(f"{p}: {g}" for p, g in sorted(newest.items()))
 
 
-CHECKS = (published, valid, complete, quiet, repaired_when_deleted, repaired_when_changed, strays_removed)
+CHECKS = (
+    published,
+    valid,
+    complete,
+    quiet,
+    repaired_when_deleted,
+    repaired_when_changed,
+    strays_removed,
+    foreign_left_alone,
+)
