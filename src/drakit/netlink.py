@@ -107,6 +107,22 @@ def inside(namespace: str, make: Callable[[], T]) -> T:
     return made[0]
 
 
+def find_namespace(number: int, proc: str = "/proc") -> str:
+    """A file of the network namespace `number` (its inode): of a process that is in it, or a mount that keeps
+    it.
+
+    "" if there is none (any more). `proc` is where the machine's processes are.
+    """
+    wanted = f"net:[{number}]"
+    for name in os.listdir(proc):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                if os.readlink(f"{proc}/{name}/ns/net") == wanted:
+                    return f"{proc}/{name}/ns/net"
+    with open(f"{proc}/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+        return next((line.split()[4] for line in mounts if line.split()[3] == wanted), "")
+
+
 class Netlink:
     """The interfaces of the network namespace whose file is `namespace`, this process' own if there is none.
 

@@ -50,6 +50,6 @@ def test_unknown_driver() -> None:
     done = CliRunner().invoke(command, ["run", "fpga"])
     assert done.exit_code == 2
     assert (
-        "'fpga' is not one of 'blockdev', 'cpu', 'device-plugin', 'gpu', 'memory', 'nvidia', 'pizza'"
+        "'fpga' is not one of 'blockdev', 'cpu', 'device-plugin', 'gpu', 'memory', 'net', 'nvidia', 'pizza'"
         in done.output
     )

@@ -19,6 +19,7 @@ NAMES: Mapping[str, str] = {
     "device-plugin": "the devices of Kubernetes device plugins, unmodified (dra.device-plugin)",
     "gpu": "simulated GPUs (gpu.example.com)",
     "memory": "memory and huge pages of each NUMA node, as tmpfs and hugetlbfs (dra.memory)",
+    "net": "network interfaces: the machine's, veth pairs and macvlans, in the pod's network (dra.net)",
     "nvidia": "NVIDIA GPUs and MIG devices, by NVML (gpu.nvidia.com)",
     "pizza": "pizzas from a kitchen, to learn and teach with (dra.pizza)",
 }

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from drakit.drivers.sysfs import pci_place, text
+
 _SECTOR = 512
-_MAX_TEXT = 64
-_PCI = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
-_PCI_ROOT = re.compile(r"pci[0-9a-f]{4}:[0-9a-f]{2}")
 
 
 class Disk(Struct, frozen=True, kw_only=True):
@@ -65,7 +64,7 @@ def user_of(root: Path, disk: Disk) -> str:
     """Who uses `disk` or a part of it, in words; "" if nobody does."""
     folder = root / "sys/block" / disk.kernel_name
     parts = [folder, *(path.parent for path in folder.glob("*/partition"))]
-    numbers = {_text(part / "dev") for part in parts}
+    numbers = {text(part / "dev") for part in parts}
     for line in (root / "proc/self/mountinfo").read_text().splitlines():
         words = line.split()
         if words[2] in numbers:
@@ -81,33 +80,24 @@ def user_of(root: Path, disk: Disk) -> str:
 
 
 def _disk(folder: Path) -> Disk:
-    ancestors = folder.resolve().parts
-    numa = _text(folder / "device/numa_node") or _text(folder / "device/device/numa_node")
+    pci = pci_place(folder)
+    numa = text(folder / "device/numa_node") or text(folder / "device/device/numa_node")
     return Disk(
         kernel_name=folder.name,
-        number=_text(folder / "dev"),
-        size=int(_text(folder / "size")) * _SECTOR,
-        is_rotational=_text(folder / "queue/rotational") == "1",
-        is_removable=_text(folder / "removable") == "1",
-        is_read_only=_text(folder / "ro") == "1",
-        block_size=int(_text(folder / "queue/logical_block_size") or _SECTOR),
-        model=_text(folder / "device/model"),
-        vendor=_text(folder / "device/vendor"),
-        serial=_text(folder / "serial") or _text(folder / "device/serial"),
-        backing_file=_text(folder / "loop/backing_file"),
+        number=text(folder / "dev"),
+        size=int(text(folder / "size")) * _SECTOR,
+        is_rotational=text(folder / "queue/rotational") == "1",
+        is_removable=text(folder / "removable") == "1",
+        is_read_only=text(folder / "ro") == "1",
+        block_size=int(text(folder / "queue/logical_block_size") or _SECTOR),
+        model=text(folder / "device/model"),
+        vendor=text(folder / "device/vendor"),
+        serial=text(folder / "serial") or text(folder / "device/serial"),
+        backing_file=text(folder / "loop/backing_file"),
         numa=int(numa) if numa and int(numa) >= 0 else None,
-        pci_bus_id=next((part for part in reversed(ancestors) if _PCI.fullmatch(part)), ""),
-        pcie_root=next((part for part in ancestors if _PCI_ROOT.fullmatch(part)), ""),
+        pci_bus_id=pci.bus_id,
+        pcie_root=pci.root,
     )
-
-
-def _text(path: Path) -> str:
-    """The words in a file of sysfs, as an attribute takes them; "" if it is not there."""
-    try:
-        text = path.read_text(errors="replace")
-    except OSError:
-        return ""
-    return " ".join(text.split()).encode()[:_MAX_TEXT].decode(errors="ignore")
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -1,0 +1,192 @@
+"""The network interfaces of a machine: netlink says what there is, sysfs what is behind it."""
+
+from __future__ import annotations
+
+import fnmatch
+import ipaddress
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from drakit.driver.device import AttributeValue
+from drakit.drivers.net import mark
+from drakit.drivers.sysfs import number, pci_place, text
+from drakit.netlink import LOOPBACK, Address, Link, Netlink
+
+_MAX_TEXT = 64
+_ENCAPSULATIONS = {1: "ether", 32: "infiniband", 512: "ppp", 65534: "none"}
+_EVERYWHERE = 0
+
+
+class Interface(Struct, frozen=True, kw_only=True):
+    """An interface. `link` is what netlink says; `name` is the one it had before it was given to a claim."""
+
+    name: str
+    mac: str
+    mtu: int
+    state: str
+    kind: str
+    encapsulation: str
+    is_up: bool
+    is_virtual: bool
+    alias: str = ""
+    master: str = ""
+    addresses: list[str] = []
+    has_default_route: bool = False
+    key: str = ""
+    """Of the claim's device for which it is marked, "" if it is not."""
+    pci_bus_id: str = ""
+    pcie_root: str = ""
+    numa: int | None = None
+    pci_vendor: str = ""
+    pci_device: str = ""
+    pci_subsystem: str = ""
+    sriov_total: int = 0
+    sriov_vfs: int = 0
+    is_vf: bool = False
+    rdma: str = ""
+
+    @property
+    def device_name(self) -> str:
+        """The name of the device it is published as."""
+        return normal(self.name)
+
+    @property
+    def has_carrier(self) -> bool:
+        """False where it is up and nothing is at the other end."""
+        return not (self.is_up and self.state in ("down", "lowerlayerdown"))
+
+
+def normal(name: str) -> str:
+    """`name` as a device may be called."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def look(root: Path, namespace: str) -> list[Interface]:
+    """The interfaces of the network namespace `namespace` ("" is ours); sysfs is below `root`."""
+    with Netlink(namespace) as netlink:
+        return describe(root, netlink.links(), netlink.addresses(), netlink.default_routes())
+
+
+def describe(
+    root: Path, links: Sequence[Link], addresses: Iterable[Address], default_routes: set[int]
+) -> list[Interface]:
+    """`links` with what else is known of them; loopback and what drakit made for pods are left out."""
+    names = {link.ifindex: link.name for link in links}
+    of: dict[int, list[str]] = {}
+    for address in addresses:
+        if address.scope == _EVERYWHERE:
+            of.setdefault(address.ifindex, []).append(address.text)
+    found = []
+    for link in links:
+        if link.flags & LOOPBACK or mark.is_made(link):
+            continue
+        marked = mark.read(link)
+        interface = Interface(
+            name=marked.name if marked else link.name,
+            mac=link.mac,
+            mtu=link.mtu,
+            state=link.state,
+            kind=link.kind or "device",
+            encapsulation=_ENCAPSULATIONS.get(link.type, str(link.type)),
+            is_up=link.is_up,
+            is_virtual=not link.device,
+            alias=marked.alias if marked else link.alias,
+            master=names.get(link.master, str(link.master or "")),
+            addresses=of.get(link.ifindex, []),
+            has_default_route=link.ifindex in default_routes,
+            key=marked.key if marked else "",
+        )
+        found.append(_with_hardware(root, link, interface) if link.device else interface)
+    return found
+
+
+def _with_hardware(root: Path, link: Link, interface: Interface) -> Interface:
+    behind = root / "sys/bus" / link.bus / "devices" / link.device
+    pci = pci_place(behind)
+    folder = pci.folder or behind.resolve()
+    numa = number(folder / "numa_node")
+    subsystem = [text(folder / f"subsystem_{part}") for part in ("vendor", "device")]
+    rdma = sorted(path.name for path in (folder / "infiniband").glob("*"))
+    more = {
+        "pci_bus_id": pci.bus_id,
+        "pcie_root": pci.root,
+        "numa": numa if numa is not None and numa >= 0 else None,
+        "pci_vendor": text(folder / "vendor") if pci.bus_id else "",
+        "pci_device": text(folder / "device") if pci.bus_id else "",
+        "pci_subsystem": ":".join(subsystem) if all(subsystem) else "",
+        "sriov_total": number(folder / "sriov_totalvfs") or 0,
+        "sriov_vfs": number(folder / "sriov_numvfs") or 0,
+        "is_vf": (folder / "physfn").exists(),
+        "rdma": rdma[0] if rdma else "",
+    }
+    return Interface(**{field: getattr(interface, field) for field in interface.__struct_fields__} | more)
+
+
+def select(
+    found: Iterable[Interface], patterns: Sequence[str], parents: Sequence[str], share: tuple[int, int]
+) -> list[Interface]:
+    """Those that are given away: of `patterns`, or real ones if there are none; not the `parents` of others.
+
+    What carries a default route must be named in full. `share` (INDEX, COUNT) is a node's part of them.
+    """
+    index, count = share
+    chosen = []
+    for interface in found:
+        name = interface.name
+        if patterns:
+            is_wanted = any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        else:
+            is_wanted = not interface.is_virtual
+        if interface.has_default_route and name not in patterns:
+            is_wanted = False
+        if is_wanted and name not in parents and zlib.crc32(name.encode()) % count == index:
+            chosen.append(interface)
+    return chosen
+
+
+def attributes(interface: Interface) -> dict[str, AttributeValue]:
+    """What is published of it: the names of kubernetes-sigs/dranet, and the standard ones."""
+    values: dict[str, AttributeValue] = {
+        "ifName": interface.name,
+        "mac": interface.mac,
+        "mtu": interface.mtu,
+        "state": interface.state,
+        "type": interface.kind,
+        "encapsulation": interface.encapsulation,
+        "virtual": interface.is_virtual,
+        "rdma": bool(interface.rdma),
+        "sriov": interface.sriov_total > 0,
+        "isSriovVf": interface.is_vf,
+    }
+    texts = {
+        "alias": interface.alias[:_MAX_TEXT],
+        "ipv4": _joined(interface.addresses, 4),
+        "ipv6": _joined(interface.addresses, 6),
+        "rdmaDevice": interface.rdma,
+        "pciAddress": interface.pci_bus_id,
+        "pciVendor": interface.pci_vendor,
+        "pciDevice": interface.pci_device,
+        "pciSubsystem": interface.pci_subsystem,
+        "resource.kubernetes.io/pciBusID": interface.pci_bus_id,
+        "resource.kubernetes.io/pcieRoot": interface.pcie_root,
+    }
+    values |= {key: value for key, value in texts.items() if value}
+    if interface.sriov_total:
+        values["sriovVfs"] = interface.sriov_vfs
+    if interface.numa is not None:
+        values |= dict.fromkeys(("resource.kubernetes.io/numaNode", "numaNode"), interface.numa)
+    return values
+
+
+def _joined(addresses: Iterable[str], version: int) -> str:
+    """The addresses of a family, with commas between, as many as an attribute takes."""
+    joined = ""
+    for address in addresses:
+        longer = f"{joined},{address}" if joined else address
+        if ipaddress.ip_interface(address).version == version and len(longer) <= _MAX_TEXT:
+            joined = longer
+    return joined
