@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from drakit.apiserver.registry import Call, Registry
-from drakit.apiserver.selection import Selection, select
+from drakit.apiserver.selection import select
 from drakit.apiserver.view import Many, One, stored_document
 from drakit.apiserver.watch import Watch
 from drakit.errors import APIError, BadRequest, Expired, FieldError, Invalid, Timeout
@@ -28,9 +28,15 @@ _TOO_OLD = (
 )
 
 
-class _Continue(Struct, rename={"revision": "rv", "after": "start"}):
-    revision: int
-    after: str
+_TOKEN_VERSION = "meta.k8s.io/v1"
+
+
+class _Continue(Struct, rename={"version": "v", "revision": "rv"}):
+    """A page's end: upstream's token, with the key behind the last one, relative to what is listed."""
+
+    version: str = ""
+    revision: int = 0
+    start: str = ""
 
 
 def get(registry: Registry, call: Call) -> One:
@@ -121,8 +127,8 @@ def list_objects(registry: Registry, call: Call) -> Many:
     if token := query.get("continue"):
         if wanted:
             raise BadRequest("specifying resource version is not allowed when using continue")
-        found = _read_token(token, selection)
-        revision, after = found.revision or revision, found.after
+        revision, after = _read_token(token, selection.space)
+        revision = revision if revision > 0 else store.revision
     elif query.get("resourceVersionMatch") == "Exact":
         revision = wanted
     if wanted > store.revision or revision > store.revision:
@@ -141,27 +147,40 @@ def list_objects(registry: Registry, call: Call) -> Many:
                 target=call.target,
                 entries=page,
                 revision=revision,
-                continue_token=_token(revision, page[-1].key),
+                continue_token=_token(revision, page[-1].key, selection.space),
                 remaining=left,
             )
         page.append(entry)
     return Many(target=call.target, entries=page, revision=revision)
 
 
-def _token(revision: int, after: str) -> str:
-    data = msgspec.json.encode(_Continue(revision, after))
+def _token(revision: int, after: str, space: str) -> str:
+    start = f"{after.removeprefix(space)}\0"
+    data = msgspec.json.encode(_Continue(_TOKEN_VERSION, revision, f"/{start}" if space else start))
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def _read_token(token: str, selection: Selection) -> _Continue:
+def _read_token(token: str, space: str) -> tuple[int, str]:
+    """The revision of a continued list, and the key it goes on behind. Raises BadRequest."""
     try:
         data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         found = msgspec.json.decode(data, type=_Continue)
     except (ValueError, msgspec.DecodeError):
-        raise BadRequest("continue key is not valid: it was not made by this server") from None
-    if not found.after.startswith(selection.prefix) or found.revision < 0:
-        raise BadRequest("continue key is not valid: it belongs to another request")
-    return found
+        raise _invalid_token("it was not made by this server") from None
+    if found.version != _TOKEN_VERSION:
+        raise _invalid_token(f"server does not recognize this encoded version {quoted(found.version)}")
+    if not found.revision:
+        raise _invalid_token(f"incorrect encoded start resourceVersion (version {_TOKEN_VERSION})")
+    if not found.start:
+        raise _invalid_token(f"encoded start key empty (version {_TOKEN_VERSION})")
+    start = found.start.removeprefix("/")
+    if any(part in ("", ".", "..") for part in start.split("/")) or (space and "/" in start):
+        raise _invalid_token(found.start)
+    return found.revision, space + start.removesuffix("\0")
+
+
+def _invalid_token(why: str) -> BadRequest:
+    return BadRequest(f"invalid continue token: continue key is not valid: {why}")
 
 
 def _too_new(wanted: int, current: int) -> APIError:

@@ -50,14 +50,15 @@ _FIELDS: Mapping[tuple[str, str], Mapping[str, str]] = {
 
 
 class Selection(Struct, frozen=True):
-    """What to give: `prefix` of the keys, and the selectors if there are any. `name` is set when only
-    one object can match."""
+    """What to give: `prefix` of the keys, and the selectors if there are any; `space` is the part of the
+    prefix that the namespace makes. `name` is set when only one object can match."""
 
     prefix: str
     labels: LabelSelector | None
     fields: FieldSelector | None
     paths: Mapping[str, str]
     name: str = ""
+    space: str = ""
 
     @property
     def is_everything(self) -> bool:
@@ -90,10 +91,11 @@ def select(target: Target, query: Mapping[str, str]) -> Selection:
             raise _unknown_field(kind, target.version, term.field, bool(paths or kind.custom))
         if term.field == "metadata.name" and term.is_equal:
             name = term.value
-    prefix = f"{target.namespace}/" if kind.is_namespaced and target.namespace else ""
+    prefix = space = f"{target.namespace}/" if kind.is_namespaced and target.namespace else ""
     if name and (prefix or not kind.is_namespaced):
         prefix += name
-    return Selection(prefix, labels or None, fields if fields and fields.terms else None, paths, name)
+    wanted = fields if fields and fields.terms else None
+    return Selection(prefix, labels or None, wanted, paths, name, space)
 
 
 def _unknown_field(kind: Kind, version: str, field: str, is_special: bool) -> BadRequest:
