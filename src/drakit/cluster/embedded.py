@@ -82,6 +82,7 @@ class Embedded:
         self._root_ca = b""
         self._fake: list[str] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._driver_tasks: list[asyncio.Task[None]] = []
         self._api: API | None = None
         self._server: Server | None = None
 
@@ -96,18 +97,17 @@ class Embedded:
 
     async def stop(self) -> None:
         """Stop every room and remove kubeconfig and sockets; the data stay unless they are ephemeral."""
-        for task in reversed(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
+        await _end(self._tasks)
         try:
             await asyncio.gather(*(agent.stop_containers() for agent in self._agents.values()))
             await self._network.remove()
+            await _end(self._driver_tasks)  # last, so that they can take back what the pods had
             if self._server:
                 await self._server.stop()
             if self._api:
                 await self._api.close()
         finally:
+            await _end(self._driver_tasks)
             self.place.release()
             if self._temporary:
                 shutil.rmtree(self._temporary, ignore_errors=True)
@@ -229,14 +229,14 @@ class Embedded:
                     paths.plugins_registry,
                     paths.cdi,
                 )
-                self._spawn(f"driver {driver.name} on {name}", plugin.run)
+                self._spawn(f"driver {driver.name} on {name}", plugin.run, self._driver_tasks)
                 published.append(plugin.publisher.published)
         return published
 
     def _share(self, driver: DriverOption, index: int) -> dict[str, str]:
         """The options of a driver on node `index`: the nodes share what the one machine has."""
         count = len(self.node_names)
-        if driver.name in ("blockdev", "memory") and count > 1:
+        if driver.name in ("blockdev", "memory", "net") and count > 1:
             return {"share": f"{index}/{count}"} | driver.options
         if driver.name != "cpu" or "cpus" in driver.options or count == 1:
             return driver.options
@@ -264,8 +264,14 @@ class Embedded:
         transport = Dialect(self._api.transport(user))
         return Client(transport, field_manager=manager)
 
-    def _spawn(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
-        self._tasks.append(asyncio.create_task(supervise(name, run), name=name))
+    def _spawn(
+        self,
+        name: str,
+        run: Callable[[], Awaitable[None]],
+        tasks: list[asyncio.Task[None]] | None = None,
+    ) -> None:
+        tasks = self._tasks if tasks is None else tasks
+        tasks.append(asyncio.create_task(supervise(name, run), name=name))
 
     def _nodes_text(self) -> str:
         text = ", ".join(self.node_names) or "none"
@@ -282,3 +288,11 @@ class Embedded:
             raise UsageError(
                 f"the cluster is not ready after {_READY_SECONDS:.0f} s; {self.place.log} says why"
             ) from None
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel `tasks`, the last one first, and wait for all of them."""
+    for task in reversed(tasks):
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    tasks.clear()

@@ -83,7 +83,7 @@ class Keeper:
     def recover(self, known: Callable[[], Collection[str]], *, is_last: bool = False) -> bool:
         """Take back whatever belongs to no claim of `known` (their UIDs), and whether that was anything.
 
-        With `is_last` also what came back from pods of known ones, since they are gone for now.
+        With `is_last` also what is here of pods of known ones that are gone for now.
         """
         with self._alone(), Netlink(self.host) as host:
             keys = [path.stem for path in self.folder.glob("*.json")]
@@ -96,13 +96,13 @@ class Keeper:
             for link, marked in marks:
                 if marked.owner != self.owner or marked.key in lost:
                     continue
-                is_known = _uid(marked.key) in uids
-                if mark.is_made(link) and not is_known:
+                if _uid(marked.key) in uids and not (is_last and self._is_gone(marked.key)):
+                    continue
+                if mark.is_made(link):
                     host.delete(link.ifindex)
-                    found = True
-                elif not mark.is_made(link) and (is_last or not is_known):
+                else:
                     _restore(host, link, marked, ())
-                    found = True
+                found = True
         return found
 
     def drop_bridge(self, name: str) -> None:
@@ -138,6 +138,11 @@ class Keeper:
             if not note.is_made:
                 self._await(host, key, note, addresses)
         (self.folder / f"{key}.json").unlink(missing_ok=True)
+
+    def _is_gone(self, key: str) -> bool:
+        """Whether the pod of the device `key` has ended."""
+        note = self.note(key)
+        return note is None or not find_namespace(note.namespace, str(self._proc))
 
     def _find(self, netlink: Netlink, key: str, note: Note) -> Link | None:
         for link in netlink.links():

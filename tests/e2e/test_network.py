@@ -1,0 +1,95 @@
+"""Networks of pods in a real cluster: their own, the way to the API server, and interfaces by claims."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from drakit.netlink import Netlink
+from tests.e2e.cluster import Cluster, need, wait_for
+
+pytestmark = [pytest.mark.e2e, pytest.mark.needs_root]
+
+SERVER = """
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  terminationGracePeriodSeconds: 1
+  nodeName: node-1
+  containers:
+  - name: ctr
+    image: localhost/busybox:latest
+    command: [sh, -c, "httpd -f -p $IP:8080 -h /var/run/secrets/kubernetes.io/serviceaccount"]
+    env: [{name: IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]
+    readinessProbe: {httpGet: {port: 8080, path: /namespace}, periodSeconds: 1}
+"""
+
+
+def nodes_seen_from(cluster: Cluster, pod: str) -> str:
+    """What kubectl says in the network of `pod`, with the place of the API server that its environment has."""
+    ask = 'echo "$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT"'
+    server = cluster.kubectl("exec", pod, "--", "sh", "-c", ask).strip()
+    uid = cluster.get("pod", pod)["metadata"]["uid"]
+    (record,) = (cluster.folder / "data" / "nodes").glob(f"*/runtime/oci/sandboxes/{uid}.json")
+    namespace = f"--net=/proc/{json.loads(record.read_text())['pid']}/ns/net"
+    kubectl = [need("kubectl"), "--server", f"https://{server}", "get", "nodes", "-o", "name"]
+    done = subprocess.run(
+        ["nsenter", namespace, *kubectl], env=cluster.environment, capture_output=True, text=True, check=False
+    )
+    return done.stdout + done.stderr
+
+
+def made_on_the_host() -> list[str]:
+    with Netlink() as host:
+        return [link.name for link in host.links() if link.name.startswith("drk")]
+
+
+def ready(cluster: Cluster, claim: str) -> dict[str, object]:
+    """What is said of the interface of `claim` once it is there."""
+
+    def look() -> dict[str, object] | None:
+        for entry in cluster.get("resourceclaim", claim)["status"].get("devices") or []:
+            if [c["status"] for c in entry["conditions"] if c["type"] == "Ready"] == ["True"]:
+                return dict(entry["networkData"])
+        return None
+
+    return dict(wait_for(look, f"the interface of {claim}"))
+
+
+def test_networks_of_pods(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("networks of pods need root")
+    for tool in ("runc", "conmon", "busybox"):
+        need(tool)
+    cluster = Cluster(tmp_path, "--nodes", "2", "--runtime", "oci", "--driver", "net:interfaces=drkit-none")
+    before = made_on_the_host()
+    cluster.up()
+    try:
+        cluster.kubectl("apply", "-f", "net/1-classes.yaml", "-f", "net/2-veth.yaml")
+        cluster.kubectl("apply", "-f", "-", stdin=SERVER)
+        cluster.wait_ready("server", "client", "web")
+        data = ready(cluster, "server")
+        assert (data["interfaceName"], data["ips"]) == ("fast0", ["10.213.0.200/24"])
+        wait_for(lambda: "1 packets received" in cluster.kubectl("logs", "client"), "an answer to the client")
+
+        address = cluster.get("pod", "web")["status"]["podIP"]
+        assert address.startswith("10.244.1.")
+        fetch = ["exec", "server", "--", "wget", "-qO-", f"http://{address}:8080/namespace"]
+        assert cluster.kubectl(*fetch) == "default"
+        assert nodes_seen_from(cluster, "client").split() == ["node/node-0", "node/node-1"]
+
+        cluster.kill()
+        cluster.up()
+        assert nodes_seen_from(cluster, "client").split() == ["node/node-0", "node/node-1"]
+        assert cluster.kubectl(*fetch) == "default"
+        cluster.kubectl("delete", "pod", "client")
+        again = cluster.kubectl("exec", "server", "--", "ip", "address", "show", "fast0")
+        assert "10.213.0.200/24" in again
+    finally:
+        cluster.down()
+    assert made_on_the_host() == before
