@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from drakit.client.clock import Clock
+from drakit.node.action import Actions
 from drakit.node.child import is_alive
 from drakit.node.image import ImageNotFound, ImageStore
 from drakit.node.oci import OCIRuntime, find_programs
@@ -246,11 +247,10 @@ async def test_a_probe_reaches_into_the_network_of_the_pod(tmp_path: Path) -> No
         assert here.sandbox is not None
         probe = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
         well = asyncio.Event()
+        spec = {"readinessProbe": probe}
         prober = Prober(
-            here.runtime,
-            server.id,
-            {"readinessProbe": probe},
-            here.sandbox,
+            Actions(here.runtime, server.id, spec, here.sandbox, Clock()),
+            spec,
             Clock(),
             lambda kind, is_well, message: well.set() if is_well else None,
             lambda kind, message: None,
@@ -342,11 +342,7 @@ async def test_a_container_whose_conmon_died_is_not_running_for_ever(
         container = await here.create("sleep 1000")
         await here.runtime.start(container.id)
         conmon = next(
-            int(path.name)
-            for path in Path("/proc").iterdir()
-            if path.name.isdigit()
-            and (path / "comm").read_text() == "conmon\n"
-            and _names(path, container.id)
+            int(path.name) for path in Path("/proc").glob("[0-9]*") if _is_conmon_of(path, container.id)
         )
         os.kill(conmon, signal.SIGKILL)
         os.kill(container.pid, signal.SIGKILL)
@@ -355,8 +351,12 @@ async def test_a_container_whose_conmon_died_is_not_running_for_ever(
         assert "exit code is lost" in ended.error
 
 
-def _names(process: Path, text: str) -> bool:
-    return text.encode() in (process / "cmdline").read_bytes()
+def _is_conmon_of(process: Path, container_id: str) -> bool:
+    try:
+        command = (process / "cmdline").read_bytes()
+    except OSError:  # it has just ended
+        return False
+    return command.split(b"\0")[0].endswith(b"conmon") and container_id.encode() in command
 
 
 async def test_an_image_that_is_not_there(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from drakit.node.action import Actions
 from drakit.node.probe import Kind, Prober
 from drakit.node.runtime import Sandbox
 from tests.client.fake_clock import FakeClock
@@ -49,7 +50,8 @@ async def probing(spec: dict[str, Any], runtime: FakeRuntime | None = None) -> A
     def on_failure(kind: Kind, message: str) -> None:
         seen.append((kind, message))
 
-    prober = Prober(runtime or FakeRuntime(clock), "c", spec, SANDBOX, clock, on_result, on_failure)
+    actions = Actions(runtime or FakeRuntime(clock), "c", spec, SANDBOX, clock)
+    prober = Prober(actions, spec, clock, on_result, on_failure)
     task = asyncio.create_task(prober.run())
     try:
         yield seen

@@ -15,14 +15,16 @@ from typing import Protocol
 from msgspec import structs
 
 from drakit.client.record import EventType
+from drakit.errors import DRAError
+from drakit.node.action import Actions
 from drakit.node.backoff import Backoff
-from drakit.node.container_spec import build_spec
-from drakit.node.env import ConfigFailed, Facts, build_env
-from drakit.node.image import Image, ImageNotFound
+from drakit.node.container_maker import ContainerMaker
+from drakit.node.env import ConfigFailed, Facts
+from drakit.node.image import ImageNotFound
 from drakit.node.pod_files import PodFiles
 from drakit.node.pod_status import View
 from drakit.node.probe import Kind, Prober
-from drakit.node.runtime import Container, Mount, RuntimeFailed, Sandbox, UnresolvableCDI, container_id
+from drakit.node.runtime import Container, RuntimeFailed, Sandbox, UnresolvableCDI, container_id
 from drakit.node.surroundings import Surroundings
 from drakit.node.volume import Volumes
 from drakit.transport import Document
@@ -34,6 +36,7 @@ CALM_SECONDS = 600.0
 _FIRST_PULL, _LAST_PULL = 10.0, 300.0
 _FIRST_CREATE, _LAST_CREATE = 1.0, 60.0
 _START_FAILED = 128
+_HOOK_GRACE = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +61,7 @@ class _State:
         self.image_id = ""
         self.noted_end = ""
         self.exit_watch: asyncio.Task[None] | None = None
+        self.hook: asyncio.Task[None] | None = None
         self.prober: asyncio.Task[None] | None = None
 
     @property
@@ -70,10 +74,10 @@ class _State:
         self.attempts = sorted([*others, container], key=lambda known: known.attempt)
 
     def stop_tasks(self) -> None:
-        for task in (self.exit_watch, self.prober):
+        for task in (self.exit_watch, self.prober, self.hook):
             if task is not None:
                 task.cancel()
-        self.exit_watch = self.prober = None
+        self.exit_watch = self.prober = self.hook = None
 
 
 class ContainerRunner:
@@ -97,7 +101,7 @@ class ContainerRunner:
         self._clock = around.clock
         self._uid = uid
         self._files = files
-        self._volumes = volumes
+        self._maker = ContainerMaker(around, files, volumes)
         self._tell = tell
         self._wake = wake
         self._states: dict[str, _State] = {}
@@ -218,8 +222,11 @@ class ContainerRunner:
         attempt = state.current.attempt + 1 if state.current else 0
         container: Container | None = None
         try:
-            image = await self._pull(spec, state)
-            container = await self._create(pod, spec, image, attempt, sandbox, facts)
+            image, text = await self._maker.find_image(spec)
+            state.pull.clear()
+            state.image_id = image.id
+            self._tell("Normal", "Pulled", text)
+            container = await self._maker.create(pod, spec, image, attempt, sandbox, facts)
             self._tell("Normal", "Created", "Container created")
             container = await self._runtime.start(container.id)
         except ImageNotFound as error:
@@ -246,38 +253,32 @@ class ContainerRunner:
         state.is_ready = state.is_started and "readinessProbe" not in spec
         state.exit_watch = asyncio.create_task(self._watch_exit(container.id))
         if container.state == "running":
+            if hook := (spec.get("lifecycle") or {}).get("postStart"):
+                state.hook = asyncio.create_task(self._post_start(hook, spec, container, sandbox))
             self._start_prober(spec, state, container, sandbox)
         return None
 
-    async def _pull(self, spec: Document, state: _State) -> Image:
-        policy = spec.get("imagePullPolicy") or "IfNotPresent"
-        image = await self._runtime.ensure_image(spec.get("image") or "", policy)
-        state.pull.clear()
-        state.image_id = image.id
-        origin = f" ({image.origin})" if image.origin else ""
-        text = f'Container image "{spec["image"]}" already present on machine and can be accessed by the pod'
-        self._tell("Normal", "Pulled", text + origin)
-        return image
+    async def _post_start(
+        self, hook: Document, spec: Document, container: Container, sandbox: Sandbox
+    ) -> None:
+        """Run the hook; a container whose hook fails is ended."""
+        try:
+            await self.actions(container, spec, sandbox).perform(hook)
+        except (DRAError, OSError) as error:
+            self._tell("Warning", "FailedPostStartHook", f"PostStartHook failed: {error}")
+            await self.stop(container, _HOOK_GRACE)
+        finally:
+            self._wake()
 
-    async def _create(
-        self, pod: Document, spec: Document, image: Image, attempt: int, sandbox: Sandbox, facts: Facts
-    ) -> Container:
-        env = await build_env(self._around.client, pod, spec, facts)
-        mounts = self._volumes.mounts(spec, env)
-        message_file = self._files.make_termination(spec["name"], attempt)
-        message_path = spec.get("terminationMessagePath") or "/dev/termination-log"
-        mounts.append(Mount(source=str(message_file), target=message_path))
-        request = build_spec(
-            pod,
-            spec,
-            attempt=attempt,
-            image=image,
-            env=env,
-            mounts=mounts,
-            cdi_devices=self._around.claims.cdi_devices(pod, spec),
-            log_path=str(self._files.log(spec["name"], attempt)),
-        )
-        return await self._runtime.create(sandbox, request)
+    def is_held(self, name: str) -> bool:
+        """Whether what comes after the container `name` must wait for its postStart hook."""
+        state = self._states.get(name)
+        return state is not None and state.hook is not None and not state.hook.done()
+
+    def actions(self, container: Container, spec: Document, sandbox: Sandbox | None) -> Actions:
+        """What probes and hooks can do with `container`."""
+        there = sandbox or Sandbox(uid=self._uid, namespace=container.pod_namespace, name=container.pod_name)
+        return Actions(self._runtime, container.id, spec, there, self._clock)
 
     def _note_missing_image(self, spec: Document, state: _State, error: ImageNotFound) -> float:
         reference = spec.get("image") or ""
@@ -356,7 +357,8 @@ class ContainerRunner:
         def on_failure(kind: Kind, message: str) -> None:
             self._tell("Warning", "Unhealthy", f"{kind.capitalize()} probe failed: {message}")
 
-        prober = Prober(self._runtime, container.id, spec, sandbox, self._clock, on_result, on_failure)
+        actions = self.actions(container, spec, sandbox)
+        prober = Prober(actions, spec, self._clock, on_result, on_failure)
         state.prober = asyncio.create_task(self._probe(prober))
 
     async def _probe(self, prober: Prober) -> None:

@@ -34,6 +34,7 @@ def sandbox_config(spec: SandboxSpec, node: str, *, cgroup_parent: str) -> dict[
         "labels": _labels(spec, node),
         "linux": {
             "cgroup_parent": cgroup_parent,
+            "sysctls": spec.sysctls,
             "security_context": {
                 "namespace_options": namespaces(spec),
                 "privileged": spec.is_privileged,

@@ -13,7 +13,8 @@ from drakit.node.runtime import RuntimeFailed
 
 
 async def hold(hostname: str, namespaces: Sequence[str]) -> Child:
-    """A process in new `namespaces` ("net", "ipc", "uts") that outlives this one. Raises RuntimeFailed."""
+    """A process in new `namespaces` ("net", "ipc", "uts", "pid") that outlives this one. Raises
+    RuntimeFailed."""
     reader, writer = os.pipe()
     try:
         argv = [sys.executable, "-I", "-S", str(pause.__file__), hostname, *namespaces]
@@ -22,8 +23,12 @@ async def hold(hostname: str, namespaces: Sequence[str]) -> Child:
         os.close(writer)
     with os.fdopen(reader, "rb") as output:
         said = await asyncio.to_thread(output.read)
-    if said != b"ready":
+    first, _, pid = said.partition(b" ")
+    if first != b"ready":
         child.kill()
         await child.wait()
         raise RuntimeFailed(f"cannot make the pod's sandbox: {said.decode(errors='replace').strip()[-500:]}")
+    if pid:  # the one in the new pid namespace is a child of ours no more
+        await child.wait()
+        return Child(int(pid))
     return child

@@ -53,7 +53,6 @@ from drakit.node.runtime import (
     Container,
     ContainerSpec,
     Info,
-    Mount,
     NotRunning,
     RuntimeFailed,
     Sandbox,
@@ -114,6 +113,7 @@ class OCIRuntime:
             return known
         namespaces = [] if spec.is_host_network else ["net", "uts"]
         namespaces += [] if spec.is_host_ipc else ["ipc"]
+        namespaces += ["pid"] if spec.shares_processes and not spec.is_host_pid else []
         hostname = os.uname().nodename if spec.is_host_network else spec.hostname
         child = await hold(hostname, namespaces)
         try:
@@ -134,6 +134,8 @@ class OCIRuntime:
             is_host_network=spec.is_host_network,
             is_host_pid=spec.is_host_pid,
             is_host_ipc=spec.is_host_ipc,
+            shares_processes="pid" in namespaces,
+            sysctls=spec.sysctls,
         )
         self._records.put_sandbox(sandbox)
         return sandbox
@@ -193,7 +195,6 @@ class OCIRuntime:
         self, sandbox: Sandbox, spec: ContainerSpec, edits: ContainerEdits, folder: Path
     ) -> None:
         rootfs = mount_rootfs(spec.image.layers, folder)
-        spec = structs.replace(spec, mounts=[*self._name_mounts(sandbox, spec, folder), *spec.mounts])
         config = build(
             spec,
             sandbox,
@@ -204,27 +205,6 @@ class OCIRuntime:
             bounding=self._bounding,
         )
         write_file(folder / "config.json", msgspec.json.encode(config))
-
-    def _name_mounts(self, sandbox: Sandbox, spec: ContainerSpec, folder: Path) -> list[Mount]:
-        """/etc/hosts, /etc/hostname and /etc/resolv.conf, which the kubelet gives every container."""
-        taken = {mount.target for mount in spec.mounts}
-        contents = {
-            "/etc/hostname": f"{sandbox.hostname}\n",
-            "/etc/hosts": "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n"
-            f"{sandbox.ip or '127.0.0.1'}\t{sandbox.hostname}\n",
-        }
-        if sandbox.is_host_network:
-            contents |= {path: Path(path).read_text() for path in ("/etc/hosts",) if os.path.exists(path)}
-        with contextlib.suppress(OSError):
-            contents["/etc/resolv.conf"] = Path("/etc/resolv.conf").read_text()
-        mounts = []
-        for target, content in contents.items():
-            if target not in taken:
-                source = folder / os.path.basename(target)
-                source.write_text(content)
-                source.chmod(0o644)
-                mounts.append(Mount(source=str(source), target=target))
-        return mounts
 
     async def _check_net_devices(self, edits: ContainerEdits) -> None:
         """An older runc would start the container without the device, and say nothing."""

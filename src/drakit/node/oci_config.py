@@ -23,6 +23,7 @@ from drakit.node.runtime import (
     UnresolvableCDI,
     merged_env,
 )
+from drakit.node.seccomp import seccomp
 
 PIDS_LIMIT = 4096
 """Processes of one container: a fork bomb ends in its container."""
@@ -57,6 +58,7 @@ _DEVICES = [
     (136, None),
 ]  # null zero full random tty pty
 _QUIET = ["nosuid", "noexec", "nodev"]
+_PROPAGATION = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
 
 
 class User(Struct, frozen=True):
@@ -102,6 +104,8 @@ def build(
     }
     if not security.is_privileged:
         config["linux"] |= {"maskedPaths": MASKED, "readonlyPaths": READ_ONLY}
+        config["linux"] |= _present(seccomp=seccomp(security.seccomp, capabilities))
+    config["linux"] |= _present(sysctl=sandbox.sysctls, rootfsPropagation=_root_propagation(spec))
     _add_devices(config, edits.device_nodes)
     _add_rest(config, edits)
     return config
@@ -131,7 +135,9 @@ def _capability_sets(capabilities: list[str], user: User) -> dict[str, list[str]
 
 def _namespaces(sandbox: Sandbox) -> list[dict[str, str]]:
     namespaces: list[dict[str, str]] = [{"type": "mount"}]
-    if not sandbox.is_host_pid:
+    if sandbox.shares_processes:
+        namespaces.append({"type": "pid", "path": f"/proc/{sandbox.pid}/ns/pid"})
+    elif not sandbox.is_host_pid:
         namespaces.append({"type": "pid"})
     own = {
         "network": None if sandbox.is_host_network else "net",
@@ -164,7 +170,8 @@ def _mounts(spec: ContainerSpec, edits: ContainerEdits, sandbox: Sandbox) -> lis
     mounts = [{"destination": "/proc", "type": "proc", "source": "proc", "options": _QUIET}, *dev, sysfs]
     wanted: dict[str, dict[str, Any]] = {}
     for mount in spec.mounts:
-        options = ["rbind", "rprivate", "ro" if mount.is_read_only else "rw"]
+        propagation = _PROPAGATION.get(mount.propagation, "rprivate")
+        options = ["rbind", propagation, "ro" if mount.is_read_only else "rw"]
         wanted[mount.target] = _bind(mount.source, mount.target, options)
     for cdi in edits.mounts:
         entry = _bind(cdi.host_path, cdi.container_path, cdi.options or ["rbind", "rprivate", "rw"])
@@ -172,6 +179,12 @@ def _mounts(spec: ContainerSpec, edits: ContainerEdits, sandbox: Sandbox) -> lis
             entry["type"] = cdi.type
         wanted[cdi.container_path] = entry
     return mounts + sorted(wanted.values(), key=lambda mount: mount["destination"].rstrip("/").count("/"))
+
+
+def _root_propagation(spec: ContainerSpec) -> str:
+    """What the container's root needs for mounts that come or go later; "" is the runtime's own choice."""
+    wanted = {mount.propagation for mount in spec.mounts}
+    return next((_PROPAGATION[name] for name in ("Bidirectional", "HostToContainer") if name in wanted), "")
 
 
 def _tmpfs(target: str, options: list[str]) -> dict[str, Any]:
@@ -196,6 +209,10 @@ def _resources(limits: Limits) -> dict[str, Any]:
     resources: dict[str, Any] = {"cpu": cpu_values(limits), "pids": {"limit": PIDS_LIMIT}}
     if limits.memory_limit:
         resources["memory"] = {"limit": limits.memory_limit}
+    if limits.huge_pages:
+        resources["hugepageLimits"] = [
+            {"pageSize": size, "limit": limit} for size, limit in limits.huge_pages.items()
+        ]
     return resources
 
 

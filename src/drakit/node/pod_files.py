@@ -27,6 +27,15 @@ class PodFiles:
         stems = (path.stem for path in (self.logs / container).glob("*.log"))
         return sorted(int(stem) for stem in stems if stem.isdigit())
 
+    def write(self, path: str, text: str) -> Path:
+        """The file that all containers of the pod find at `path`, with the content `text`."""
+        file = self.folder / "etc" / path.rpartition("/")[2]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists() or file.read_text() != text:
+            file.write_text(text)
+            file.chmod(0o644)
+        return file
+
     def termination(self, container: str, attempt: int) -> Path:
         """The file the container finds at its terminationMessagePath."""
         return self.folder / "termination" / f"{container}.{attempt}"

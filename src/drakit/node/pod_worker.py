@@ -30,6 +30,7 @@ from drakit.node.claims import PrepareFailed
 from drakit.node.container_runner import ContainerRunner
 from drakit.node.env import ConfigFailed, Facts
 from drakit.node.pod_files import PodFiles
+from drakit.node.pod_names import hostname
 from drakit.node.pod_spec import all_containers
 from drakit.node.pod_status import Progress, View, are_inits_done, build
 from drakit.node.runtime import Container, RuntimeFailed, Sandbox, SandboxSpec
@@ -233,7 +234,7 @@ class PodWorker:
                 uid=self.uid,
                 namespace=meta["namespace"],
                 name=meta["name"],
-                hostname=str(spec.get("hostname") or meta["name"])[:63].rstrip("-."),
+                hostname=hostname(self.pod),
                 is_host_network=bool(spec.get("hostNetwork")),
                 is_host_pid=bool(spec.get("hostPID")),
                 is_host_ipc=bool(spec.get("hostIPC")),
@@ -242,6 +243,7 @@ class PodWorker:
                     (entry.get("securityContext") or {}).get("privileged") for entry in all_containers(spec)
                 ),
                 shares_processes=bool(spec.get("shareProcessNamespace")),
+                sysctls=_sysctls(spec),
             )
             self._sandbox = await self._around.runtime.run_sandbox(request)
             self._last_ip = self._sandbox.ip
@@ -255,13 +257,16 @@ class PodWorker:
         inits = self._spec.get("initContainers") or []
         for spec in inits:
             waits.append(await self.runner.run(self.pod, spec, self._sandbox, self._facts(), is_init=True))
-            if not are_inits_done([self.runner.view(self.pod, spec)]):
+            is_done = are_inits_done([self.runner.view(self.pod, spec)])
+            if not is_done or self.runner.is_held(spec["name"]):
                 break
         else:
             for spec in self._spec.get("containers") or []:
                 waits.append(
                     await self.runner.run(self.pod, spec, self._sandbox, self._facts(), is_init=False)
                 )
+                if self.runner.is_held(spec["name"]):
+                    break
         await self._write_status()
         if self._volumes.is_refreshed(self.pod):
             waits.append(max(self._refresh_at - self._clock.now(), 0.1))
@@ -349,28 +354,13 @@ class PodWorker:
         if hook and grace > 0 and container.state == "running":
             try:
                 async with asyncio.timeout(grace):
-                    await self._pre_stop(container, hook)
-            except (DRAError, TimeoutError) as error:
-                self._event("Warning", "FailedPreStopHook", f"PreStopHook failed: {error or 'timed out'}")
+                    await self.runner.actions(container, spec, self._sandbox).perform(hook)
+            except (DRAError, OSError) as error:
+                self._event(
+                    "Warning", "FailedPreStopHook", f"PreStopHook failed: {str(error) or 'timed out'}"
+                )
         left = grace - (self._clock.now() - began)
         await self.runner.stop(container, max(left, min(grace, 1.0)))
-
-    async def _pre_stop(self, container: Container, hook: Document) -> None:
-        if sleep := hook.get("sleep"):
-            await self._clock.sleep(float(sleep.get("seconds") or 0))
-        elif action := hook.get("exec"):
-            command = action.get("command") or []
-            session = await self._around.runtime.exec(container.id, command, stdin=False, tty=False)
-            try:
-                while await session.read():
-                    pass
-                code = await session.wait()
-            finally:
-                await session.kill()
-            if code != 0:
-                raise RuntimeFailed(f"exit code {code}")
-        else:
-            raise RuntimeFailed(f"{', '.join(hook)} is not supported, only exec and sleep")
 
     async def _remove_all(self) -> None:
         """Containers, sandbox, volumes; the logs stay until the pod is deleted."""
@@ -418,3 +408,15 @@ class PodWorker:
             PODS, meta["name"], patch, meta["namespace"], content_type=STRATEGIC_PATCH, subresource="status"
         )
         self._written, self._conditions = status, status["conditions"]
+
+
+def _sysctls(spec: Document) -> dict[str, str]:
+    """Raises ConfigFailed for one that is not kept apart from other pods."""
+    entries = (spec.get("securityContext") or {}).get("sysctls") or []
+    for entry in entries:
+        name = str(entry.get("name")).replace("/", ".")
+        own = "net." if not spec.get("hostNetwork") else ""
+        kernel = ("kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.") if not spec.get("hostIPC") else ()
+        if not name.startswith((*([own] if own else []), *kernel)):
+            raise ConfigFailed(f"sysctl {name} is not the pod's own: it would change the machine")
+    return {str(entry["name"]).replace("/", "."): str(entry.get("value") or "") for entry in entries}

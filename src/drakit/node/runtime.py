@@ -72,6 +72,7 @@ class SandboxSpec(Struct, frozen=True, kw_only=True):
     is_host_ipc: bool = False
     is_privileged: bool = False
     shares_processes: bool = False
+    sysctls: dict[str, str] = field(default_factory=dict)
 
 
 class Sandbox(Struct, frozen=True, kw_only=True):
@@ -89,6 +90,7 @@ class Sandbox(Struct, frozen=True, kw_only=True):
     is_host_pid: bool = False
     is_host_ipc: bool = False
     shares_processes: bool = False
+    sysctls: dict[str, str] = field(default_factory=dict)
 
 
 class Mount(Struct, frozen=True, kw_only=True):

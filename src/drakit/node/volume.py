@@ -1,9 +1,7 @@
 """The volumes of a pod as folders of the host.
 
-What comes from the API (configMap, secret, projected, downwardAPI) is written as the kubelet writes it: into
-a new folder `..<time>`, which the link `..data` then points at in one step; every file is a link through it.
-So a container sees all files of the old content or all of the new, and a refresh is another `prepare`.
-"""
+What comes from the API (configMap, secret, projected, downwardAPI) is written as a whole (see
+`written_folder`); a refresh is another `prepare`."""
 
 from __future__ import annotations
 
@@ -21,15 +19,17 @@ from drakit.model.quantity import Quantity
 from drakit.node.account import ACCOUNT_PATH, ACCOUNT_VOLUME, lacks_account, wants_account
 from drakit.node.env import ConfigFailed, Facts, expand, fetch_data, pod_field, resource_field
 from drakit.node.paths import NodePaths
+from drakit.node.pod_spec import all_containers
 from drakit.node.runtime import Mount
+from drakit.node.written_folder import File, write_folder
 from drakit.transport import Document
 
 _WRITTEN = ("configMap", "secret", "projected", "downwardAPI")
 _SUPPORTED = ("emptyDir", "hostPath", *_WRITTEN)
 _MNT_DETACH = 2
 _libc = ctypes.CDLL(None, use_errno=True)
-_Files = dict[str, tuple[bytes, int]]
-"""Content and mode by path inside of the volume."""
+_Files = dict[str, File]
+"""By path inside of the volume."""
 
 
 class Volumes:
@@ -76,7 +76,14 @@ class Volumes:
             if sub_path:
                 source = _inside(source, sub_path)
             target = entry["mountPath"] if entry["mountPath"].startswith("/") else f"/{entry['mountPath']}"
-            mounts.append(Mount(source=str(source), target=target, is_read_only=bool(entry.get("readOnly"))))
+            mounts.append(
+                Mount(
+                    source=str(source),
+                    target=target,
+                    is_read_only=bool(entry.get("readOnly")),
+                    propagation=entry.get("mountPropagation") or "None",
+                )
+            )
         account = self._paths.get(ACCOUNT_VOLUME["name"])
         if account is not None and lacks_account(container):
             mounts.append(Mount(source=str(account), target=ACCOUNT_PATH, is_read_only=True))
@@ -103,7 +110,8 @@ class Volumes:
             return path
         files = await self._files(pod, kind, source, facts)
         if self._contents.get(volume["name"]) != files:
-            _write(path, files, self._clock.now())
+            group = ((pod.get("spec") or {}).get("securityContext") or {}).get("fsGroup")
+            write_folder(path, files, self._clock.now(), group)
             self._contents[volume["name"]] = files
         return path
 
@@ -116,7 +124,7 @@ class Volumes:
         files: _Files = {}
         for part in source.get("sources") or []:
             if token := part.get("serviceAccountToken"):
-                files[token["path"]] = ((await self._token(pod, token)).encode(), 0o600 | mode & 0o440)
+                files[token["path"]] = await self._token_file(pod, token, mode)
             if "downwardAPI" in part:
                 files |= _downward(pod, part["downwardAPI"] or {}, mode, facts)
             for inner in ("configMap", "secret"):
@@ -131,14 +139,29 @@ class Volumes:
         data = await fetch_data(self._client, kind, pod["metadata"]["namespace"], source)
         items = source.get("items")
         if not items:
-            return {key: (value, mode) for key, value in data.items()}
+            return {key: File(value, mode) for key, value in data.items()}
         files: _Files = {}
         for item in items:
             if item["key"] in data:
-                files[item["path"]] = (data[item["key"]], int(item.get("mode") or mode))
+                files[item["path"]] = File(data[item["key"]], int(item.get("mode") or mode))
             elif not source.get("optional"):
                 raise ConfigFailed(f"references non-existent config key: {item['key']}")
         return files
+
+    async def _token_file(self, pod: Document, source: Document, mode: int) -> File:
+        """A token belongs to the user that all containers run as, else to the pod's group, else to
+        everybody."""
+        spec = pod.get("spec") or {}
+        shared = spec.get("securityContext") or {}
+        users = {
+            (container.get("securityContext") or {}).get("runAsUser", shared.get("runAsUser"))
+            for container in all_containers(spec)
+        }
+        owner = users.pop() if len(users) == 1 else None
+        if owner is not None or shared.get("fsGroup") is not None:
+            mode = 0o600
+        token = await self._token(pod, source)
+        return File(token.encode(), mode, -1 if owner is None else int(owner))
 
     async def _token(self, pod: Document, source: Document) -> str:
         """A token of the pod's service account, asked for again when four fifths of its time have passed."""
@@ -193,7 +216,7 @@ def _downward(pod: Document, source: Document, mode: int, facts: Facts) -> _File
         else:
             ref = item.get("resourceFieldRef") or {}
             text = resource_field(pod, {"name": ref.get("containerName", "")}, ref, facts)
-        files[item["path"]] = (text.encode(), int(item.get("mode") or mode))
+        files[item["path"]] = File(text.encode(), int(item.get("mode") or mode))
     return files
 
 
@@ -224,14 +247,19 @@ def _host_path(path: Path, kind: str) -> Path:
 
 
 def _empty_dir(path: Path, source: Document, security: Document) -> None:
-    if source.get("medium") == "Memory" and os.geteuid() == 0 and not os.path.ismount(path):
+    medium = str(source.get("medium") or "")
+    if medium and os.geteuid() == 0 and not os.path.ismount(path):
         try:
             size = Quantity.of(source["sizeLimit"]).value() if source.get("sizeLimit") else 0
+            page = Quantity.of(medium.partition("-")[2]).value() if "-" in medium else 0
         except (ValueError, DRAError) as error:
-            raise ConfigFailed(f"sizeLimit: {error}") from None
+            raise ConfigFailed(f"emptyDir: {error}") from None
+        kind = b"hugetlbfs" if medium.startswith("HugePages") else b"tmpfs"
         options = b"mode=0777" + (b",size=%d" % size if size else b"")
-        if _libc.mount(b"tmpfs", os.fsencode(path), b"tmpfs", 0, options) != 0:
-            raise ConfigFailed(f"cannot mount a tmpfs: {os.strerror(ctypes.get_errno())}")
+        options += b",pagesize=%d" % page if page else b""
+        if _libc.mount(kind, os.fsencode(path), kind, 0, options) != 0:
+            why = os.strerror(ctypes.get_errno())
+            raise ConfigFailed(f"cannot mount a {kind.decode()} for medium {medium}: {why}")
     path.chmod(0o777)
     group = security.get("fsGroup")
     if group is not None and os.geteuid() == 0:
@@ -248,33 +276,3 @@ def _inside(root: Path, sub_path: str) -> Path:
     if not os.path.exists(path):
         os.makedirs(path, mode=0o755)
     return Path(path)
-
-
-def _write(root: Path, files: _Files, now: float) -> None:
-    """Put `files` in place in one step, and drop what was there before."""
-    fresh = root / f"..{int(now * 1000)}"
-    while fresh.exists():
-        fresh = fresh.with_name(fresh.name + "x")
-    fresh.mkdir(mode=0o755)
-    for name, (content, mode) in files.items():
-        parts = name.split("/")
-        if ".." in parts or name.startswith("/") or not name:
-            raise ConfigFailed(f"path {name!r} leads out of the volume")
-        path = fresh.joinpath(*parts)
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        path.write_bytes(content)
-        path.chmod(mode)
-    link = root / "..data_tmp"
-    link.unlink(missing_ok=True)
-    link.symlink_to(fresh.name)
-    link.replace(root / "..data")
-    tops = {name.partition("/")[0] for name in files}
-    for top in tops:
-        if not (root / top).is_symlink():
-            (root / top).symlink_to(f"..data/{top}")
-    for entry in root.iterdir():
-        if entry.name.startswith(".."):
-            if entry.is_dir() and not entry.is_symlink() and entry != fresh:
-                shutil.rmtree(entry)
-        elif entry.name not in tops:
-            entry.unlink()
