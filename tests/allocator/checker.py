@@ -25,6 +25,23 @@ def amount(value: object) -> Fraction:
     return Fraction(Quantity.of(value).nano, 10**9)  # type: ignore[arg-type]
 
 
+def consumed_of(offered: Document, wanted: object) -> Fraction:
+    """What a share takes of a capacity: the next amount that the policy allows, all of it where nothing is
+    said."""
+    policy = offered.get("requestPolicy") or {}
+    if wanted is None:
+        return amount(policy.get("default", offered["value"]))
+    asked = amount(wanted)
+    if "validValues" in policy:
+        return min((amount(v) for v in policy["validValues"] if amount(v) >= asked), default=asked)
+    if "validRange" in policy:
+        low, step = amount(policy["validRange"]["min"]), policy["validRange"].get("step")
+        if asked <= low or step is None:
+            return max(low, asked)
+        return low + amount(step) * -(-(asked - low) // amount(step))
+    return asked
+
+
 class Checker:
     """The cluster of one scenario."""
 
@@ -32,6 +49,7 @@ class Checker:
         self.scenario = scenario
         features = scenario.get("features")
         self.has_taints = not isinstance(features, dict) or features.get("deviceTaints", False)
+        self.has_all = features == "all"
         self.node = scenario["node"]
         self.classes = {c["metadata"]["name"]: c for c in scenario["deviceClasses"] or ()}
         self.devices: dict[ID, tuple[Document, Document]] = {}
@@ -53,7 +71,7 @@ class Checker:
         newest: dict[tuple[str, str], int] = {}
         for row in slices:
             spec = row["spec"]
-            if self._sees(spec) or spec.get("sharedCounters"):
+            if self.sees(spec) or spec.get("sharedCounters"):
                 key = (spec["driver"], spec["pool"]["name"])
                 newest[key] = max(newest.get(key, 0), spec["pool"].get("generation", 0))
         for row in slices:
@@ -67,9 +85,20 @@ class Checker:
             for device in spec.get("devices") or ():
                 self.devices[(*pool, device["name"])] = (spec, device)
 
-    def _sees(self, spec: Document) -> bool:
+    def published(self, id: ID) -> Document:
+        """The device, of this node or not; empty when it is gone."""
+        found: Document = {}
+        if id in self.devices:
+            return self.devices[id][1]
+        for row in self.scenario["resourceSlices"]:
+            if (row["spec"]["driver"], row["spec"]["pool"]["name"]) == id[:2]:
+                for device in row["spec"].get("devices") or ():
+                    found = device if device["name"] == id[2] else found
+        return found
+
+    def sees(self, spec: Document) -> bool:
         if spec.get("perDeviceNodeSelection"):
-            return any(self._sees(device) for device in spec.get("devices") or ())
+            return any(self.sees(device) for device in spec.get("devices") or ())
         if spec.get("nodeName"):
             return bool(spec["nodeName"] == self.node["metadata"]["name"])
         if spec.get("allNodes"):
@@ -114,6 +143,7 @@ class Checker:
             self._check_device(row, asked)
         self._check_exclusive(rows)
         self._check_counters(rows)
+        self._check_groups(rows)
         self._check_capacity(rows)
 
     def _asked(self, claim: Document, name: str) -> Document:
@@ -147,7 +177,7 @@ class Checker:
         assert id in self.devices, f"{id}: not published"
         spec, device = self.devices[id]
         here = device if spec.get("perDeviceNodeSelection") else spec
-        assert self._sees(here), f"{id}: of another node"
+        assert self.sees(here), f"{id}: of another node"
         published = msgspec.convert(device, Device)
         selectors = (self.classes[asked["deviceClassName"]]["spec"].get("selectors") or []) + (
             asked.get("selectors") or []
@@ -195,10 +225,9 @@ class Checker:
                     continue
                 shared.add(id)
             uses.append(id)
-        touched = {self._id(row) for _, row, _ in rows}
+        touched = {self._id(row) for _, row, _ in rows} - self.shared.keys()
         for id in uses:
-            _, device = self.devices.get(id, ({}, {}))
-            for consumption in device.get("consumesCounters") or ():
+            for consumption in self.published(id).get("consumesCounters") or ():
                 counters = left[(id[0], id[1], consumption["counterSet"])]
                 for name, value in consumption["counters"].items():
                     counters[name] -= amount(value["value"])
@@ -207,6 +236,20 @@ class Checker:
                 counters = left[(id[0], id[1], consumption["counterSet"])]
                 for name in consumption["counters"]:
                     assert counters[name] >= 0, f"{id}: counter {consumption['counterSet']}/{name}"
+
+    def _check_groups(self, rows: list[tuple[int, Document, Document]]) -> None:
+        """Devices that draw on one counter set have a compatibility group in common, or none at all."""
+        touched = {self._id(row) for _, row, _ in rows} - self.shared.keys()
+        members: dict[tuple[str, str, str], list[set[str]]] = {}
+        used = set()
+        for id in {*self.whole, *self.shared, *touched} if self.has_all else ():
+            for need in self.published(id).get("consumesCounters") or ():
+                key = (id[0], id[1], need["counterSet"])
+                members.setdefault(key, []).append(set(need.get("compatibilityGroups") or ()))
+                used |= {key} if id in touched else set()
+        for key in used:
+            groups = members[key]
+            assert not any(groups) or set.intersection(*groups), f"{key}: groups {groups}"
 
     def _check_capacity(self, rows: list[tuple[int, Document, Document]]) -> None:
         consumed: dict[ID, dict[str, Fraction]] = {}
@@ -222,6 +265,7 @@ class Checker:
                 continue
             for name, offered in capacity.items():
                 value = amount(row["consumedCapacity"][name])
+                assert value == consumed_of(offered, wanted.get(name)), f"{id}: {name}"
                 if name in wanted:
                     assert value >= amount(wanted[name]), f"{id}: {name} less than asked"
                 elif "requestPolicy" not in offered:
@@ -239,7 +283,7 @@ class Checker:
                 r for r in picked if not names or r["request"] in names or r["request"].split("/")[0] in names
             ]
             name = constraint.get("matchAttribute") or constraint["distinctAttribute"]
-            sets = [self._values(self._id(row), name) for row in rows]
+            sets = [self.values(self._id(row), name, self._asked(claim, row["request"])) for row in rows]
             assert all(sets), f"{name}: a device without it"
             if constraint.get("matchAttribute"):
                 assert not sets or set.intersection(*sets), f"{name}: no common value"
@@ -247,7 +291,14 @@ class Checker:
                 values = Counter(value for found in sets for value in found)
                 assert all(times == 1 for times in values.values()), f"{name}: a value twice"
 
-    def _values(self, id: ID, name: str) -> set[tuple[str, object]]:
+    def values(self, id: ID, name: str, asked: Document) -> set[tuple[str, object]]:
+        """The values of an attribute, those the request derives in place of those published."""
+        for derived in asked.get("derivedAttributes") or ():
+            if derived["name"] == name:
+                device = msgspec.convert(self.devices[id][1], Device)
+                value = cel.compile_value(derived["expression"]).value(device, id[0])
+                found = value if isinstance(value, list) else [value]
+                return {("int" if isinstance(one, int) else "string", one) for one in found}
         attributes = self.devices[id][1].get("attributes") or {}
         domain, _, short = name.partition("/")
         found = attributes.get(name) or (attributes.get(short) if domain == id[0] else None) or {}

@@ -15,7 +15,7 @@ import msgspec
 from drakit import cel
 from drakit.errors import CELError
 from drakit.model.resource import Device
-from tests.allocator.checker import ID, Checker, Document, amount
+from tests.allocator.checker import ID, Checker, Document, amount, consumed_of
 
 
 class Stopped(Exception):
@@ -42,7 +42,8 @@ class Naive:
                 pools.setdefault(pool, []).append((*pool, device["name"]))
                 if device.get("bindingConditions"):
                     last.add(pool)
-        self.order = [id for pool in sorted(pools, key=lambda p: (p in last, p)) for id in pools[pool]]
+        ordered = [id for pool in sorted(pools, key=lambda p: (p in last, p)) for id in pools[pool]]
+        self.order = [id for id in ordered if id in self.cluster.devices]
 
     def solve(self) -> list[list[tuple[str, str]]] | None:
         """Of each claim (request, device name) in order; None when nothing fits. Raises Stopped."""
@@ -149,25 +150,49 @@ class Naive:
                     return False
             except CELError as error:
                 raise Stopped("selector") from error
+        spec, document = self.cluster.devices[pick.id]
+        if not self.cluster.sees(document if spec.get("perDeviceNodeSelection") else spec):
+            return False
+        for derived in pick.asked.get("derivedAttributes") or ():
+            try:
+                self.cluster.values(pick.id, derived["name"], pick.asked)
+            except CELError as error:
+                raise Stopped("derived") from error
         wanted = (pick.asked.get("capacity") or {}).get("requests", {})
         offered = self._device(pick.id).get("capacity") or {}
         return all(
-            name in offered and amount(v) <= amount(offered[name]["value"]) for name, v in wanted.items()
-        )
+            name in offered and consumed_of(offered[name], v) <= amount(offered[name]["value"])
+            for name, v in wanted.items()
+        ) and self._is_allowed(offered, wanted)
+
+    @staticmethod
+    def _is_allowed(offered: Document, wanted: Document) -> bool:
+        """Whether policies allow what would be consumed."""
+        for name, capacity in offered.items():
+            policy, taken = capacity.get("requestPolicy") or {}, consumed_of(capacity, wanted.get(name))
+            if taken == amount(policy.get("default", "-1")):
+                continue
+            if "validValues" in policy and all(taken != amount(v) for v in policy["validValues"]):
+                return False
+            if "max" in policy.get("validRange", {}) and taken > amount(policy["validRange"]["max"]):
+                return False
+        return True
 
     def _is_tolerated(self, pick: Pick) -> bool:
         return all(
-            any(t.get("operator") == "Exists" for t in pick.asked.get("tolerations") or ())
+            any(
+                t.get("operator") == "Exists"
+                or (t.get("key"), t.get("value")) == (taint["key"], taint["value"])
+                for t in pick.asked.get("tolerations") or ()
+            )
             for taint in self._device(pick.id).get("taints") or ()
             if taint["effect"] != "None"
         )
 
     def _consumes(self, pick: Pick) -> dict[str, Fraction]:
         wanted = (pick.asked.get("capacity") or {}).get("requests", {})
-        return {
-            name: amount(wanted[name] if name in wanted else offered["value"])
-            for name, offered in (self._device(pick.id).get("capacity") or {}).items()
-        }
+        offered = self._device(pick.id).get("capacity") or {}
+        return {name: consumed_of(capacity, wanted.get(name)) for name, capacity in offered.items()}
 
     def _fits_capacity(self, pick: Pick, picks: list[Pick]) -> bool:
         if not self._is_shareable(pick.id):
@@ -188,17 +213,40 @@ class Naive:
                 users.append(one.id)
             elif one is pick:
                 return True
-        for need in self._device(pick.id).get("consumesCounters") or ():
-            key = (pick.id[0], pick.id[1], need["counterSet"])
-            left = dict(self.cluster.totals[key])
-            for id in users:
-                for row in self._device(id).get("consumesCounters") or ():
-                    if (id[0], id[1], row["counterSet"]) == key:
-                        for name, value in row["counters"].items():
-                            left[name] -= amount(value["value"])
-            if min(left.values()) < 0:
-                return False
-        return True
+        needs = self._device(pick.id).get("consumesCounters") or ()
+        if (
+            needs
+            and min(
+                left
+                for key in self.cluster.totals
+                if key[:2] == pick.id[:2]
+                for left in self._left(key, users)
+            )
+            < 0
+        ):
+            return False
+        return all(self._goes_with((*pick.id[:2], need["counterSet"]), users) for need in needs)
+
+    def _left(self, key: tuple[str, str, str], users: list[ID]) -> list[Fraction]:
+        """What is left of a counter set; of all sets of a pool nothing may be promised twice."""
+        left = dict(self.cluster.totals[key])
+        for id in users:
+            for row in self.cluster.published(id).get("consumesCounters") or ():
+                if (id[0], id[1], row["counterSet"]) == key:
+                    for name, value in row["counters"].items():
+                        left[name] -= amount(value["value"])
+        return list(left.values())
+
+    def _goes_with(self, key: tuple[str, str, str], users: list[ID]) -> bool:
+        """Whether all devices that draw on the counter set have a compatibility group in common, or none."""
+        rows = [
+            set(need.get("compatibilityGroups") or ())
+            for id in users
+            if id[:2] == key[:2]
+            for need in self.cluster.published(id).get("consumesCounters") or ()
+            if need["counterSet"] == key[2]
+        ]
+        return not self.cluster.has_all or not any(rows) or bool(set.intersection(*rows))
 
     def _holds(self, picks: list[Pick]) -> bool:
         """Whether all constraints of the last pick's claim hold for what is picked so far."""
@@ -207,7 +255,7 @@ class Naive:
             names = constraint.get("requests") or []
             name = constraint.get("matchAttribute") or constraint["distinctAttribute"]
             sets = [
-                self.cluster._values(p.id, name)
+                self.cluster.values(p.id, name, p.asked)
                 for p in picks
                 if p.claim == claim and (not names or p.request in names or p.request.split("/")[0] in names)
             ]

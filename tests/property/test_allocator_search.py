@@ -133,7 +133,7 @@ def check(document: Document) -> None:
     """The allocator must say what brute force says, and leave no trace of having been asked."""
     before = json.dumps(document)
     scenario = msgspec.convert(document, Scenario)
-    state = scenario.state(PROFILE)
+    state = scenario.state(scenario.profile(PROFILE))
     assert scenario.node is not None
     assert scenario.claims_to_allocate is not None
     revision = state.revision

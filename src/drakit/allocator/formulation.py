@@ -13,6 +13,9 @@ from drakit.allocator.view import InUse, NodeView
 from drakit.model.quantity import Quantity
 from drakit.profile import Gate
 
+_NOBODYS = 1 << 64
+"""A compatibility group that no device has."""
+
 _DIGITS = re.compile("[0-9]+")
 
 Rooms = tuple[tuple[bool, tuple[int, ...]], ...]
@@ -150,19 +153,23 @@ class _Formulation:
             common = bits(index, members[0])
             for member in members[1:]:
                 common &= bits(index, member)
-            possible[index] = common
+            # Devices that do not go together hold the set already: nothing goes with all of them.
+            possible[index] = common or (_NOBODYS if any(members) else 0)
         return found, tuple(possible)
 
     def _barred(self, view: NodeView, in_use: InUse, needs: Mapping[int, tuple[Need, ...]]) -> int:
-        """Devices of pools that have promised more counters than they have, and, with compatibility groups
-        switched off, devices beside allocated ones that have groups: nobody could check them."""
+        """Devices of pools that have promised more counters than they have, but for those that are shared
+        already and draw no more; and, with compatibility groups switched off, devices beside allocated ones
+        that have groups: nobody could check them."""
         over = {view.sets[i].pool for i, left in enumerate(in_use.left) if left and min(left) < 0}
         grouped: set[int] = set()
         if not self._plan.profile.is_on(Gate.COMPATIBILITY_GROUPS):
             grouped = {index for index, members in in_use.groups if any(members)}
+        drawn = {position for position, _ in in_use.shares}
         barred = 0
         for position, rows in needs.items():
-            if any(view.sets[index].pool in over or index in grouped for index, _, _ in rows):
+            is_over = position not in drawn and any(view.sets[index].pool in over for index, _, _ in rows)
+            if is_over or any(index in grouped for index, _, _ in rows):
                 barred |= 1 << position
         return barred
 

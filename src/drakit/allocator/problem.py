@@ -134,6 +134,42 @@ class Problem:
                 changed[constraint] |= value
         return tuple(changed)
 
+    def parts(self) -> list[Problem]:
+        """Requests that constraints tie together, each lot as a problem of its own: when one of them has no
+        solution on its own, the whole has none. None where a search might end in an error."""
+        if any(d.mines or (d.is_all and d.values) for d in self.demands):
+            return []
+        lots: list[tuple[set[int], list[int]]] = []
+        for request, alternatives in enumerate(self.requests):
+            ties = {constraint for number in alternatives for constraint, _ in self.demands[number].values}
+            members = [request]
+            for lot in [lot for lot in lots if lot[0] & ties]:
+                lots.remove(lot)
+                ties |= lot[0]
+                members = lot[1] + members
+            if ties:
+                lots.append((ties, sorted(members)))
+        return [self._part(members) for _, members in lots if len(members) < len(self.requests)]
+
+    def _part(self, requests: Sequence[int]) -> Problem:
+        numbers = [number for request in requests for number in self.requests[request]]
+        places = {number: place for place, number in enumerate(numbers)}
+        return Problem(
+            size=self.size,
+            taken=self.taken,
+            requests=[tuple([places[n] for n in self.requests[request]]) for request in requests],
+            claim_of=[self.claim_of[request] for request in requests],
+            demands=[self.demands[number] for number in numbers],
+            is_match=self.is_match,
+            constraint_claims=self.constraint_claims,
+            needs=self.needs,
+            left=self.left,
+            counter_classes=self.counter_classes,
+            groups=self.groups,
+            shareable=self.shareable,
+            shares=self.shares,
+        )
+
     def is_hopeless(self) -> bool:
         """Whether some request cannot be served whatever is chosen for those before it.
 

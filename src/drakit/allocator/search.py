@@ -32,6 +32,9 @@ from drakit.allocator.problem import Demanded, Problem
 from drakit.allocator.symmetry import Fingerprints
 from drakit.model.resource import MAX_RESULTS
 
+_PARTS = 8
+"""A part of a problem may cost this share of what the whole may."""
+
 _FEW = 300
 """Devices on a node with few."""
 
@@ -154,12 +157,21 @@ class Search:
             return []
         root = start(problem)
         picks = self._walk(root)
-        if picks is None and not problem.is_hopeless():
+        if picks is None and not problem.is_hopeless() and not self._has_hopeless_part():
             self._bounds = Bounds(problem)
             self._prints = Fingerprints(problem)
             self._limit = self.steps + self._careful_steps
             picks = self._walk(root)
         return picks
+
+    def _has_hopeless_part(self) -> bool:
+        """Whether some requests have no solution even alone; a search that is not over soon says nothing."""
+        for part in self._problem.parts():
+            outcome = solve(part, self._careful_steps // _PARTS)
+            self.steps += outcome.steps
+            if outcome.picks is None and outcome.failed is None:
+                return True
+        return False
 
     def _walk(self, root: Partial) -> list[Pick] | None:
         """Depth first. Without bounds it gives up at the first dead end that has alternatives."""
