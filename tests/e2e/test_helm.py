@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from tests.e2e.cluster import ROOT, Cluster, need, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs_root]
 
+VENDOR = Path(__file__).parent / "charts" / "vendor-driver"
 CHART = ROOT / "deploy" / "helm" / "drakit-driver"
 NAME = "gpus-drakit-driver"
 MINE = "app.kubernetes.io/instance=gpus"
@@ -143,3 +146,56 @@ def test_a_driver_whose_devices_are_in_use_stays(helm: Helm, cluster: Cluster) -
     assert cluster.get("daemonset", NAME)["status"]["numberReady"] == 1
     cluster.kubectl("delete", "-f", "gpu/01-one-per-pod.yaml", "--timeout=30s")
     helm.change("uninstall", "gpus")
+
+
+@pytest.mark.parametrize("helm", ["1.37"], indirect=True)
+def test_a_chart_as_vendors_write_them(helm: Helm, cluster: Cluster) -> None:
+    """CustomResourceDefinition, policy and webhook do what they do elsewhere."""
+    python = f"python=/opt/drakit/python/bin/{Path(sys.executable).resolve().name}"
+    image = f"image=localhost/drakit:{version('drakit')},{python}"
+    helm.change("install", "vendor", str(VENDOR), "--set", image)
+    await_gpus(cluster, 2)
+
+    def refused(document: dict[str, Any], *arguments: str) -> str:
+        return cluster.kubectl("create", *arguments, "-f", "-", check=False, stdin=json.dumps(document))
+
+    # The rules of its custom resources.
+    part = {"apiVersion": "vendor.example.com/v1beta1", "kind": "Partition", "metadata": {"name": "p"}}
+    assert 'spec: Invalid value: "object": a single device has no 2 parts' in refused(
+        part | {"spec": {"parts": 2}}
+    )
+    cluster.kubectl("create", "-f", "-", stdin=json.dumps(part | {"spec": {"parts": 2, "mode": "Shared"}}))
+    told = cluster.kubectl(
+        "patch", "partition", "p", "--type=merge", "-p", '{"spec":{"parts":3}}', check=False
+    )
+    assert "spec cannot be changed" in told
+    # Its policy: the plugin's account writes only from within its pod.
+    token = cluster.kubectl("create", "token", "vendor-plugin").strip()
+    pool = {"name": "x", "generation": 1, "resourceSliceCount": 1}
+    spec = {"driver": "gpu.example.com", "nodeName": "x", "pool": pool, "devices": [{"name": "d"}]}
+    head = {"apiVersion": "resource.k8s.io/v1", "metadata": {"name": "stray"}}
+    told = refused(head | {"kind": "ResourceSlice", "spec": spec}, f"--token={token}")
+    assert (
+        "ValidatingAdmissionPolicy 'vendor-own-slices' with binding 'vendor-own-slices' denied request: "
+        "the plugin must run in a pod, whose token names the node" in told
+    )
+    # Its webhook: parameters it does not know.
+    opaque = {"driver": "gpu.example.com", "parameters": {"kind": "Typo"}}
+    requests = [{"name": "gpu", "exactly": {"deviceClassName": "vendor-gpu"}}]
+    claim = head | {
+        "kind": "ResourceClaim",
+        "spec": {"devices": {"requests": requests, "config": [{"opaque": opaque}]}},
+    }
+    told = refused(claim)
+    assert 'admission webhook "claims.vendor.example.com" denied the request: unknown parameters Typo' in told
+    opaque["parameters"]["kind"] = "PartConfig"
+    cluster.kubectl("create", "-f", "-", stdin=json.dumps(claim))
+
+    helm.change("upgrade", "vendor", str(VENDOR), "--set", image, "--set", "devices=3")
+    await_gpus(cluster, 3)
+    helm.change("rollback", "vendor", "1")
+    cluster.kubectl("delete", "resourceclaim/stray", "partition/p")
+    helm.change("uninstall", "vendor")
+    cluster.kubectl("delete", "crd", "partitions.vendor.example.com")
+    wait_for(lambda: not cluster.items("pods", "-l", "app.kubernetes.io/instance=vendor"), "its pods to go")
+    cluster.kubectl("delete", "resourceslices", "--all")
