@@ -158,6 +158,22 @@ _CONTROLLERS: Mapping[str, tuple[str, ...]] = {
         "list watch : core : nodes",
         "list watch create delete patch : core : pods",
         "create : core : pods/binding",
+        "create delete get list patch update watch : apps : controllerrevisions",
+        _EVENTS,
+    ),
+    "statefulset-controller": (
+        f"{_READ} : apps : statefulsets",
+        "update patch : apps : statefulsets/status",
+        "update : apps : statefulsets/finalizers",
+        "get list watch create delete update patch : core : pods",
+        "create delete get list patch update watch : apps : controllerrevisions",
+        _EVENTS,
+    ),
+    "cronjob-controller": (
+        "get list watch update : batch : cronjobs",
+        "get list watch create update delete patch : batch : jobs",
+        "update patch : batch : cronjobs/status",
+        "update : batch : cronjobs/finalizers",
         _EVENTS,
     ),
     "deployment-controller": (

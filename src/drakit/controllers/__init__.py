@@ -12,6 +12,7 @@ from drakit.client.api import Client
 from drakit.client.clock import Clock
 from drakit.client.informer import Informers
 from drakit.controllers.context import Context, Controller
+from drakit.controllers.cronjob import CronJobs
 from drakit.controllers.daemonset import DaemonSets
 from drakit.controllers.deployment import Deployments
 from drakit.controllers.disruption import Disruption
@@ -24,6 +25,7 @@ from drakit.controllers.poolstatus import PoolStatus
 from drakit.controllers.quota import Quotas
 from drakit.controllers.replicaset import ReplicaSets
 from drakit.controllers.resourceclaim import ResourceClaims
+from drakit.controllers.statefulset import StatefulSets
 from drakit.profile import Gate, Profile
 
 __all__ = ["Controllers"]
@@ -58,7 +60,9 @@ class Controllers:
             ReplicaSets(context),
             Deployments(context),
             DaemonSets(context),
+            StatefulSets(context),
             Jobs(context),
+            CronJobs(context),
             NodeLifecycle(context),
             Quotas(context),
             Disruption(context),

@@ -2,9 +2,8 @@
 
 The pod for a node is tied to it by node affinity on the node's name; the scheduler binds it. A node fits
 when its labels match the template's node selector and affinity and its taints are tolerated (with the
-tolerations that every daemon gets). A node gets a new pod only when the old one is gone: drivers hold
-sockets. An update replaces pods of an older template, at most `maxUnavailable` nodes at a time; surging
-and the history of revisions are left out.
+tolerations that every daemon gets). A node gets a new pod only when the old one is gone, since drivers hold
+sockets, unless the update surges: `drakit.controllers.daemonset_update`.
 
 Source: pkg/controller/daemon.
 """
@@ -17,18 +16,21 @@ import msgspec
 
 from drakit.client.api import DAEMON_SETS, NODES, PODS
 from drakit.client.informer import key_of
+from drakit.controllers.adoption import Adoption
 from drakit.controllers.context import Context
-from drakit.controllers.owner import controller_of, controller_uid
+from drakit.controllers.daemonset_update import plan_update
+from drakit.controllers.history import CONTROLLER_REVISIONS, HASH_LABEL, History, hash_of
+from drakit.controllers.owner import controller_of
 from drakit.controllers.pod import available_in, is_deleting, is_ready, is_terminal, node_name, phase
 from drakit.controllers.recent import Recent
 from drakit.controllers.toleration import tolerates
-from drakit.controllers.workload import PodControl, pod_from, portion, template_hash, write_status
+from drakit.controllers.workload import PodControl, pod_from, write_status
 from drakit.errors import BadRequest, NotFound
 from drakit.model.meta import NodeSelector
 from drakit.model.selector import read_node_selector
 from drakit.transport import Document
 
-HASH_LABEL, GENERATION_LABEL = "controller-revision-hash", "pod-template-generation"
+GENERATION_LABEL = "pod-template-generation"
 _PREFIX = "node.kubernetes.io/"
 _TOLERATED = [
     {"key": _PREFIX + "not-ready", "operator": "Exists", "effect": "NoExecute"},
@@ -49,9 +51,11 @@ class DaemonSets:
         self._sets = context.informer(DAEMON_SETS)
         self._nodes = context.informer(NODES)
         pods = context.informer(PODS)
-        pods.add_index("controller", controller_uid)
         recent = Recent(pods, context.clock)
         self._control = PodControl(context.client, DAEMON_SETS, recent, self._recorder)
+        self._adoption = Adoption(context.client, self._sets, pods, recent)
+        revisions = context.informer(CONTROLLER_REVISIONS)
+        self._history = History(context.client, DAEMON_SETS, revisions, Recent(revisions, context.clock))
         self._sets.add_handler(lambda old, new: self._queue.add(key_of(new)) if new else None)
         self._nodes.add_handler(self._node_changed)
         pods.add_handler(self._pod_changed)
@@ -63,7 +67,10 @@ class DaemonSets:
         pod = new or old
         assert pod is not None
         owner = controller_of(pod)
-        if owner is not None and owner["kind"] == "DaemonSet":
+        if owner is None:
+            for key in self._adoption.adopters(pod):
+                self._queue.add(key)
+        elif owner["kind"] == "DaemonSet":
             self._queue.add(f"{pod['metadata']['namespace']}/{owner['name']}")
 
     def _node_changed(self, old: Document | None, new: Document | None) -> None:
@@ -79,22 +86,26 @@ class DaemonSets:
         if is_deleting(daemon_set):
             return
         spec = daemon_set["spec"]
-        name = template_hash(spec["template"])
+        name = hash_of(await self._history.update(daemon_set))
         matcher = _Matcher(spec["template"].get("spec") or {})
         wanted = {node["metadata"]["name"]: node for node in self._nodes.items() if matcher.fits(node)}
         by_node: dict[str, list[Document]] = {}
-        for pod in self._control.owned(daemon_set):
+        for pod in await self._adoption.gather(daemon_set):
             by_node.setdefault(_target(pod), []).append(pod)
         surplus = [pod for node, pods in by_node.items() if node not in wanted for pod in pods]
         surplus += [pod for node in wanted for pod in _surplus(by_node.get(node, []))]
         await self._control.delete(daemon_set, [pod for pod in surplus if not is_deleting(pod)])
-        missing = [node for node in wanted if not by_node.get(node)]
-        pods = [self._pod(daemon_set, node, name) for node in sorted(missing)]
+        missing = {node for node in wanted if not by_node.get(node)}
+        there = {node: [p for p in by_node.get(node, []) if p not in surplus] for node in wanted}
+        update = plan_update(daemon_set, there, name, self._clock.now())
+        await self._control.delete(daemon_set, update.outdated)
+        pods = [self._pod(daemon_set, node, name) for node in sorted(missing | update.surging)]
         for pod in await self._control.create(daemon_set, pods):
             by_node.setdefault(_target(pod), []).append(pod)
         running = {node: _best(by_node[node]) for node in wanted if by_node.get(node)}
-        await self._update(daemon_set, running, len(wanted), name)
         await self._report(daemon_set, wanted, running, by_node, name)
+        in_use = {hash_of(pod) for pods in by_node.values() for pod in pods}
+        await self._history.trim(daemon_set, {name, *in_use})
 
     def _pod(self, daemon_set: Document, node: str, name: str) -> Document:
         """The pod of `daemon_set` for `node`, with what ties it there."""
@@ -111,21 +122,6 @@ class DaemonSets:
         generation = str(daemon_set["metadata"].get("generation", 1))
         labels = (pod["metadata"].get("labels") or {}) | {HASH_LABEL: name, GENERATION_LABEL: generation}
         return pod | {"metadata": pod["metadata"] | {"labels": labels}, "spec": spec}
-
-    async def _update(
-        self, daemon_set: Document, running: dict[str, Document], wanted: int, name: str
-    ) -> None:
-        """Rolling update: delete pods of older templates, unavailable ones first, within the limit."""
-        strategy = daemon_set["spec"].get("updateStrategy") or {}
-        if strategy.get("type", "RollingUpdate") != "RollingUpdate":
-            return
-        limit = portion((strategy.get("rollingUpdate") or {}).get("maxUnavailable", 1), wanted, up=True)
-        outdated = [pod for pod in running.values() if _hash_of(pod) != name and not is_deleting(pod)]
-        down = [pod for pod in running.values() if is_deleting(pod) or not is_ready(pod)]
-        broken = [pod for pod in outdated if not is_ready(pod)]
-        budget = max(limit, 1) - (len(down) - len(broken)) - (wanted - len(running)) - len(broken)
-        healthy = [pod for pod in outdated if is_ready(pod)][: max(budget, 0)]
-        await self._control.delete(daemon_set, broken + healthy)
 
     async def _report(
         self,
@@ -144,7 +140,7 @@ class DaemonSets:
             "currentNumberScheduled": len(running),
             "numberMisscheduled": len(stray),
             "numberReady": sum(1 for pod in running.values() if is_ready(pod)),
-            "updatedNumberScheduled": sum(1 for pod in running.values() if _hash_of(pod) == name) or None,
+            "updatedNumberScheduled": sum(1 for pod in running.values() if hash_of(pod) == name) or None,
             "numberAvailable": available or None,
             "numberUnavailable": len(wanted) - available or None,
             "observedGeneration": daemon_set["metadata"].get("generation", 0),
@@ -218,13 +214,13 @@ def _target(pod: Document) -> str:
 
 
 def _surplus(pods: list[Document]) -> Iterable[Document]:
-    """Pods of one node that should go: failed ones, and all but the best of several."""
-    if not pods:
-        return
-    best = _best(pods)
-    for pod in pods:
-        if pod is not best or is_terminal(pod):
-            yield pod
+    """Pods of one node that should go: failed ones, and all but the best of several of one template."""
+    for name in {hash_of(pod) for pod in pods}:
+        alike = [pod for pod in pods if hash_of(pod) == name]
+        best = _best(alike)
+        for pod in alike:
+            if pod is not best or is_terminal(pod):
+                yield pod
 
 
 def _best(pods: list[Document]) -> Document:
@@ -238,7 +234,3 @@ def _best(pods: list[Document]) -> Document:
             bool(node_name(pod)),
         ),
     )
-
-
-def _hash_of(pod: Document) -> str | None:
-    return (pod["metadata"].get("labels") or {}).get(HASH_LABEL)

@@ -2,8 +2,7 @@
 
 The ReplicaSet of a template is found by the hash of the template in its labels and name. A rolling
 update makes the new set grow and the old ones shrink within maxSurge and maxUnavailable, one step each
-time something changes. Adopting ReplicaSets that were there before, and proportional scaling of several
-sets while paused, are left out.
+time something changes. Scaled in the middle of an update, or while paused, each set gets its share.
 
 Source: pkg/controller/deployment.
 """
@@ -13,17 +12,28 @@ from __future__ import annotations
 from drakit.client.api import DEPLOYMENTS, PODS, REPLICA_SETS
 from drakit.client.clock import parse_timestamp, timestamp
 from drakit.client.informer import key_of
+from drakit.controllers.adoption import Adoption
 from drakit.controllers.context import Context
+from drakit.controllers.deployment_share import (
+    DESIRED,
+    MOST,
+    REVISION,
+    count_of,
+    is_scaled,
+    limits_of,
+    revision_of,
+    shares_of,
+    strategy_of,
+    wanted_by,
+)
 from drakit.controllers.owner import controller_of, controller_uid, reference_to
 from drakit.controllers.pod import condition, is_deleting, is_terminal
 from drakit.controllers.recent import Recent
-from drakit.controllers.workload import portion, set_condition, template_hash, write_status
+from drakit.controllers.workload import set_condition, template_hash, write_status
 from drakit.errors import AlreadyExists, NotFound
 from drakit.transport import Document
 
 HASH_LABEL = "pod-template-hash"
-REVISION = "deployment.kubernetes.io/revision"
-_DESIRED, _MOST = "deployment.kubernetes.io/desired-replicas", "deployment.kubernetes.io/max-replicas"
 _WORKERS = 4
 
 
@@ -35,8 +45,8 @@ class Deployments:
         self._recorder = context.recorder("deployment-controller")
         self._deployments = context.informer(DEPLOYMENTS)
         self._sets = context.informer(REPLICA_SETS)
-        self._sets.add_index("controller", controller_uid)
         self._recent = Recent(self._sets, context.clock)
+        self._adoption = Adoption(context.client, self._deployments, self._sets, self._recent)
         self._deployments.add_handler(lambda old, new: self._queue.add(key_of(new)) if new else None)
         self._sets.add_handler(self._set_changed)
         self._pods = context.informer(PODS)
@@ -50,7 +60,10 @@ class Deployments:
         replica_set = new or old
         assert replica_set is not None
         owner = controller_of(replica_set)
-        if owner is not None and owner["kind"] == "Deployment":
+        if owner is None:
+            for key in self._adoption.adopters(replica_set):
+                self._queue.add(key)
+        elif owner["kind"] == "Deployment":
             self._queue.add(f"{replica_set['metadata']['namespace']}/{owner['name']}")
 
     def _pod_changed(self, old: Document | None, new: Document | None) -> None:
@@ -67,19 +80,21 @@ class Deployments:
         deployment = self._deployments.get(key)
         if deployment is None or is_deleting(deployment):
             return
-        sets = self._recent.owned(deployment["metadata"]["uid"])
+        sets = await self._adoption.gather(deployment)
         name = template_hash(deployment["spec"]["template"])
-        new = next((s for s in sets if _hash_of(s) == name), None)
-        old = sorted((s for s in sets if s is not new), key=_revision)
-        if not deployment["spec"].get("paused"):
-            is_recreating = _strategy(deployment).get("type") == "Recreate"
+        new = next((s for s in sets if _is_of(s, deployment, name)), None)
+        old = sorted((s for s in sets if s is not new), key=revision_of)
+        if deployment["spec"].get("paused") or is_scaled(deployment, sets):
+            new, old = await self._share_out(deployment, new, old)
+        else:
+            is_recreating = strategy_of(deployment).get("type") == "Recreate"
             if new is None and not (is_recreating and await self._stop(old)):
                 new = await self._create_set(deployment, name, old)
             if new is not None:
                 new = await self._mark_revision(deployment, new, old)
                 if is_recreating:
                     if not await self._stop(old):
-                        new = await self._scale(deployment, new, _wanted(deployment))
+                        new = await self._scale(deployment, new, wanted_by(deployment))
                 else:
                     new = await self._roll(deployment, new, old)
         await self._clean_up(deployment, new, old)
@@ -131,19 +146,19 @@ class Deployments:
     def _annotations(self, deployment: Document, revision: int) -> dict[str, str]:
         spec = deployment["spec"]
         wanted = spec.get("replicas", 1)
-        surge, _ = _limits(deployment)
+        surge, _ = limits_of(deployment)
         kept = {
             key: value
             for key, value in (deployment["metadata"].get("annotations") or {}).items()
             if not key.startswith("deployment.kubernetes.io/")
             and key != "kubectl.kubernetes.io/last-applied-configuration"
         }
-        return {**kept, REVISION: str(revision), _DESIRED: str(wanted), _MOST: str(wanted + surge)}
+        return {**kept, REVISION: str(revision), DESIRED: str(wanted), MOST: str(wanted + surge)}
 
     async def _mark_revision(self, deployment: Document, new: Document, old: list[Document]) -> Document:
         """The newest template has the highest revision, also when it is an old one come back."""
-        revision = max(_revision(new), _next_revision(old))
-        if _revision(new) != revision:
+        revision = max(revision_of(new), _next_revision(old))
+        if revision_of(new) != revision:
             new = await self._patch_set(new, {"metadata": {"annotations": {REVISION: str(revision)}}})
         annotations = deployment["metadata"].get("annotations") or {}
         if annotations.get(REVISION) != str(revision):
@@ -152,16 +167,23 @@ class Deployments:
             await self._client.patch(DEPLOYMENTS, meta["name"], patch, meta["namespace"])
         return new
 
-    async def _scale(self, deployment: Document, replica_set: Document, replicas: int) -> Document:
-        before = _wanted(replica_set)
-        if before == replicas:
-            return replica_set
+    async def _scale(
+        self, deployment: Document, replica_set: Document, replicas: int, *, is_share: bool = False
+    ) -> Document:
+        """Have the set make so many pods. With `is_share` its annotations follow in any case: they say of
+        how many it is a part."""
+        before = wanted_by(replica_set)
         wanted = deployment["spec"].get("replicas", 1)
-        surge, _ = _limits(deployment)
-        annotations = {_DESIRED: str(wanted), _MOST: str(wanted + surge)}
+        surge, _ = limits_of(deployment)
+        annotations = {DESIRED: str(wanted), MOST: str(wanted + surge)}
+        known = replica_set["metadata"].get("annotations") or {}
+        if before == replicas and not (is_share and annotations.items() - known.items()):
+            return replica_set
         changed = await self._patch_set(
             replica_set, {"metadata": {"annotations": annotations}, "spec": {"replicas": replicas}}
         )
+        if before == replicas:
+            return changed
         verb = "up" if replicas > before else "down"
         self._recorder.event(
             deployment,
@@ -177,13 +199,35 @@ class Deployments:
         patch = {**change, "metadata": {**(change.get("metadata") or {}), **own}}
         return await self._client.patch(REPLICA_SETS, meta["name"], patch, meta["namespace"])
 
+    async def _share_out(
+        self, deployment: Document, new: Document | None, old: list[Document]
+    ) -> tuple[Document | None, list[Document]]:
+        """Scale what there is to the wanted number: one set alone, several each by its share."""
+        sets = [*old, *([new] if new is not None else [])]
+        going = [s for s in sets if wanted_by(s)]
+        wanted = wanted_by(deployment)
+        if len(going) <= 1:
+            target = going[0] if going else sets[-1] if sets else None
+            shares = {target["metadata"]["uid"]: wanted} if target is not None else {}
+        else:
+            shares = shares_of(deployment, going)
+        scaled = {
+            s["metadata"]["uid"]: await self._scale(
+                deployment, s, shares[s["metadata"]["uid"]], is_share=True
+            )
+            for s in sets
+            if s["metadata"]["uid"] in shares
+        }
+        old = [scaled.get(s["metadata"]["uid"], s) for s in old]
+        return (scaled.get(new["metadata"]["uid"], new) if new is not None else None), old
+
     async def _stop(self, old: list[Document]) -> bool:
         """Recreate: bring the old sets to nothing; returns whether pods of them are still there."""
         for replica_set in old:
-            if _wanted(replica_set):
+            if wanted_by(replica_set):
                 await self._patch_set(replica_set, {"spec": {"replicas": 0}})
         return any(
-            _wanted(replica_set)
+            wanted_by(replica_set)
             or any(
                 not is_terminal(p) for p in self._pods.by_index("controller", replica_set["metadata"]["uid"])
             )
@@ -192,41 +236,41 @@ class Deployments:
 
     async def _roll(self, deployment: Document, new: Document, old: list[Document]) -> Document:
         """One step of a rolling update: grow the new set as far as allowed, then shrink the old ones."""
-        wanted = _wanted(deployment)
-        surge, unavailable = _limits(deployment)
-        total = _wanted(new) + sum(_wanted(s) for s in old)
-        if _wanted(new) > wanted:
+        wanted = wanted_by(deployment)
+        surge, unavailable = limits_of(deployment)
+        total = wanted_by(new) + sum(wanted_by(s) for s in old)
+        if wanted_by(new) > wanted:
             new = await self._scale(deployment, new, wanted)
-        elif _wanted(new) < wanted:
+        elif wanted_by(new) < wanted:
             room = max(wanted + surge - total, 0)
-            new = await self._scale(deployment, new, min(_wanted(new) + room, wanted))
+            new = await self._scale(deployment, new, min(wanted_by(new) + room, wanted))
         spare = (
-            sum(_wanted(s) for s in old)
-            + _wanted(new)
+            sum(wanted_by(s) for s in old)
+            + wanted_by(new)
             - (wanted - unavailable)
-            - (_wanted(new) - _status(new, "availableReplicas"))
+            - (wanted_by(new) - count_of(new, "availableReplicas"))
         )
         for position, replica_set in enumerate(old):
-            unhealthy = _wanted(replica_set) - _status(replica_set, "availableReplicas")
+            unhealthy = wanted_by(replica_set) - count_of(replica_set, "availableReplicas")
             cut = min(max(unhealthy, 0), max(spare, 0))
             if cut:
                 spare -= cut
-                old[position] = await self._scale(deployment, replica_set, _wanted(replica_set) - cut)
-        available = _status(new, "availableReplicas") + sum(_status(s, "availableReplicas") for s in old)
+                old[position] = await self._scale(deployment, replica_set, wanted_by(replica_set) - cut)
+        available = count_of(new, "availableReplicas") + sum(count_of(s, "availableReplicas") for s in old)
         spare = min(spare, available - (wanted - unavailable))
         for position, replica_set in enumerate(old):
-            cut = min(_wanted(replica_set), max(spare, 0))
+            cut = min(wanted_by(replica_set), max(spare, 0))
             if cut:
                 spare -= cut
-                old[position] = await self._scale(deployment, replica_set, _wanted(replica_set) - cut)
+                old[position] = await self._scale(deployment, replica_set, wanted_by(replica_set) - cut)
         return new
 
     async def _clean_up(self, deployment: Document, new: Document | None, old: list[Document]) -> None:
         """Delete the oldest empty sets beyond the history limit, once the update is through."""
-        if new is None or _status(new, "availableReplicas") < _wanted(deployment):
+        if new is None or count_of(new, "availableReplicas") < wanted_by(deployment):
             return
         limit = deployment["spec"].get("revisionHistoryLimit", 10)
-        empty = [s for s in old if not _wanted(s) and not _status(s, "replicas") and not is_deleting(s)]
+        empty = [s for s in old if not wanted_by(s) and not count_of(s, "replicas") and not is_deleting(s)]
         for replica_set in empty[: max(len(empty) - limit, 0)]:
             meta = replica_set["metadata"]
             try:
@@ -238,20 +282,20 @@ class Deployments:
 
     async def _report(self, deployment: Document, new: Document | None, old: list[Document]) -> None:
         sets = [*old, *([new] if new else [])]
-        wanted = _wanted(deployment)
-        counts = {field: sum(_status(s, field) for s in sets) for field in _COUNTS}
-        updated = _status(new, "replicas") if new else 0
-        _, unavailable = _limits(deployment)
+        wanted = wanted_by(deployment)
+        counts = {field: sum(count_of(s, field) for s in sets) for field in _COUNTS}
+        updated = count_of(new, "replicas") if new else 0
+        _, unavailable = limits_of(deployment)
         is_available = counts["availableReplicas"] >= wanted - unavailable
         is_complete = (
             updated == wanted == counts["availableReplicas"] == counts["replicas"]
             and new is not None
-            and _wanted(new) == wanted
+            and wanted_by(new) == wanted
         )
         status: Document = {field: count or None for field, count in counts.items()}
         status |= {
             "updatedReplicas": updated or None,
-            "unavailableReplicas": max(sum(_wanted(s) for s in sets) - counts["availableReplicas"], 0)
+            "unavailableReplicas": max(sum(wanted_by(s) for s in sets) - counts["availableReplicas"], 0)
             or None,
             "observedGeneration": deployment["metadata"].get("generation", 0),
             "conditions": self._conditions(deployment, sets, new, status, is_available, is_complete),
@@ -331,39 +375,23 @@ def _updated(rows: list[Document], row: Document, now: str) -> Document:
     return {**row, "lastUpdateTime": before.get("lastUpdateTime", now) if same and before else now}
 
 
-def _strategy(deployment: Document) -> Document:
-    return deployment["spec"].get("strategy") or {}
+def _is_of(replica_set: Document, deployment: Document, name: str) -> bool:
+    """Whether the set is of the deployment's present template: by the hash, or for one that was taken in
+    by what it says."""
+    if _hash_of(replica_set) == name:
+        return True
+    return _plain(replica_set["spec"]["template"]) == _plain(deployment["spec"]["template"])
 
 
-def _limits(deployment: Document) -> tuple[int, int]:
-    """How many pods more, and how many fewer, than wanted there may be during an update."""
-    if _strategy(deployment).get("type") == "Recreate":
-        return 0, 0
-    rolling = _strategy(deployment).get("rollingUpdate") or {}
-    wanted = _wanted(deployment)
-    surge = portion(rolling.get("maxSurge", "25%"), wanted, up=True)
-    unavailable = portion(rolling.get("maxUnavailable", "25%"), wanted, up=False)
-    if surge == 0 and unavailable == 0:
-        unavailable = 1
-    return surge, min(unavailable, wanted)
-
-
-def _wanted(document: Document) -> int:
-    return int(document["spec"].get("replicas", 1))
-
-
-def _status(replica_set: Document, field: str) -> int:
-    return int((replica_set.get("status") or {}).get(field) or 0)
+def _plain(template: Document) -> Document:
+    meta = dict(template.get("metadata") or {})
+    meta["labels"] = {k: v for k, v in (meta.get("labels") or {}).items() if k != HASH_LABEL}
+    return {"spec": template.get("spec"), "metadata": {k: v for k, v in meta.items() if v}}
 
 
 def _hash_of(replica_set: Document) -> str | None:
     return (replica_set["metadata"].get("labels") or {}).get(HASH_LABEL)
 
 
-def _revision(replica_set: Document) -> int:
-    text = (replica_set["metadata"].get("annotations") or {}).get(REVISION, "0")
-    return int(text) if text.isdigit() else 0
-
-
 def _next_revision(old: list[Document]) -> int:
-    return max((_revision(s) for s in old), default=0) + 1
+    return max((revision_of(s) for s in old), default=0) + 1

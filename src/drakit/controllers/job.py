@@ -2,8 +2,8 @@
 
 A pod carries a finalizer until its end has been counted: first its uid and the new count go into the
 status together, then the finalizer is removed, then the uid leaves the status. So every end counts once,
-whatever crashes in between, and however soon the pod is deleted. Pod failure and success policies,
-per-index back-off and elastic indexed jobs are left out.
+whatever crashes in between, and however soon the pod is deleted. What counts, and what follows, is
+`drakit.controllers.job_count`.
 
 Source: pkg/controller/job.
 """
@@ -13,16 +13,17 @@ from __future__ import annotations
 from drakit.client.api import JOBS, PODS
 from drakit.client.clock import parse_timestamp, timestamp
 from drakit.client.informer import key_of
+from drakit.controllers.adoption import Adoption
 from drakit.controllers.context import Context
-from drakit.controllers.owner import controller_of, controller_uid
-from drakit.controllers.pod import condition, is_active, is_deleting, is_ready, phase
+from drakit.controllers.job_count import INDEX, INDEX_FAILURES, TRACKING, Count, index_of
+from drakit.controllers.owner import controller_of
+from drakit.controllers.pod import condition, is_deleting, phase
 from drakit.controllers.recent import Recent
 from drakit.controllers.workload import PodControl, pod_from, set_condition, write_status
 from drakit.errors import NotFound
 from drakit.transport import Document
 
-TRACKING = "batch.kubernetes.io/job-tracking"
-INDEX = "batch.kubernetes.io/job-completion-index"
+MANAGER = "kubernetes.io/job-controller"
 _FIRST_BACKOFF, _LAST_BACKOFF = 10.0, 600.0
 _WORKERS = 4
 
@@ -36,9 +37,9 @@ class Jobs:
         self._written: dict[str, int] = {}
         self._jobs = context.informer(JOBS)
         self._pods = context.informer(PODS)
-        self._pods.add_index("controller", controller_uid)
-        recent = Recent(self._pods, context.clock)
-        self._control = PodControl(context.client, JOBS, recent, self._recorder)
+        self._recent = Recent(self._pods, context.clock)
+        self._control = PodControl(context.client, JOBS, self._recent, self._recorder)
+        self._adoption = Adoption(context.client, self._jobs, self._pods, self._recent)
         self._jobs.add_handler(self._job_changed)
         self._pods.add_handler(self._pod_changed)
 
@@ -56,7 +57,10 @@ class Jobs:
         pod = new or old
         assert pod is not None
         owner = controller_of(pod)
-        if owner is not None and owner["kind"] == "Job":
+        if owner is None:
+            for key in self._adoption.adopters(pod):
+                self._queue.add(key)
+        elif owner["kind"] == "Job":
             self._queue.add(f"{pod['metadata']['namespace']}/{owner['name']}")
 
     async def _sync(self, key: str) -> None:
@@ -64,14 +68,16 @@ class Jobs:
         if job is None or is_deleting(job):
             await self._release_orphans(key, job)
             return
+        if job["spec"].get("managedBy") not in (None, MANAGER):
+            return
         if int(job["metadata"]["resourceVersion"]) < self._written.get(job["metadata"]["uid"], 0):
             return  # Our own status is still on its way here; acting on the old one would count twice.
         if _is_finished(job):
-            await self._release(self._control.owned(job))
+            await self._release(self._owned(job))
             await self._expire(job)
             return
-        pods = self._control.owned(job)
-        count = _Count(job, pods)
+        pods = await self._adoption.gather(job)
+        count = Count(job, pods)
         status = count.status()
         verdict = self._verdict(job, count)
         if verdict is None:
@@ -88,13 +94,17 @@ class Jobs:
             self._written[job["metadata"]["uid"]] = int(written["metadata"]["resourceVersion"])
         await self._release(count.counted)
 
+    def _owned(self, job: Document) -> list[Document]:
+        return self._recent.owned(job["metadata"]["uid"])
+
     # --- pods -------------------------------------------------------------------------------------
 
-    async def _run_pods(self, job: Document, count: _Count, pods: list[Document]) -> Document:
+    async def _run_pods(self, job: Document, count: Count, pods: list[Document]) -> Document:
         """Have the right number of pods run; returns what that changes in the status."""
         spec = job["spec"]
         now = timestamp(self._clock.now())
         conditions = (job.get("status") or {}).get("conditions") or []
+        is_suspended = (condition(job, "Suspended") or {}).get("status") == "True"
         if spec.get("suspend"):
             await self._stop(job, count.active)
             row = {
@@ -103,29 +113,35 @@ class Jobs:
                 "reason": "JobSuspended",
                 "message": "Job suspended",
             }
+            if not is_suspended:
+                self._recorder.event(job, "Normal", "Suspended", "Job suspended")
             return {"conditions": set_condition(conditions, row, now), "active": None, "startTime": None}
         change: Document = {"startTime": (job.get("status") or {}).get("startTime") or now}
-        if any(row["type"] == "Suspended" and row["status"] == "True" for row in conditions):
+        if is_suspended:
+            self._recorder.event(job, "Normal", "Resumed", "Job resumed")
             row = {"type": "Suspended", "status": "False", "reason": "JobResumed", "message": "Job resumed"}
             change["conditions"] = set_condition(conditions, row, now)
         parallelism = spec.get("parallelism", 1)
-        left = parallelism if count.completions is None else count.completions - count.succeeded
+        left = parallelism if count.completions is None else count.left
         if count.completions is None and count.succeeded:
             left = len(count.active)
-        wanted = max(min(parallelism, left), 0)
+        going = len(count.terminating) if count.waits_for_end else 0
+        wanted = max(min(parallelism, left) - going, 0)
         if len(count.active) > wanted:
             await self._stop(job, count.active[wanted:])
-        elif len(count.active) < wanted and self._may_start(job, pods):
-            fresh = self._new_pods(job, count, wanted - len(count.active))
+        elif len(count.active) < wanted and (count.per_index is not None or self._may_start(job, pods)):
+            fresh = self._new_pods(job, count, wanted - len(count.active), pods)
             count.active += await self._control.create(job, fresh)
         return change | {"active": len(count.active) or None}
 
     def _may_start(self, job: Document, pods: list[Document]) -> bool:
         """Whether the back-off after failures is over; if not, comes back when it is."""
         failed = [pod for pod in pods if phase(pod) == "Failed"]
-        if not failed:
+        return self._is_over(job, failed, int((job.get("status") or {}).get("failed") or 0) or len(failed))
+
+    def _is_over(self, job: Document, failed: list[Document], total: int) -> bool:
+        if not failed or not total:
             return True
-        total = int((job.get("status") or {}).get("failed") or 0) or len(failed)
         delay = min(_FIRST_BACKOFF * 2.0 ** (total - 1), _LAST_BACKOFF)
         due = max(_ended(pod) for pod in failed) + delay
         if self._clock.now() >= due:
@@ -133,7 +149,7 @@ class Jobs:
         self._queue.add_after(key_of(job), due - self._clock.now())
         return False
 
-    def _new_pods(self, job: Document, count: _Count, number: int) -> list[Document]:
+    def _new_pods(self, job: Document, count: Count, number: int, pods: list[Document]) -> list[Document]:
         meta, spec = job["metadata"], job["spec"]
         pod = pod_from(job, JOBS, spec["template"])
         labels = {
@@ -149,7 +165,16 @@ class Jobs:
         }
         if spec.get("completionMode") != "Indexed":
             return [pod | {"metadata": metadata}] * number
-        return [_indexed(pod | {"metadata": metadata}, index) for index in count.free_indexes(number)]
+        made: list[Document] = []
+        for index in count.free_indexes():
+            if len(made) == number:
+                break
+            failures = count.failures_before(index, pods) if count.per_index is not None else 0
+            failed = [p for p in pods if index_of(p) == index and phase(p) == "Failed"] if failures else []
+            if self._is_over(job, failed, failures):
+                marks = {INDEX_FAILURES: str(failures)} if count.per_index is not None else {}
+                made.append(_indexed(pod | {"metadata": metadata}, index, marks))
+        return made
 
     async def _stop(self, job: Document, pods: list[Document]) -> None:
         """Delete pods that are too many: without the finalizer they do not count as failed."""
@@ -176,7 +201,7 @@ class Jobs:
         """Pods of a job that is gone, or goes, must not hang on a finalizer nobody removes."""
         name = key.partition("/")[2]
         if job is not None:
-            await self._release(self._control.owned(job))
+            await self._release(self._owned(job))
             return
         for pod in self._pods.items():
             owner = controller_of(pod)
@@ -189,13 +214,27 @@ class Jobs:
 
     # --- ends -------------------------------------------------------------------------------------
 
-    def _verdict(self, job: Document, count: _Count) -> tuple[str, str, str] | None:
+    def _verdict(self, job: Document, count: Count) -> tuple[str, str, str] | None:
         """How the job ended, as condition type, reason and message; None while it goes on."""
         spec = job["spec"]
-        if count.is_complete:
+        for first, last in (("FailureTarget", "Failed"), ("SuccessCriteriaMet", "Complete")):
+            row = condition(job, first)
+            if row is not None and row.get("status") == "True":
+                return last, row["reason"], row["message"]
+        if count.fail_job:
+            return "Failed", "PodFailurePolicy", count.fail_job
+        if count.is_complete and not count.failed_indexes:
             return "Complete", "CompletionsReached", "Reached expected number of succeeded pods"
-        if count.failed > spec.get("backoffLimit", 6):
+        if count.is_beyond_backoff():
             return "Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit"
+        if (place := count.success_rule()) is not None:
+            return "Complete", "SuccessPolicy", f"Matched rules at index {place}"
+        most = spec.get("maxFailedIndexes")
+        if most is not None and count.failed_indexes > most:
+            text = "Job has exceeded the specified maximal number of failed indexes"
+            return "Failed", "MaxFailedIndexesExceeded", text
+        if count.is_complete:
+            return "Failed", "FailedIndexes", "Job has failed indexes"
         deadline, started = spec.get("activeDeadlineSeconds"), (job.get("status") or {}).get("startTime")
         if deadline is not None and started and not spec.get("suspend"):
             left = parse_timestamp(started) + deadline - self._clock.now()
@@ -204,9 +243,7 @@ class Jobs:
             self._queue.add_after(key_of(job), left)
         return None
 
-    def _conclude(
-        self, job: Document, status: Document, verdict: tuple[str, str, str], count: _Count
-    ) -> None:
+    def _conclude(self, job: Document, status: Document, verdict: tuple[str, str, str], count: Count) -> None:
         """Write the end into `status`: first what will be, then, once all pods are counted, what is."""
         type, reason, message = verdict
         now = timestamp(self._clock.now())
@@ -245,57 +282,6 @@ class Jobs:
             return
 
 
-class _Count:
-    """The pods of a job sorted and counted. `counted` are ends that are in the status being written, or
-    are already, and still carry the finalizer."""
-
-    def __init__(self, job: Document, pods: list[Document]) -> None:
-        status = job.get("status") or {}
-        self.completions: int | None = job["spec"].get("completions")
-        self._is_indexed = job["spec"].get("completionMode") == "Indexed"
-        uncounted = status.get("uncountedTerminatedPods") or {}
-        held = {pod["metadata"]["uid"] for pod in pods if _is_tracked(pod)}
-        known_good = [uid for uid in uncounted.get("succeeded") or () if uid in held]
-        known_bad = [uid for uid in uncounted.get("failed") or () if uid in held]
-        self.active = [pod for pod in pods if is_active(pod)]
-        self.counted = [pod for pod in pods if _is_tracked(pod) and not is_active(pod)]
-        good = [p["metadata"]["uid"] for p in self.counted if phase(p) == "Succeeded"]
-        bad = [p["metadata"]["uid"] for p in self.counted if phase(p) != "Succeeded"]
-        self.succeeded = int(status.get("succeeded") or 0) + len(set(good) - set(known_good))
-        self.failed = int(status.get("failed") or 0) + len(set(bad) - set(known_bad))
-        self.ready = sum(1 for pod in self.active if is_ready(pod))
-        self._uncounted = {"succeeded": sorted({*good, *known_good}), "failed": sorted({*bad, *known_bad})}
-        self._done = _read_indexes(status.get("completedIndexes") or "")
-        if self._is_indexed:
-            self._done |= {_index_of(p) for p in self.counted if phase(p) == "Succeeded"} - {-1}
-            self.succeeded = len(self._done)
-        self.is_complete = (
-            self.succeeded >= self.completions
-            if self.completions is not None
-            else self.succeeded > 0 and not self.active
-        )
-
-    def status(self) -> Document:
-        return {
-            "active": len(self.active) or None,
-            "ready": self.ready,
-            "succeeded": self.succeeded or None,
-            "failed": self.failed or None,
-            "completedIndexes": _write_indexes(self._done) or None,
-            "uncountedTerminatedPods": {k: v for k, v in self._uncounted.items() if v},
-        }
-
-    def free_indexes(self, number: int) -> list[int]:
-        """The lowest indexes that are neither done nor running."""
-        taken = self._done | {_index_of(pod) for pod in self.active}
-        free = (index for index in range(self.completions or 0) if index not in taken)
-        return [index for index, _ in zip(free, range(number), strict=False)]
-
-
-def _is_tracked(pod: Document) -> bool:
-    return TRACKING in (pod["metadata"].get("finalizers") or ())
-
-
 def _is_finished(job: Document) -> bool:
     rows = (job.get("status") or {}).get("conditions") or ()
     return any(row["type"] in ("Complete", "Failed") and row["status"] == "True" for row in rows)
@@ -311,10 +297,11 @@ def _ended(pod: Document) -> float:
     return max(map(parse_timestamp, times or [pod["metadata"]["creationTimestamp"]]))
 
 
-def _indexed(pod: Document, index: int) -> Document:
-    """`pod` for one index: annotation, label, environment and host name tell it."""
+def _indexed(pod: Document, index: int, marks: dict[str, str]) -> Document:
+    """`pod` for one index: annotation, label, environment and host name tell it; `marks` are annotations
+    besides."""
     metadata, spec = dict(pod["metadata"]), dict(pod["spec"])
-    metadata["annotations"] = {**(metadata.get("annotations") or {}), INDEX: str(index)}
+    metadata["annotations"] = {**(metadata.get("annotations") or {}), INDEX: str(index), **marks}
     metadata["labels"] = {**(metadata.get("labels") or {}), INDEX: str(index)}
     base = metadata["generateName"]
     metadata["generateName"] = f"{base}{index}-"
@@ -324,27 +311,3 @@ def _indexed(pod: Document, index: int) -> Document:
         if spec.get(field):
             spec[field] = [{**c, "env": [*(c.get("env") or ()), variable]} for c in spec[field]]
     return pod | {"metadata": metadata, "spec": spec}
-
-
-def _index_of(pod: Document) -> int:
-    text = (pod["metadata"].get("annotations") or {}).get(INDEX, "")
-    return int(text) if text.isdigit() else -1
-
-
-def _read_indexes(text: str) -> set[int]:
-    """The numbers of "0,3-5"."""
-    found: set[int] = set()
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        found |= set(range(int(first), int(last or first) + 1))
-    return found
-
-
-def _write_indexes(indexes: set[int]) -> str:
-    parts: list[list[int]] = []
-    for index in sorted(indexes):
-        if parts and parts[-1][1] == index - 1:
-            parts[-1][1] = index
-        else:
-            parts.append([index, index])
-    return ",".join(str(a) if a == b else f"{a},{b}" if b == a + 1 else f"{a}-{b}" for a, b in parts)

@@ -1,4 +1,4 @@
-"""ReplicaSets: as many pods of one template as asked for. Pods of nobody are not adopted.
+"""ReplicaSets: as many pods of one template as asked for.
 
 Source: pkg/controller/replicaset.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from drakit.client.api import PODS, REPLICA_SETS
 from drakit.client.informer import key_of
+from drakit.controllers.adoption import Adoption
 from drakit.controllers.context import Context
-from drakit.controllers.owner import controller_of, controller_uid
+from drakit.controllers.owner import controller_of
 from drakit.controllers.pod import (
     available_in,
     is_active,
@@ -24,6 +25,7 @@ from drakit.errors import APIError, NotFound
 from drakit.transport import Document
 
 _WORKERS = 4
+_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
 class ReplicaSets:
@@ -33,9 +35,9 @@ class ReplicaSets:
         self._queue = context.queue()
         self._sets = context.informer(REPLICA_SETS)
         pods = context.informer(PODS)
-        pods.add_index("controller", controller_uid)
-        recorder = context.recorder("replicaset-controller")
-        self._control = PodControl(context.client, REPLICA_SETS, Recent(pods, context.clock), recorder)
+        recorder, recent = context.recorder("replicaset-controller"), Recent(pods, context.clock)
+        self._control = PodControl(context.client, REPLICA_SETS, recent, recorder)
+        self._adoption = Adoption(context.client, self._sets, pods, recent)
         self._sets.add_handler(lambda old, new: self._queue.add(key_of(new)) if new else None)
         pods.add_handler(self._pod_changed)
 
@@ -46,14 +48,17 @@ class ReplicaSets:
         pod = new or old
         assert pod is not None
         owner = controller_of(pod)
-        if owner is not None and owner["kind"] == "ReplicaSet":
+        if owner is None:
+            for key in self._adoption.adopters(pod):
+                self._queue.add(key)
+        elif owner["kind"] == "ReplicaSet":
             self._queue.add(f"{pod['metadata']['namespace']}/{owner['name']}")
 
     async def _sync(self, key: str) -> None:
         replica_set = self._sets.get(key)
         if replica_set is None:
             return
-        pods = [pod for pod in self._control.owned(replica_set) if not is_terminal(pod)]
+        pods = [pod for pod in await self._adoption.gather(replica_set) if not is_terminal(pod)]
         active = [pod for pod in pods if is_active(pod)]
         failure: APIError | None = None
         if not is_deleting(replica_set):
@@ -109,12 +114,20 @@ class ReplicaSets:
             self._queue.add_after(key_of(replica_set), min(late))
 
 
-def _worth(pod: Document) -> tuple[bool, int, bool, str]:
-    """The order in which pods may go: unassigned, pending, not ready, youngest first."""
+def _worth(pod: Document) -> tuple[bool, int, bool, int, str]:
+    """The order in which pods may go: unassigned, pending, not ready, cheapest, youngest first."""
     stages = {"Pending": 0, "Unknown": 1}
     created = pod["metadata"].get("creationTimestamp") or ""
     younger_first = "".join(chr(255 - ord(letter)) for letter in created)
-    return bool(node_name(pod)), stages.get(phase(pod), 2), is_ready(pod), younger_first
+    cost = (pod["metadata"].get("annotations") or {}).get(_COST, "0")
+    is_number = cost.removeprefix("-").isdigit()
+    return (
+        bool(node_name(pod)),
+        stages.get(phase(pod), 2),
+        is_ready(pod),
+        int(cost) if is_number else 0,
+        younger_first,
+    )
 
 
 def _has(pod: Document, labels: dict[str, str]) -> bool:

@@ -29,10 +29,6 @@ class PodControl:
         self._recent = recent
         self._recorder = recorder
 
-    def owned(self, owner: Document) -> list[Document]:
-        """The pods of `owner`, also those that were just made; those just deleted say so."""
-        return self._recent.owned(owner["metadata"]["uid"])
-
     async def create(self, owner: Document, pods: Sequence[Document]) -> list[Document]:
         """Create `pods` for `owner` and return them. Raises the first failure after an event about it."""
         made: list[Document] = []

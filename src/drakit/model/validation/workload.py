@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from drakit.errors import DRAError
+from drakit.errors import BadRequest, DRAError
+from drakit.model import cron
 from drakit.model.selector import read_labels
 from drakit.model.validation import names
 from drakit.model.validation.field import (
@@ -239,15 +240,23 @@ def job(document: Document, old: Document | None) -> Errors:
     return errors
 
 
+def _schedule_problem(schedule: str) -> str:
+    """What keeps a schedule from being read; "" if nothing does."""
+    try:
+        cron.parse(schedule)
+    except BadRequest as error:
+        return str(error)
+    return ""
+
+
 def cron_job(document: Document, old: Document | None) -> Errors:
     spec = document["spec"]
     errors: Errors = []
     schedule = spec.get("schedule") or ""
     if not schedule:
         errors.append(required("spec.schedule"))
-    elif not schedule.startswith("@") and len(schedule.split()) != 5:
-        text = f"expected exactly 5 fields, found {len(schedule.split())}: [{schedule}]"
-        errors.append(invalid("spec.schedule", schedule, text))
+    elif problem := _schedule_problem(schedule):
+        errors.append(invalid("spec.schedule", schedule, problem))
     if spec.get("concurrencyPolicy") not in ("Allow", "Forbid", "Replace"):
         choices = ("Allow", "Forbid", "Replace")
         errors.append(not_supported("spec.concurrencyPolicy", spec.get("concurrencyPolicy"), choices))
