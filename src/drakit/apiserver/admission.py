@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from drakit.apiserver.admission_request import Resource, Review, find_rule, is_selected
-from drakit.apiserver.auth import SERVER
 from drakit.apiserver.policy import Denial, Policy
 from drakit.apiserver.policy_scope import values_of
 from drakit.apiserver.route import Target
@@ -71,6 +70,11 @@ class Admission:
 
     def _forget(self, changes: Sequence[Change]) -> None:
         self._bound = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is installed: then nobody need be asked."""
+        return not self._policies() and self._webhooks.is_idle
 
     # --- the hooks --------------------------------------------------------------------------------
 
@@ -226,8 +230,8 @@ class Admission:
 
 
 def _is_exempt(review: Review) -> bool:
-    """What the server itself makes, and the configuration of admission."""
-    return review.user is SERVER or review.target.kind.group == GROUP
+    """The configuration of admission itself."""
+    return review.target.kind.group == GROUP
 
 
 def _failure(

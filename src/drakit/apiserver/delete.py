@@ -119,8 +119,8 @@ async def remove(
     _check_preconditions(registry, target, entry, old, options.preconditions)
     new = _marked(registry, target, old, options)
     is_gone = is_finished({**new, "kind": target.kind.kind})
-    if call is not None:
-        review = registry.review(call, target, "DELETE", None, old)
+    review = registry.review(call, target, "DELETE", None, old) if call is not None else None
+    if review is not None:
         review.is_dry_run = bool(options.dry_run)
         has_waited = await registry.admission.mutate(review, lambda document, version: document)
         has_waited |= await registry.admission.validate(review)

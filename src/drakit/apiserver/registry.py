@@ -16,7 +16,7 @@ from msgspec import Struct, field
 from drakit.apiserver import decoding, events
 from drakit.apiserver.admission import Admission
 from drakit.apiserver.admission_request import Review
-from drakit.apiserver.auth import Attributes, Authorizer, User
+from drakit.apiserver.auth import SERVER, Attributes, Authorizer, User
 from drakit.apiserver.custom_version import priority
 from drakit.apiserver.escalation import check_grant
 from drakit.apiserver.kinds import Kind, Kinds, kinds_for
@@ -146,8 +146,11 @@ class Registry:
 
     def review(
         self, call: Call, target: Target, operation: str, new: Document | None, old: Document | None
-    ) -> Review:
-        """The write of an object as admission sees it. A name that the server made up is not shown."""
+    ) -> Review | None:
+        """The write of an object as admission sees it; None if nobody is to be asked. A name that the server
+        made up is not shown."""
+        if call.user is SERVER or self.admission.is_idle:
+            return None
         is_named = bool(call.target.name) or not (new or {}).get("metadata", {}).get("generateName")
         options = {"kind": f"{operation.title()}Options", "apiVersion": "meta.k8s.io/v1"}
         fields = ("fieldManager", "fieldValidation")

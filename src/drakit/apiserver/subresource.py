@@ -96,8 +96,9 @@ def _assign(pod: Document, node_name: str, annotations: Document, now: str) -> N
 async def _admit(registry: Registry, call: Call) -> None:
     """Ask admission about an object that is not stored: a Binding, an Eviction."""
     review = registry.review(call, call.target, "CREATE", None, None)
-    review.given = call.document
-    await registry.admission.validate(review)
+    if review is not None:
+        review.given = call.document
+        await registry.admission.validate(review)
 
 
 async def evict(registry: Registry, call: Call) -> Answer:

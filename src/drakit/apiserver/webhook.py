@@ -99,6 +99,11 @@ class Webhooks:
     def _forget(self, collection: str, changes: Sequence[Change]) -> None:
         self._hooks.pop(collection, None)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there are none."""
+        return not self._configured(MUTATING) and not self._configured(VALIDATING)
+
     def _configured(self, collection: str) -> list[Hook]:
         found = self._hooks.get(collection)
         if found is None:

@@ -122,9 +122,9 @@ async def _create_named(registry: Registry, call: Call, document: Document) -> O
     if call.content_type != APPLY_PATCH:
         _track(registry, call, None, document, context.now)
     review = registry.review(call, target, "CREATE", document, None)
-    await _mutate(registry, call, review)
-    if review.new is not None and review.new is not document:
-        document = review.new
+    if review is not None:
+        await _mutate(registry, call, review)
+        document = review.new or document
         _check_name(target, document)
     strategy.prepare_create(document, context)
     errors = strategy.validate_create(document, context)
@@ -133,7 +133,8 @@ async def _create_named(registry: Registry, call: Call, document: Document) -> O
     if registry.store.head(target.kind.collection, target.key) is not None:
         raise registry.exists(target)
     call.warnings += strategy.warnings(document, None, context)
-    await registry.admission.validate(msgspec.structs.replace(review, new=document))
+    if review is not None:
+        await registry.admission.validate(msgspec.structs.replace(review, new=document))
     with registry.quota.charge(target, document):
         entry = await registry.write(target, None, document, is_dry_run=call.is_dry_run)
     return One(target=target, entry=entry, status=201)
@@ -290,9 +291,10 @@ async def _change_once(registry: Registry, call: Call, next_state: Change, *, is
     if call.content_type != APPLY_PATCH:
         _track(registry, call, old, new, context.now)
     review = registry.review(call, target, "UPDATE", new, old)
-    has_waited = await _mutate(registry, call, review)
-    if review.new is not None and review.new is not new:
-        new = review.new
+    has_waited = False
+    if review is not None:
+        has_waited = await _mutate(registry, call, review)
+        new = review.new or new
         _check_name(target, new)
         _keep_system_fields(entry, old, new)
     strategy.prepare_update(new, old, target.subresource, context)
@@ -301,7 +303,8 @@ async def _change_once(registry: Registry, call: Call, next_state: Change, *, is
         raise Invalid.of(target.kind.group, target.kind.kind, target.name, errors)
     call.warnings += strategy.warnings(new, old, context)
     apply.restore_times(old, new)
-    has_waited |= await registry.admission.validate(msgspec.structs.replace(review, new=new))
+    if review is not None:
+        has_waited |= await registry.admission.validate(msgspec.structs.replace(review, new=new))
     try:
         if is_finished(new) and not call.is_dry_run:
             deleted = await registry.commit(target, entry, None)
