@@ -195,9 +195,13 @@ class Cycle:
     ) -> Iterator[NodeInfo]:
         """Those of `nodes` that can take the pod as far as devices are not concerned."""
         extended = self._dynamic.extended
+        misfits = self._dynamic.misfits(plan)
         for node in nodes:
             self._metrics.nodes_looked_at += 1
-            if plan is not None and self._dynamic.is_misfit(plan, node):
+            if misfits is None:
+                if plan is not None and self._dynamic.is_misfit(plan, node):
+                    continue
+            elif node.name in misfits:
                 continue
             if node.reject(pod, extended) or (company is not None and company.reject(node) is not None):
                 continue

@@ -263,6 +263,13 @@ class DynamicResources:
         memory = self.variant(plan, node).memory
         return memory is not None and node.name in memory.misfits
 
+    def misfits(self, plan: Plan | None) -> set[str] | frozenset[str] | None:
+        """The nodes on which the claims are known not to fit; None where that is a question for each."""
+        if plan is None:
+            return _NONE
+        memory = self.plain_variant(plan).memory if plan.is_plain else None
+        return memory.misfits if memory is not None else None
+
     def is_tried(self, plan: Plan, node: NodeInfo) -> bool:
         """Whether the claims were searched for on `node` since something changed there. What is broken in
         a claim or a device is only found by trying, and concerns the pod wherever it could go."""

@@ -68,7 +68,7 @@ class NodeInfo:
         """The pods with rules about other pods."""
         self.nominated: dict[str, PodInfo] = {}
         """Pods that are promised room here once others have gone."""
-        self._score: tuple[tuple[int, ...], float] | None = None
+        self._score: tuple[tuple[int, ...], int] | None = None
 
     def update(self, document: Document) -> None:
         spec, status = document.get("spec") or {}, document.get("status") or {}
@@ -89,7 +89,7 @@ class NodeInfo:
         self.pods[pod.uid] = pod
         if pod.terms is not None:
             self.with_terms[pod.uid] = pod
-        self.scored = (self.scored[0] + pod.scored[0], self.scored[1] + pod.scored[1])
+        self.scored = (self.scored[0] + pod.size[2], self.scored[1] + pod.size[3])
         self._score = None
         for resource, number in pod.requests.items():
             self.used[resource] = self.used.get(resource, 0) + number
@@ -106,7 +106,7 @@ class NodeInfo:
         if pod is None:
             return
         self.with_terms.pop(uid, None)
-        self.scored = (self.scored[0] - pod.scored[0], self.scored[1] - pod.scored[1])
+        self.scored = (self.scored[0] - pod.size[2], self.scored[1] - pod.size[3])
         self._score = None
         for resource, number in pod.requests.items():
             self.used[resource] -= number
@@ -147,8 +147,10 @@ class NodeInfo:
     def lacks(self, pod: PodInfo, requests: Amounts, by_device: Container[str] = ()) -> tuple[Rejection, ...]:
         """What of `requests` there is too little of for `pod`, what is promised to more important pods
         taken as used."""
-        found: list[Rejection] = []
         allocatable, used, count = self.allocatable, self.used, len(self.pods)
+        if not requests and not self.nominated and count < allocatable.get("pods", 0):
+            return ()
+        found: list[Rejection] = []
         if self.nominated:
             used, count = self._with_nominated(pod)
         if count + 1 > allocatable.get("pods", 0):
@@ -176,20 +178,20 @@ class NodeInfo:
                     used[resource] = used.get(resource, 0) + number
         return used, count
 
-    def score(self, pod: PodInfo) -> float:
+    def score(self, pod: PodInfo) -> int:
         """How well `pod` fits in, higher is better: how much cpu and memory it would leave, and whether it
         makes the use of the two more even. The sum of upstream's LeastAllocated and BalancedAllocation."""
-        cpu, memory = pod.requests.get("cpu", 0), pod.requests.get("memory", 0)
-        size = (cpu, memory, *pod.scored)
-        if self._score is None or self._score[0] != size:
-            score = self._free(pod.scored)
-            if cpu or memory:
-                before = self._balance(0, 0)
-                score += 50 + (50 + self._balance(cpu, memory) - before) // 2
-            self._score = (size, score)
-        return self._score[1]
+        known = self._score
+        if known is not None and known[0] == pod.size:
+            return known[1]
+        cpu, memory = pod.size[:2]
+        score = self._free(pod.size[2:])
+        if cpu or memory:
+            score += 50 + (50 + self._balance(cpu, memory) - self._balance(0, 0)) // 2
+        self._score = (pod.size, score)
+        return score
 
-    def _free(self, wanted: tuple[int, int]) -> int:
+    def _free(self, wanted: tuple[int, ...]) -> int:
         """The mean of cpu and memory left, 0 to 100."""
         total = weights = 0
         for resource, more, used in zip(("cpu", "memory"), wanted, self.scored, strict=True):

@@ -22,7 +22,8 @@ Port = tuple[str, str, int]
 
 
 class PodInfo(Struct, frozen=True, kw_only=True, eq=False):
-    """A pod to place, or one that is on a node. `problem` says what in its spec cannot be read."""
+    """A pod to place, or one that is on a node. `size` is its cpu and memory, as asked for and as counted
+    when nodes are compared; `problem` says what in its spec cannot be read."""
 
     document: Document
     key: str
@@ -32,7 +33,7 @@ class PodInfo(Struct, frozen=True, kw_only=True, eq=False):
     priority: int
     labels: dict[str, str]
     requests: Amounts
-    scored: tuple[int, int]
+    size: tuple[int, int, int, int]
     ports: tuple[Port, ...]
     tolerations: tuple[Document, ...]
     node_selector: dict[str, str]
@@ -112,7 +113,7 @@ def read_pod(document: Document) -> PodInfo:
         priority=spec.get("priority") or 0,
         labels=labels,
         requests=requests,
-        scored=scored_requests(spec, requests),
+        size=(requests.get("cpu", 0), requests.get("memory", 0), *scored_requests(spec, requests)),
         ports=_host_ports(spec),
         tolerations=tuple(spec.get("tolerations") or ()),
         node_selector=spec.get("nodeSelector") or {},
