@@ -31,9 +31,18 @@ class ContainerMaker:
         return image, text + origin
 
     async def create(
-        self, pod: Document, spec: Document, image: Image, attempt: int, sandbox: Sandbox, facts: Facts
+        self,
+        pod: Document,
+        spec: Document,
+        image: Image,
+        attempt: int,
+        sandbox: Sandbox,
+        facts: Facts,
+        *,
+        target: str,
     ) -> Container:
-        """The container, ready to start. Raises ConfigFailed, UnresolvableCDI, RuntimeFailed or OSError."""
+        """The container, ready to start, beside the processes of the container `target` if there is one.
+        Raises ConfigFailed, UnresolvableCDI, RuntimeFailed or OSError."""
         env = await build_env(self._around.client, pod, spec, facts)
         mounts = self._volumes.mounts(spec, env)
         message_file = self._files.make_termination(spec["name"], attempt)
@@ -48,6 +57,7 @@ class ContainerMaker:
             mounts=[*self._name_mounts(pod, sandbox, {mount.target for mount in mounts}), *mounts],
             cdi_devices=self._around.claims.cdi_devices(pod, spec),
             log_path=str(self._files.log(spec["name"], attempt)),
+            target=target,
         )
         return await self._around.runtime.create(sandbox, request)
 

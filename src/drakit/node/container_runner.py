@@ -10,11 +10,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Literal
 
 from msgspec import structs
 
-from drakit.client.record import EventType
 from drakit.errors import DRAError
 from drakit.node.action import Actions
 from drakit.node.backoff import Backoff
@@ -25,9 +24,13 @@ from drakit.node.pod_files import PodFiles
 from drakit.node.pod_status import View
 from drakit.node.probe import Kind, Prober
 from drakit.node.runtime import Container, RuntimeFailed, Sandbox, UnresolvableCDI, container_id
+from drakit.node.stopper import Stopper
 from drakit.node.surroundings import Surroundings
+from drakit.node.tell import Tell
 from drakit.node.volume import Volumes
 from drakit.transport import Document
+
+ContainerKind = Literal["init", "main", "ephemeral"]
 
 FIRST_RESTART, LAST_RESTART = 10.0, 300.0
 CALM_SECONDS = 600.0
@@ -36,15 +39,9 @@ CALM_SECONDS = 600.0
 _FIRST_PULL, _LAST_PULL = 10.0, 300.0
 _FIRST_CREATE, _LAST_CREATE = 1.0, 60.0
 _START_FAILED = 128
-_HOOK_GRACE = 2.0
+_HOOK_GRACE, _DEFAULT_GRACE = 2.0, 30.0
 
 _log = logging.getLogger(__name__)
-
-
-class Tell(Protocol):
-    """Records an event about the pod."""
-
-    def __call__(self, type: EventType, reason: str, message: str) -> None: ...
 
 
 class _State:
@@ -93,6 +90,7 @@ class ContainerRunner:
         found: Sequence[Container],
         statuses: Sequence[Document],
         *,
+        stopper: Stopper,
         tell: Tell,
         wake: Callable[[], None],
     ) -> None:
@@ -102,6 +100,7 @@ class ContainerRunner:
         self._uid = uid
         self._files = files
         self._maker = ContainerMaker(around, files, volumes)
+        self._stopper = stopper
         self._tell = tell
         self._wake = wake
         self._states: dict[str, _State] = {}
@@ -179,7 +178,7 @@ class ContainerRunner:
     # --- starting ---------------------------------------------------------------------------------
 
     async def run(
-        self, pod: Document, spec: Document, sandbox: Sandbox, facts: Facts, *, is_init: bool
+        self, pod: Document, spec: Document, sandbox: Sandbox, facts: Facts, *, kind: ContainerKind
     ) -> float | None:
         """Have the container run as it should; the seconds until this must be tried again."""
         state = self._state(spec["name"])
@@ -188,10 +187,10 @@ class ContainerRunner:
             await self._runtime.remove(current.id)
             state.attempts.remove(current)
         elif current is not None and current.state == "running":
-            self._start_prober(spec, state, current, sandbox)
+            self._start_prober(pod, spec, state, current, sandbox)
             return None
         elif current is not None:
-            if not _is_restarted(pod, spec, current, is_init=is_init):
+            if not _is_restarted(pod, spec, current, kind):
                 return None
             if state.noted_end != current.id:
                 self._note_end(pod, spec, state, current)
@@ -226,7 +225,10 @@ class ContainerRunner:
             state.pull.clear()
             state.image_id = image.id
             self._tell("Normal", "Pulled", text)
-            container = await self._maker.create(pod, spec, image, attempt, sandbox, facts)
+            target = self.current(spec.get("targetContainerName") or "")
+            container = await self._maker.create(
+                pod, spec, image, attempt, sandbox, facts, target=target.id if target else ""
+            )
             self._tell("Normal", "Created", "Container created")
             container = await self._runtime.start(container.id)
         except ImageNotFound as error:
@@ -255,7 +257,7 @@ class ContainerRunner:
         if container.state == "running":
             if hook := (spec.get("lifecycle") or {}).get("postStart"):
                 state.hook = asyncio.create_task(self._post_start(hook, spec, container, sandbox))
-            self._start_prober(spec, state, container, sandbox)
+            self._start_prober(pod, spec, state, container, sandbox)
         return None
 
     async def _post_start(
@@ -266,7 +268,7 @@ class ContainerRunner:
             await self.actions(container, spec, sandbox).perform(hook)
         except (DRAError, OSError) as error:
             self._tell("Warning", "FailedPostStartHook", f"PostStartHook failed: {error}")
-            await self.stop(container, _HOOK_GRACE)
+            await self._stopper.kill(container, _HOOK_GRACE)
         finally:
             self._wake()
 
@@ -332,7 +334,9 @@ class ContainerRunner:
 
     # --- probes -----------------------------------------------------------------------------------
 
-    def _start_prober(self, spec: Document, state: _State, container: Container, sandbox: Sandbox) -> None:
+    def _start_prober(
+        self, pod: Document, spec: Document, state: _State, container: Container, sandbox: Sandbox
+    ) -> None:
         if not any(f"{kind}Probe" in spec for kind in ("startup", "readiness", "liveness")):
             state.is_started = state.is_ready = True
             return
@@ -348,8 +352,7 @@ class ContainerRunner:
                 self._tell(
                     "Normal", "Killing", f"Container {spec['name']} failed {kind} probe, will be restarted"
                 )
-                grace = (spec.get(f"{kind}Probe") or {}).get("terminationGracePeriodSeconds")
-                task = asyncio.create_task(self.stop(container, float(grace or 30)))
+                task = asyncio.create_task(self._restart(pod, spec, container, sandbox, kind))
                 self._stopping.add(task)
                 task.add_done_callback(self._stopping.discard)
             self._wake()
@@ -361,6 +364,16 @@ class ContainerRunner:
         prober = Prober(actions, spec, self._clock, on_result, on_failure)
         state.prober = asyncio.create_task(self._probe(prober))
 
+    async def _restart(
+        self, pod: Document, spec: Document, container: Container, sandbox: Sandbox, kind: Kind
+    ) -> None:
+        """End a container that its probe gave up, so that its policy starts it again."""
+        grace = (spec.get(f"{kind}Probe") or {}).get("terminationGracePeriodSeconds")
+        if grace is None:
+            grace = (pod.get("spec") or {}).get("terminationGracePeriodSeconds", _DEFAULT_GRACE)
+        await self._stopper.stop(pod, sandbox, container, float(grace))
+        self._wake()
+
     async def _probe(self, prober: Prober) -> None:
         try:
             await prober.run()
@@ -369,14 +382,11 @@ class ContainerRunner:
 
     # --- ending -----------------------------------------------------------------------------------
 
-    async def stop(self, container: Container, grace: float) -> None:
-        """End `container`; a failure is logged, and the next look will find it still running."""
-        try:
-            await self._runtime.stop(container.id, grace)
-        except RuntimeFailed as error:
-            _log.info("container %s: %s", container.id, error)
-        finally:
-            self._wake()
+    def stop_probes(self) -> None:
+        """Ask the containers no more; what is known of them stays."""
+        for state in self._states.values():
+            if state.prober is not None:
+                state.prober.cancel()
 
     async def remove_all(self) -> None:
         """Drop every container; its log stays."""
@@ -393,12 +403,14 @@ class ContainerRunner:
             task.cancel()
 
 
-def _is_restarted(pod: Document, spec: Document, ended: Container, *, is_init: bool) -> bool:
+def _is_restarted(pod: Document, spec: Document, ended: Container, kind: ContainerKind) -> bool:
     """Whether another attempt follows the one that has ended."""
     policy = (pod.get("spec") or {}).get("restartPolicy", "Always")
-    if is_init and spec.get("restartPolicy") != "Always":
+    if kind == "ephemeral":
+        return False
+    if kind == "init" and spec.get("restartPolicy") != "Always":
         return ended.exit_code != 0 and policy != "Never"
-    if is_init:
+    if kind == "init":
         return True
     return policy == "Always" or (policy == "OnFailure" and ended.exit_code != 0)
 

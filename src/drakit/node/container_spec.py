@@ -27,6 +27,7 @@ def build_spec(
     mounts: Sequence[Mount],
     cdi_devices: Sequence[str],
     log_path: str,
+    target: str = "",
 ) -> ContainerSpec:
     """The ContainerSpec of `container`. Raises ConfigFailed for what no runtime could run."""
     spec = ContainerSpec(
@@ -45,6 +46,7 @@ def build_spec(
         has_terminal=bool(container.get("tty")),
         has_stdin=bool(container.get("stdin")),
         is_stdin_once=bool(container.get("stdinOnce")),
+        sees_processes_of=target,
     )
     if not spec.argv and not image.is_opaque:
         why = f" ({image.origin}): give it a command" if image.origin else ""

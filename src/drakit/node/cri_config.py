@@ -22,7 +22,7 @@ CDI_DEVICES = "drakit.dev/cdi-devices"
 IMAGE = "drakit.dev/image"
 
 _PROPAGATION = {"HostToContainer": 1, "Bidirectional": 2}
-_POD, _CONTAINER, _NODE = 0, 1, 2
+_POD, _CONTAINER, _NODE, _TARGET = 0, 1, 2, 3
 
 
 def sandbox_config(spec: SandboxSpec, node: str, *, cgroup_parent: str) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def _security(sandbox: Sandbox, spec: ContainerSpec) -> dict[str, Any]:
             "drop_capabilities": [_plain(name) for name in security.dropped_capabilities],
         },
         "privileged": security.is_privileged,
-        "namespace_options": namespaces(sandbox),
+        "namespace_options": namespaces(sandbox) | _target(spec),
         "readonly_rootfs": security.is_root_read_only,
         "supplemental_groups": security.groups,
         "no_new_privs": not (security.allows_escalation or security.is_privileged),
@@ -112,6 +112,11 @@ def _security(sandbox: Sandbox, spec: ContainerSpec) -> dict[str, Any]:
     if not security.is_privileged:
         context |= {"masked_paths": MASKED, "readonly_paths": READ_ONLY}
     return context | _user(spec)
+
+
+def _target(spec: ContainerSpec) -> dict[str, Any]:
+    target = spec.sees_processes_of
+    return {"pid": _TARGET, "target_id": target} if target else {}
 
 
 def _user(spec: ContainerSpec) -> dict[str, Any]:

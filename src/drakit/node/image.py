@@ -36,10 +36,16 @@ from drakit.errors import DRAError, UsageError
 from drakit.node.layer import unpack
 
 BUSYBOX = ("docker.io/library/busybox", "localhost/busybox", "docker.io/local/busybox")
+_MAX_REFERENCE = 300
 MAX_METADATA = 4 << 20
 """Bytes of an index, manifest or config we are willing to read."""
 
-_REFERENCE = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9._:/@-]{0,300}[a-zA-Z0-9])?")
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REFERENCE = re.compile(
+    rf"(?:[a-zA-Z0-9.-]+(?::\d+)?/)?{_PART}(?:/{_PART})*(?::\w[\w.-]{{0,127}})?"
+    r"(?:@[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-f]{32,})?",
+    re.ASCII,
+)
 _BROKEN = (
     OSError,
     EOFError,
@@ -85,8 +91,12 @@ def normalized(reference: str) -> str:
 
     Raises ImageNotFound (is_name_invalid) for what is no image name.
     """
-    if not _REFERENCE.fullmatch(reference):
-        raise ImageNotFound(f'"{reference[:300]}" is not an image name', is_name_invalid=True)
+    if len(reference) > _MAX_REFERENCE or not _REFERENCE.fullmatch(reference):
+        why = (
+            ": the name must be lowercase" if _REFERENCE.fullmatch(reference[:_MAX_REFERENCE].lower()) else ""
+        )
+        text = f'"{reference[:_MAX_REFERENCE]}" is not an image name{why}'
+        raise ImageNotFound(text, is_name_invalid=True)
     first, slash, rest = reference.partition("/")
     is_host = slash and ("." in first or ":" in first or first == "localhost")
     registry, path = (first, rest) if is_host else ("docker.io", reference)

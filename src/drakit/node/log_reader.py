@@ -84,7 +84,8 @@ class LogReader:
             except ValueError:
                 return b""
         shown = text if tag.startswith(b"P") else text + b"\n"
-        return stamp + b" " + shown if self._options.timestamps else shown
+        # conmon writes an offset where the kubelet prints Z.
+        return stamp.replace(b"+00:00", b"Z") + b" " + shown if self._options.timestamps else shown
 
     def _reopened(self, file: IO[bytes]) -> IO[bytes]:
         """`file`, or the one that has taken its place once `file` is read to its end."""

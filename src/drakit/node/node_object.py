@@ -6,15 +6,18 @@ otherwise every five minutes, as the kubelet does.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 
 from drakit import __version__
 from drakit.client.api import LEASES, NODES, Client
 from drakit.client.clock import Clock, micro_timestamp, timestamp
 from drakit.errors import AlreadyExists, Conflict, DRAError, NotFound
+from drakit.model.quantity import Quantity
 from drakit.node.image import machine_architecture
 from drakit.profile import Profile
 from drakit.transport import STRATEGIC_PATCH, Document
@@ -44,7 +47,19 @@ def machine_capacity() -> dict[str, str]:
         "memory": f"{memory}Ki",
         "ephemeral-storage": f"{disk.f_blocks * disk.f_frsize // 1024}Ki",
         "pods": MAX_PODS,
+        **_huge_pages(),
     }
+
+
+def _huge_pages() -> dict[str, str]:
+    """`hugepages-2Mi` and the like: the bytes in huge pages of each size that the machine can have."""
+    found = {}
+    for folder in Path("/sys/kernel/mm/hugepages").glob("hugepages-*kB"):
+        with contextlib.suppress(OSError, ValueError):
+            kilobytes = int(folder.name.removeprefix("hugepages-").removesuffix("kB"))
+            total = Quantity.of(f"{int((folder / 'nr_hugepages').read_text()) * kilobytes}Ki")
+            found[f"hugepages-{Quantity.of(f'{kilobytes}Ki')}"] = str(total)
+    return found
 
 
 def machine_ip() -> str:

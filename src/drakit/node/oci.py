@@ -203,6 +203,7 @@ class OCIRuntime:
             user=find_user(spec, rootfs),
             cgroup=f"{self._cgroup(sandbox.uid)}/{folder.name}",
             bounding=self._bounding,
+            target_pid=self._known(spec.sees_processes_of).pid if spec.sees_processes_of else 0,
         )
         write_file(folder / "config.json", msgspec.json.encode(config))
 

@@ -76,9 +76,10 @@ def build(
     user: User,
     cgroup: str,
     bounding: frozenset[int],
+    target_pid: int = 0,
 ) -> dict[str, Any]:
     """The config.json of `spec` with the CDI `edits` in place. `bounding` holds the numbers of the
-    capabilities this process may give away."""
+    capabilities this process may give away; with a `target_pid` it sees the processes that one sees."""
     security = spec.security
     env = merged_env([DEFAULT_PATH], spec.image.env, [f"HOSTNAME={sandbox.hostname}"], spec.env, edits.env)
     capabilities = _capabilities(spec, bounding)
@@ -97,7 +98,7 @@ def build(
         },
         "mounts": _mounts(spec, edits, sandbox),
         "linux": {
-            "namespaces": _namespaces(sandbox),
+            "namespaces": _namespaces(sandbox, target_pid),
             "cgroupsPath": cgroup,
             "resources": _resources(spec.limits) | {"devices": _device_rules(security.is_privileged)},
         },
@@ -133,9 +134,11 @@ def _capability_sets(capabilities: list[str], user: User) -> dict[str, list[str]
     return {"bounding": capabilities, "effective": own, "permitted": own}
 
 
-def _namespaces(sandbox: Sandbox) -> list[dict[str, str]]:
+def _namespaces(sandbox: Sandbox, target_pid: int) -> list[dict[str, str]]:
     namespaces: list[dict[str, str]] = [{"type": "mount"}]
-    if sandbox.shares_processes:
+    if target_pid:
+        namespaces.append({"type": "pid", "path": f"/proc/{target_pid}/ns/pid"})
+    elif sandbox.shares_processes:
         namespaces.append({"type": "pid", "path": f"/proc/{sandbox.pid}/ns/pid"})
     elif not sandbox.is_host_pid:
         namespaces.append({"type": "pid"})

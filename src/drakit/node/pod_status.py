@@ -56,6 +56,7 @@ class Progress(Struct, kw_only=True):
 
     inits: list[View]
     mains: list[View]
+    ephemerals: list[View] = field(default_factory=list)
     conditions: list[Document] = field(default_factory=list)
     runtime_name: str
     host_ip: str
@@ -106,6 +107,9 @@ def build(pod: Document, progress: Progress) -> Document:
     if progress.inits:
         status["initContainerStatuses"] = [_container_status(pod, progress, v) for v in progress.inits]
     status["containerStatuses"] = [_container_status(pod, progress, view) for view in progress.mains]
+    if progress.ephemerals:
+        shown = [_container_status(pod, progress, view) for view in progress.ephemerals]
+        status["ephemeralContainerStatuses"] = shown
     if generation := pod["metadata"].get("generation"):
         status["observedGeneration"] = generation
     return status
@@ -203,6 +207,8 @@ def _container_status(pod: Document, progress: Progress, view: View) -> Document
 def _is_ready(progress: Progress, view: View) -> bool:
     if view in progress.inits and not view.is_sidecar:
         return view.exit_code == 0
+    if view in progress.ephemerals:
+        return False
     return view.is_running and view.is_ready and not progress.is_over
 
 

@@ -34,6 +34,7 @@ from drakit.node.pod_names import hostname
 from drakit.node.pod_spec import all_containers
 from drakit.node.pod_status import Progress, View, are_inits_done, build
 from drakit.node.runtime import Container, RuntimeFailed, Sandbox, SandboxSpec
+from drakit.node.stopper import Stopper
 from drakit.node.surroundings import Surroundings
 from drakit.node.volume import Volumes
 from drakit.transport import STRATEGIC_PATCH, Document
@@ -56,9 +57,11 @@ class PodWorker:
         self._around = around
         self._clock = around.clock
         status = pod.get("status") or {}
-        statuses = [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]
+        kinds = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+        statuses = [entry for kind in kinds for entry in status.get(kind) or []]
         self.files = PodFiles(around.paths, pod)
         self._volumes = Volumes(around.client, self.files.folder, around.paths, around.clock)
+        self._stopper = Stopper(around.runtime, around.clock, self._event)
         self.runner = ContainerRunner(
             around,
             self.uid,
@@ -66,6 +69,7 @@ class PodWorker:
             self._volumes,
             found,
             statuses,
+            stopper=self._stopper,
             tell=self._event,
             wake=lambda: self._wake.set(),
         )
@@ -82,6 +86,7 @@ class PodWorker:
         self._written: Document | None = None
         self._verdict: tuple[str, str] | None = None
         self._last_views: tuple[list[View], list[View]] | None = None
+        self._last_ephemerals: list[View] | None = None
         self._is_gone = self._is_ending = self._is_over = self._is_done = False
 
     # --- from outside -----------------------------------------------------------------------------
@@ -256,17 +261,19 @@ class PodWorker:
         waits: list[float | None] = []
         inits = self._spec.get("initContainers") or []
         for spec in inits:
-            waits.append(await self.runner.run(self.pod, spec, self._sandbox, self._facts(), is_init=True))
+            waits.append(await self.runner.run(self.pod, spec, self._sandbox, self._facts(), kind="init"))
             is_done = are_inits_done([self.runner.view(self.pod, spec)])
             if not is_done or self.runner.is_held(spec["name"]):
                 break
         else:
             for spec in self._spec.get("containers") or []:
-                waits.append(
-                    await self.runner.run(self.pod, spec, self._sandbox, self._facts(), is_init=False)
-                )
+                waits.append(await self.runner.run(self.pod, spec, self._sandbox, self._facts(), kind="main"))
                 if self.runner.is_held(spec["name"]):
                     break
+        for spec in self._spec.get("ephemeralContainers") or []:
+            waits.append(
+                await self.runner.run(self.pod, spec, self._sandbox, self._facts(), kind="ephemeral")
+            )
         await self._write_status()
         if self._volumes.is_refreshed(self.pod):
             waits.append(max(self._refresh_at - self._clock.now(), 0.1))
@@ -321,50 +328,30 @@ class PodWorker:
             raise
 
     async def _stop_all(self, grace: float) -> None:
-        """Stop every container, side by side; a shorter grace that is asked for meanwhile counts."""
+        """Stop every container; a shorter grace that is asked for meanwhile counts."""
         live = self.runner.live()
         if not live:
             return
-        for container in live:
-            self._event("Normal", "Killing", f"Stopping container {container.name}")
-        tasks = [asyncio.create_task(self._stop_gracefully(container, grace)) for container in live]
+        self.runner.stop_probes()
+        task = asyncio.create_task(self._stopper.stop_all(self.pod, self._sandbox, live, grace))
         try:
-            while any(not task.done() for task in tasks):
+            while not task.done():
                 self._wake.clear()
                 waker = asyncio.create_task(self._wake.wait())
-                await asyncio.wait([*tasks, waker], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([task, waker], return_when=asyncio.FIRST_COMPLETED)
                 waker.cancel()
                 asked = self.pod["metadata"].get("deletionGracePeriodSeconds")
                 wanted = 0.0 if self._is_gone else float(grace if asked is None else asked)
-                if wanted < grace:
+                if wanted < grace and not task.done():
                     grace = wanted
-                    for task in tasks:
-                        task.cancel()
-                    tasks = [asyncio.create_task(self.runner.stop(c, grace)) for c in live]
+                    task.cancel()
+                    task = asyncio.create_task(self._stopper.kill_all(live, grace))
         finally:
-            for task in tasks:
-                task.cancel()
-
-    async def _stop_gracefully(self, container: Container, grace: float) -> None:
-        """The preStop hook and then the signal, both within `grace`."""
-        specs = all_containers(self._spec)
-        spec: Document = next((entry for entry in specs if entry["name"] == container.name), {})
-        hook = (spec.get("lifecycle") or {}).get("preStop") or {}
-        began = self._clock.now()
-        if hook and grace > 0 and container.state == "running":
-            try:
-                async with asyncio.timeout(grace):
-                    await self.runner.actions(container, spec, self._sandbox).perform(hook)
-            except (DRAError, OSError) as error:
-                self._event(
-                    "Warning", "FailedPreStopHook", f"PreStopHook failed: {str(error) or 'timed out'}"
-                )
-        left = grace - (self._clock.now() - began)
-        await self.runner.stop(container, max(left, min(grace, 1.0)))
+            task.cancel()
 
     async def _remove_all(self) -> None:
         """Containers, sandbox, volumes; the logs stay until the pod is deleted."""
-        self._last_views = self._views()
+        self._last_views, self._last_ephemerals = self._views(), self._ephemeral_views()
         await self.runner.remove_all()
         await self._around.doors.close(self.uid)
         await self._around.runtime.remove_sandbox(self.uid)
@@ -380,12 +367,18 @@ class PodWorker:
         inits = [self.runner.view(self.pod, spec) for spec in self._spec.get("initContainers") or []]
         return inits, [self.runner.view(self.pod, spec) for spec in self._spec.get("containers") or []]
 
+    def _ephemeral_views(self) -> list[View]:
+        if self._last_ephemerals is not None:
+            return self._last_ephemerals
+        return [self.runner.view(self.pod, spec) for spec in self._spec.get("ephemeralContainers") or []]
+
     async def _write_status(self) -> None:
         """Tell the API how the pod is, if that is news. Raises NotFound or Conflict when it is gone."""
         inits, mains = self._views()
         progress = Progress(
             inits=inits,
             mains=mains,
+            ephemerals=self._ephemeral_views(),
             conditions=self._conditions,
             runtime_name=self._around.runtime.info.name,
             host_ip=self._around.facts.host_ip,

@@ -129,7 +129,8 @@ class Security(Struct, frozen=True, kw_only=True):
 
 class ContainerSpec(Struct, frozen=True, kw_only=True):
     """One container to create. `command` and `args` take the place of the image's entrypoint and command as
-    in a pod. `env` are `NAME=value` texts, later ones win over the image's."""
+    in a pod. `env` are `NAME=value` texts, later ones win over the image's. `sees_processes_of` is the id of
+    a running container."""
 
     name: str
     attempt: int
@@ -145,6 +146,7 @@ class ContainerSpec(Struct, frozen=True, kw_only=True):
     log_path: str
     has_terminal: bool = False
     has_stdin: bool = False
+    sees_processes_of: str = ""
     is_stdin_once: bool = False
 
     @property
