@@ -15,7 +15,7 @@ import pytest
 from drakit.driver import Device
 from drakit.drivers import build
 from drakit.errors import UsageError
-from tests.driver.make import NODE, Kubelet, cluster
+from tests.driver.make import NODE, Kubelet, cluster, until
 
 pytestmark = pytest.mark.anyio
 
@@ -39,6 +39,13 @@ class Timeout(NVMLError):
     pass
 
 
+class Lost(NVMLError):
+    pass
+
+
+WHOLE = 0xFFFFFFFF
+
+
 def refuse(error: type[NVMLError]) -> Any:
     raise error("no")
 
@@ -53,6 +60,9 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     module: Any = types.ModuleType("pynvml")
     module.NVMLError, module.NVMLError_NotSupported = NVMLError, NotSupported
     module.NVMLError_NotFound, module.NVMLError_Timeout = NotFound, Timeout
+    module.NVMLError_GpuIsLost = Lost
+    module.NVML_DEVICE_ADDRESSING_MODE_NONE, module.NVML_DEVICE_ADDRESSING_MODE_ATS = 0, 2
+    module.NVML_BRAND_GEFORCE_RTX, module.NVML_DEVICE_ARCH_ADA = 15, 8
     module.NVML_BRAND_NVIDIA, module.NVML_BRAND_TESLA = 14, 2
     module.NVML_DEVICE_ARCH_HOPPER, module.NVML_DEVICE_ARCH_AMPERE = 9, 7
     module.nvmlEventTypeXidCriticalError = 8
@@ -60,10 +70,14 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
     def wait(events: object, milliseconds: int) -> Any:
         try:
-            handle, xid = module.events.get(timeout=0.02)
+            event = module.events.get(timeout=0.02)
         except queue.Empty:
             raise Timeout from None
-        return struct(device=handle, eventData=xid)
+        if event == "lost":
+            raise Lost
+        handle, xid, *instances = event
+        gi, ci = instances or (WHOLE, WHOLE)
+        return struct(device=handle, eventData=xid, gpuInstanceId=gi, computeInstanceId=ci)
 
     answers: dict[str, Callable[..., Any]] = {
         "nvmlInit": lambda: None,
@@ -79,6 +93,7 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
         "nvmlDeviceGetCudaComputeCapability": lambda gpu: (9, 0),
         "nvmlDeviceGetMemoryInfo": lambda gpu: struct(total=80 * 2**30),
         "nvmlDeviceGetPciInfo": lambda gpu: struct(busId=f"00000000:3{gpu}:00.0"),
+        "nvmlDeviceGetAddressingMode": lambda gpu: struct(value=2) if gpu == 0 else refuse(NotSupported),
         "nvmlDeviceGetMigMode": lambda gpu: (1, 1) if gpu == 1 else refuse(NotSupported),
         "nvmlDeviceGetMaxMigDeviceCount": lambda gpu: 7,
         "nvmlDeviceGetMigDeviceHandleByIndex": lambda gpu, index: "mig" if index == 3 else refuse(NotFound),
@@ -160,6 +175,7 @@ def test_devices(nvml: types.ModuleType, host: Path) -> None:
         "resource.kubernetes.io/pciBusID": "0000:30:00.0",
         "resource.kubernetes.io/pcieRoot": "pci0000:00",
         "resource.kubernetes.io/numaNode": 1,
+        "addressingMode": "ATS",
     }
     assert whole.capacity["memory"].value == "80Gi"
     assert mig.name == MIG_NAME
@@ -202,7 +218,7 @@ async def test_containers_and_trouble(nvml: Any, host: Path, tmp_path: Path) -> 
         assert "NVIDIA_VISIBLE_DEVICES=void" in whole.edits.env
 
         nvml.events.put((0, 31))  # a program's own fault
-        nvml.events.put((1, 79))
+        nvml.events.put((1, 79, 9, 0))
         taints: list[dict[str, Any]] = []
         for _ in range(500):
             (item,) = await lab.slices(NAME)
@@ -213,11 +229,77 @@ async def test_containers_and_trouble(nvml: Any, host: Path, tmp_path: Path) -> 
         assert [(taint["key"], taint["value"], taint["effect"]) for taint in taints] == [
             (f"{NAME}/xid", "79", "NoSchedule")
         ]
-        assert "taints" not in gpu
+        assert [(t["value"], t["effect"]) for t in gpu["taints"]] == [("31", "None")]
         assert [(h.health, h.message) for h in driver.health() or ()] == [
             ("Healthy", ""),
             ("Unhealthy", "XID 79"),
         ]
+
+
+TROUBLES: dict[str, tuple[list[Any], dict[str, str], dict[str, list[str]]]] = {
+    "a GPU with its partitions": (
+        [(1, 79)],
+        {"gpu-0": "Healthy", MIG_NAME: "Unhealthy"},
+        {MIG_NAME: ["xid=79:NoSchedule"]},
+    ),
+    "another partition": ([(1, 79, 3, 0)], {"gpu-0": "Healthy", MIG_NAME: "Healthy"}, {}),
+    "what is ignored": ([(0, 119)], {"gpu-0": "Healthy", MIG_NAME: "Healthy"}, {"gpu-0": ["xid=119:None"]}),
+    "the worst stays": (
+        [(0, 79), (0, 31)],
+        {"gpu-0": "Unhealthy", MIG_NAME: "Healthy"},
+        {"gpu-0": ["xid=79:NoSchedule"]},
+    ),
+    "one is lost": (
+        ["lost"],
+        {"gpu-0": "Unhealthy", MIG_NAME: "Unhealthy"},
+        {"gpu-0": ["gpu-lost=:NoSchedule"], MIG_NAME: ["gpu-lost=:NoSchedule"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TROUBLES)
+async def test_troubles(nvml: Any, host: Path, case: str) -> None:
+    events, health, taints = TROUBLES[case]
+    driver = build("nvidia", {"root": str(host), "ignore-xids": "119, 120"}, NODE)
+    for event in events:
+        nvml.events.put(event)
+    watching = asyncio.create_task(driver.watch())
+
+    def found() -> dict[str, list[str]]:
+        return {
+            device.name: [
+                f"{t.key.removeprefix(f'{NAME}/')}={t.value or ''}:{t.effect}" for t in device.taints
+            ]
+            for device in driver.devices()
+            if device.taints
+        }
+
+    await until(lambda: nvml.events.empty() and found() == taints)
+    watching.cancel()
+    await asyncio.wait([watching])
+    assert {h.device: h.health for h in driver.health() or ()} == health  # type: ignore[union-attr]
+
+
+async def test_a_gpu_that_cannot_be_watched(nvml: Any, host: Path) -> None:
+    nvml.nvmlDeviceRegisterEvents = lambda gpu, kind, events: refuse(NotSupported) if gpu == 0 else None
+    nvml.nvmlDeviceGetMemoryInfo = lambda gpu: refuse(NotSupported)
+    nvml.nvmlDeviceGetBrand, nvml.nvmlDeviceGetArchitecture = lambda gpu: 15, lambda gpu: 8
+    driver = build("nvidia", {"root": str(host)}, NODE)
+    news = asyncio.Event()
+    driver.on_changed(news.set)
+    watching = asyncio.create_task(driver.watch())
+    await news.wait()
+    watching.cancel()
+    await asyncio.wait([watching])
+    whole, _ = driver.devices()
+    assert [(taint.key, taint.effect) for taint in whole.taints] == [(f"{NAME}/unmonitored", "None")]
+    assert (plain(whole)["brand"], plain(whole)["architecture"]) == ("GeForceRTX", "Ada Lovelace")
+    assert whole.capacity == {}
+
+
+def test_numbers_that_are_none(nvml: Any) -> None:
+    with pytest.raises(UsageError, match="option ignore-xids: must be numbers"):
+        build("nvidia", {"ignore-xids": "79,x"}, NODE)
 
 
 async def test_what_went_away(nvml: types.ModuleType, host: Path, tmp_path: Path) -> None:

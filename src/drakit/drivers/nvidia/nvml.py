@@ -7,7 +7,7 @@ left out; a driver that is not there is an error in words.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -32,7 +32,7 @@ class Mig(Struct, frozen=True):
 
 
 class Gpu(Struct, frozen=True):
-    """`uuid` is NVML's "GPU-...", `memory` in bytes; "" is what the GPU does not tell."""
+    """`uuid` is NVML's "GPU-...", `memory` in bytes; "" and 0 are what the GPU does not tell."""
 
     minor: int
     uuid: str
@@ -42,8 +42,20 @@ class Gpu(Struct, frozen=True):
     compute_capability: str
     memory: int
     pci_bus_id: str
+    addressing_mode: str = ""
     has_mig: bool = False
     migs: tuple[Mig, ...] = ()
+
+
+class Trouble(Struct, frozen=True):
+    """An error `xid` of the GPU `uuid`, or of the MIG instances in it; no `uuid`: some GPU is lost, nobody
+    knows which. `is_watched` False: the GPU cannot be watched."""
+
+    uuid: str = ""
+    xid: int = 0
+    instance: int | None = None
+    compute_instance: int | None = None
+    is_watched: bool = True
 
 
 class Machine(Struct, frozen=True):
@@ -60,6 +72,27 @@ _COUNTS = {
     "jpegEngines": "sharedJpegCount",
     "ofaEngines": "sharedOfaCount",
 }
+
+
+_WHOLE = 0xFFFFFFFF
+"""The instance of an event that is about no MIG device."""
+
+_BRANDS = {
+    "NVS": "NVS",
+    "GEFORCE": "GeForce",
+    "NVIDIA_VAPPS": "NvidiaVApps",
+    "NVIDIA_VPC": "NvidiaVPC",
+    "NVIDIA_VCS": "NvidiaVCS",
+    "NVIDIA_VWS": "NvidiaVWS",
+    "NVIDIA_CLOUD_GAMING": "NvidiaCloudGaming",
+    "QUADRO_RTX": "QuadroRTX",
+    "NVIDIA_RTX": "NvidiaRTX",
+    "GEFORCE_RTX": "GeForceRTX",
+    "TITAN_RTX": "TitanRTX",
+}
+_ARCHITECTURES = {"ADA": "Ada Lovelace"}
+_MODES = {"NONE": "None"}
+"""What NVIDIA's own driver writes for constants whose names are not words."""
 
 
 class NVML:
@@ -88,25 +121,40 @@ class NVML:
         except nvml.NVMLError as error:
             raise UsageError(f"driver nvidia: a GPU does not answer: {error}") from None
 
-    def watch(self) -> Iterator[tuple[str, int] | None]:
-        """The UUID of a GPU and the XID of its error, as they come; None after each second without. Blocks.
-
-        A GPU that cannot be watched is left out. Raises UsageError if the library fails.
-        """
+    def watch(self) -> Iterator[Trouble | None]:
+        """Troubles as they come; None after each second without. Blocks. Raises UsageError if the library
+        fails."""
         nvml = self._nvml
         try:
             events = nvml.nvmlEventSetCreate()
             for handle in self._handles():
-                self._ask(nvml.nvmlDeviceRegisterEvents, handle, nvml.nvmlEventTypeXidCriticalError, events)
-            while True:
                 try:
-                    event = nvml.nvmlEventSetWait_v2(events, 1000)
-                except nvml.NVMLError_Timeout:
-                    yield None
-                    continue
-                yield _text(nvml.nvmlDeviceGetUUID(event.device)), int(event.eventData)
+                    nvml.nvmlDeviceRegisterEvents(handle, nvml.nvmlEventTypeXidCriticalError, events)
+                except nvml.NVMLError:
+                    yield Trouble(_text(nvml.nvmlDeviceGetUUID(handle)), is_watched=False)
+            while True:
+                yield self._next(events)
         except nvml.NVMLError as error:
             raise UsageError(f"driver nvidia: GPUs cannot be watched: {error}") from None
+
+    def _next(self, events: Any) -> Trouble | None:
+        nvml = self._nvml
+        try:
+            event = nvml.nvmlEventSetWait_v2(events, 1000)
+        except nvml.NVMLError_Timeout:
+            return None
+        except nvml.NVMLError_GpuIsLost:
+            return Trouble()
+        try:
+            uuid = _text(nvml.nvmlDeviceGetUUID(event.device))
+        except nvml.NVMLError:
+            return Trouble()
+        return Trouble(
+            uuid,
+            int(event.eventData),
+            None if event.gpuInstanceId == _WHOLE else int(event.gpuInstanceId),
+            None if event.computeInstanceId == _WHOLE else int(event.computeInstanceId),
+        )
 
     def _handles(self) -> Iterator[Any]:
         for index in range(self._nvml.nvmlDeviceGetCount()):
@@ -117,17 +165,19 @@ class NVML:
         major, minor = self._ask(nvml.nvmlDeviceGetCudaComputeCapability, handle) or (0, 0)
         mode = self._ask(nvml.nvmlDeviceGetMigMode, handle)
         has_mig = bool(mode and mode[0])
+        memory = self._ask(nvml.nvmlDeviceGetMemoryInfo, handle)
         return Gpu(
             minor=int(nvml.nvmlDeviceGetMinorNumber(handle)),
             uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
             product=_text(nvml.nvmlDeviceGetName(handle)),
-            brand=self._constant("NVML_BRAND_", self._ask(nvml.nvmlDeviceGetBrand, handle)),
+            brand=self._constant("NVML_BRAND_", self._ask(nvml.nvmlDeviceGetBrand, handle), _BRANDS),
             architecture=self._constant(
-                "NVML_DEVICE_ARCH_", self._ask(nvml.nvmlDeviceGetArchitecture, handle)
+                "NVML_DEVICE_ARCH_", self._ask(nvml.nvmlDeviceGetArchitecture, handle), _ARCHITECTURES
             ),
             compute_capability=f"{major}.{minor}.0",
-            memory=int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
+            memory=int(memory.total) if memory else 0,
             pci_bus_id=_text(nvml.nvmlDeviceGetPciInfo(handle).busId).lower()[-12:],
+            addressing_mode=self._addressing_mode(handle),
             has_mig=has_mig,
             migs=tuple(self._migs(handle)) if has_mig else (),
         )
@@ -163,11 +213,22 @@ class NVML:
         except (self._nvml.NVMLError_NotSupported, self._nvml.NVMLError_NotFound):
             return None
 
-    def _constant(self, prefix: str, value: int | None) -> str:
+    def _addressing_mode(self, handle: Any) -> str:
+        """How host memory is reached ("HMM", "ATS", "None"); old modules do not know."""
+        ask = getattr(self._nvml, "nvmlDeviceGetAddressingMode", None)
+        found = self._ask(ask, handle) if ask else None
+        if found is None:
+            return ""
+        prefix = "NVML_DEVICE_ADDRESSING_MODE_"
+        value = int(getattr(found, "value", found))
+        return self._constant(prefix, value, _MODES | {"HMM": "HMM", "ATS": "ATS"})
+
+    def _constant(self, prefix: str, value: int | None, words: Mapping[str, str]) -> str:
         """The last word of the constant with this value: "Hopper" of NVML_DEVICE_ARCH_HOPPER."""
         for name in sorted(map(str, vars(self._nvml))):
             if name.startswith(prefix) and getattr(self._nvml, name) == value:
-                return name.removeprefix(prefix).replace("_", " ").title()
+                word = name.removeprefix(prefix)
+                return words.get(word, word.replace("_", " ").title())
         return ""
 
 
