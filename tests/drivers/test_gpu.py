@@ -119,6 +119,6 @@ def test_every_driver_builds() -> None:
         assert driver.devices() or name in FROM_ELSEWHERE
     with pytest.raises(
         UsageError,
-        match="no driver 'fpga': choose one of blockdev, cpu, device-plugin, gpu, memory, nvidia, pizza",
+        match="no driver 'fpga': choose one of blockdev, cpu, device-plugin, gpu, memory, net, nvidia, pizza",
     ):
         build("fpga", {}, "n1")

@@ -129,7 +129,8 @@ def test_the_chart_of_a_new_driver(helm: Helm, cluster: Cluster, tmp_path: Path)
     cluster.dra("driver", "new", "desk-lamp.example.com", "--folder", str(tmp_path / "lamp"))
     chart = str(tmp_path / "lamp" / "chart")
     assert "0 chart(s) failed" in helm("lint", chart)
-    (tmp_path / "all.yaml").write_text(helm("template", "lamp", chart, "--set", "rollingUpdate=true"))
+    rendered = helm("template", "lamp", chart, "--set", "rollingUpdate=true", "--kube-version", "1.37")
+    (tmp_path / "all.yaml").write_text(rendered)
     made = cluster.kubectl("apply", "--dry-run=server", "-f", str(tmp_path / "all.yaml"))
     assert made.count("created (server dry run)") == 7
 
