@@ -27,6 +27,7 @@ from drakit.client.dialect import Dialect
 from drakit.cluster.fake_slices import publish
 from drakit.cluster.garbage import collect_rarely
 from drakit.cluster.kubeconfig import kubeconfig
+from drakit.cluster.leftover import sweep
 from drakit.cluster.options import LOOPBACK, DriverOption, Options
 from drakit.cluster.place import Place, Running, write_atomic
 from drakit.cluster.supervise import supervise
@@ -114,6 +115,7 @@ class Embedded:
 
     async def _start(self) -> Running:
         collect_rarely()
+        self._tasks.append(asyncio.create_task(sweep(), name="sweep"))
         self._api = await self._open_api()
         server = await self._serve(self._api)
         self._report(f"API server   {server}  (Kubernetes {self.profile.version})")

@@ -1,12 +1,17 @@
 """What a killed cluster left running: its containers go on, so that the next `dra up` takes them over.
 
-Whoever deletes the data instead has to end them first, or nobody ever would.
+Whoever deletes the data instead has to end them first, or nobody ever would. The data of an ephemeral cluster
+no `dra up` will ever take over: the next one of the same user sweeps them away.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import shutil
+import tempfile
+import time
 from pathlib import Path
 
 from drakit.cluster.place import Place
@@ -15,6 +20,10 @@ from drakit.node.choose import NAMES, choose_runtime
 from drakit.node.paths import NodePaths
 from drakit.node.pod_network import PodNetwork
 from drakit.node.volume import unmount_volumes
+
+_YOUNG_SECONDS = 60.0
+
+_log = logging.getLogger(__name__)
 
 
 async def remove_leftovers(place: Place) -> None:
@@ -32,6 +41,36 @@ async def remove_leftovers(place: Place) -> None:
     await PodNetwork(place.network).remove()
     if mounted := _mounts_below(place.root):
         raise UsageError(f"{mounted[0]} is still mounted: unmount it before the data are deleted")
+
+
+async def sweep(temporary: Path | None = None) -> None:
+    """Remove what killed clusters of this user left in the folder `temporary` (default: the system's): data
+    of ephemeral ones with all that ran, and short ways to the sockets of folders that are gone."""
+    folder = temporary or Path(tempfile.gettempdir())
+    for path in folder.glob("drakit-????????"):
+        try:
+            if _is_old(path) and Place(path).is_cluster() and not Place(path).is_held():
+                await _sweep_cluster(Place(path))
+        except (DRAError, OSError) as error:
+            _log.info("what is left in %s: %s", path, error)
+    for path in folder.glob(f"drakit-{os.geteuid()}-????????"):
+        if _is_old(path) and not any(link.is_symlink() and link.exists() for link in path.iterdir()):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+async def _sweep_cluster(place: Place) -> None:
+    place.hold()
+    try:
+        await remove_leftovers(place)
+        shutil.rmtree(place.root, ignore_errors=True)
+    finally:
+        place.release()
+
+
+def _is_old(path: Path) -> bool:
+    """Whether it is this user's, and nobody is just making it."""
+    found = path.lstat()
+    return found.st_uid == os.geteuid() and found.st_mtime < time.time() - _YOUNG_SECONDS
 
 
 async def _remove_containers(kind: str, paths: NodePaths) -> None:
