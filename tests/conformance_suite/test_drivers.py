@@ -13,13 +13,14 @@ from tests.conformance_suite.make import broken, failed, options, run_all
 
 pytestmark = pytest.mark.anyio
 
-DRIVERS = ("cpu", "gpu")
+DRIVERS = ("cpu", "gpu", "net")
 FOLDERS = ("--plugins-dir", "{plugins_dir}", "--registry-dir", "{registry_dir}", "--cdi-dir", "{cdi_dir}")
 METADATA, HEALTH = {"metadata", "metadata-generation"}, {"health", "health-repeated"}
 CHANGED = {"slices-changed"}
 NOT_OFFERED = {
     "cpu": METADATA | HEALTH,
     "gpu": set(),
+    "net": set(),
     "new": set(),
     "small": set(),
 }

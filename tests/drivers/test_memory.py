@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -135,3 +137,43 @@ async def test_this_machine(tmp_path: Path) -> None:
             reference = await lab.claim("c", "memory-numa0", driver="dra.memory", **share)
             assert (await kubelet.prepare(reference))["c"].error == ""
             assert "size=8388608" in next(lab.cdi.iterdir()).read_text()
+
+
+# --- enforced -------------------------------------------------------------------------------------
+
+
+def fill(mount: Mount, folder: Path, sizes: tuple[str, str]) -> list[int]:
+    """Mount it as a runtime does, in a mount namespace of our own, and take space: the exit codes."""
+    folder.mkdir()
+    take = " ; ".join(f"fallocate -l {size} {folder}/{size} 2>/dev/null; echo $?" for size in sizes)
+    options = ",".join(mount.options)
+    script = f"mount -t {mount.type} -o {options} {mount.host_path} {folder} || exit 32; {take}"
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [int(word) for word in done.stdout.split()]
+
+
+@pytest.mark.needs_root
+async def test_no_byte_more_than_was_claimed(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    claimed = {"device": "memory-numa0", "consumedCapacity": {"size": "4Mi"}}
+    (memory,) = await prepare({"root": machine(tmp_path / "m", nodes=1)}, claimed)
+    assert fill(memory.edits.mounts[0], tmp_path / "t", ("4MiB", "1KiB")) == [0, 1]
+
+
+@pytest.mark.needs_root
+async def test_no_huge_page_more_than_was_claimed(tmp_path: Path) -> None:
+    setting = Path("/proc/sys/vm/nr_hugepages")
+    if os.geteuid() != 0 or not setting.exists():
+        pytest.skip("huge pages need root and a kernel that has them")
+    before = setting.read_text()
+    try:
+        setting.write_text(str(int(before) + 3))
+        if int(setting.read_text()) < int(before) + 3:
+            pytest.skip("no huge pages can be had: memory is in pieces")
+        claimed = {"device": "hugepages-2mi-numa0", "consumedCapacity": {"size": "4Mi"}}
+        (huge,) = await prepare({"root": machine(tmp_path / "m", nodes=1)}, claimed)
+        assert fill(huge.edits.mounts[0], tmp_path / "t", ("4MiB", "2MiB")) == [0, 1]
+    finally:
+        setting.write_text(before)
