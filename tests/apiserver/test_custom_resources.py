@@ -261,7 +261,9 @@ async def test_openapi_follows(server: Served) -> None:
 
 async def test_what_is_not_done_is_said(server: Served) -> None:
     late = definition("others", "Other", names={"plural": "others", "kind": "Other"})
-    late["spec"]["conversion"] = {"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"]}}
+    client = {"url": "https://127.0.0.1/convert"}
+    webhook = {"conversionReviewVersions": ["v1"], "clientConfig": client}
+    late["spec"]["conversion"] = {"strategy": "Webhook", "webhook": webhook}
     response = await server.send("POST", CRDS, late)
     assert response.warnings == [
         "spec.conversion.strategy: this server calls no conversion webhook: it serves only the version that "
@@ -321,6 +323,24 @@ REFUSED: list[tuple[str, Any, str]] = [
         [{"name": "A", "type": "text", "jsonPath": ".a"}],
         'type: Invalid value: "text": must be one of boolean,date,integer,number,string',
     ),
+    (
+        "versions/0/selectableFields",
+        [{"jsonPath": ".spec.no"}],
+        "is an invalid path: does not refer to a valid",
+    ),
+    (
+        "versions/0/selectableFields",
+        [{"jsonPath": ".spec.free"}],
+        "must point to a field of type string, bool",
+    ),
+    (
+        f"{_ROOT}/properties/spec/properties/l",
+        {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "object"}},
+        "must be atomic as item of a list with x-kubernetes-list-type=set",
+    ),
+    (f"{_SIZE}/x-kubernetes-map-type", "atomic", "must be object if x-kubernetes-map-type is specified"),
+    ("conversion", {"strategy": "Magic"}, 'spec.conversion.strategy: Unsupported value: "Magic"'),
+    ("conversion", {"strategy": "Webhook"}, "webhookClientConfig: Required value: required when strategy is"),
 ]
 
 
@@ -336,6 +356,8 @@ async def test_bad_definitions_are_refused(path: str, value: Any, text: str) -> 
 _VALUES: list[Any] = [
     *(None, True, 0, -1, 1.5, "", "x", "(", [], {}, [1], ["size"], {"a": 1}, {"type": "string"}),
     *([{"type": "string"}], "object", "array", "map", {"a": {"type": "integer"}}, "1e400", [[]]),
+    *("date-time", "byte", [{"rule": "self == oldSelf"}], [{"rule": 5}], [{"rule": "has(self.size)"}]),
+    [{"rule": "self.size > 0", "messageExpression": "string(self)", "fieldPath": ".size"}],
 ]
 _FIELDS = """
 type items properties additionalProperties required enum default pattern maximum minimum multipleOf maxLength

@@ -12,6 +12,7 @@ from drakit.apiserver import custom
 from drakit.apiserver.custom_cel import check_rules, compile_rules
 from drakit.apiserver.custom_declare import declare, escaped
 from drakit.apiserver.custom_formats import has_format
+from drakit.apiserver.custom_path import find_field
 from drakit.apiserver.custom_rules import rule_errors
 from drakit.profile import profile_for
 from drakit.transport import MERGE_PATCH, Document
@@ -306,6 +307,51 @@ def test_large_lists_are_checked_in_linear_time(make: Callable[[int], Any]) -> N
     found = custom.validate({"l": [make(i) for i in range(100_000)] + [make(5)]}, schema)
     assert [error.field for error in found] == ["l[100000]"]
     assert time.process_time() - began < 5
+
+
+EMBEDDED = obj({"o": {"type": "object", "x-kubernetes-embedded-resource": True}})
+OBJECT = {"apiVersion": "v1", "kind": "Pod"}
+
+
+@pytest.mark.parametrize(
+    ("value", "fields"),
+    [
+        ({}, ["o.apiVersion", "o.kind"]),
+        ({"apiVersion": "a/b/c", "kind": "no kind"}, ["o.apiVersion", "o.kind"]),
+        ({**OBJECT, "metadata": {"name": "a/b"}}, ["o.metadata.name"]),
+        ({**OBJECT, "metadata": {"labels": {"a": 1}}}, ["o.metadata.labels"]),
+        ({**OBJECT, "metadata": {"labels": {"a b": "c"}}}, ["o.metadata.labels"]),
+        ({**OBJECT, "metadata": {"name": "a", "annotations": {"x/y": "z"}}}, []),
+    ],
+)
+def test_embedded_objects(value: Document, fields: list[str]) -> None:
+    assert [error.field for error in custom.validate({"o": value}, EMBEDDED)] == fields
+
+
+FIELDS = obj({"a": obj({"b": TEXT}), "m": {"type": "object", "additionalProperties": TEXT}})
+
+
+@pytest.mark.parametrize(
+    ("path", "found"), [(".a.b", "a.b"), (".m['x.y']", "m[x.y]"), ("['a']['b']", "a.b"), ("", "")]
+)
+def test_paths(path: str, found: str) -> None:
+    assert find_field(path, FIELDS)[0] == found
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("a", "expected \\[ or . but got: a"),
+        (".a.c", "does not refer to a valid field"),
+        (".a[", "unexpected end of JSON path"),
+        (".a[b]", "expected single quoted string but got b"),
+        (".m['\\q']", "invalid string literal: invalid escape char"),
+        (".", "unexpected end of JSON path"),
+    ],
+)
+def test_paths_that_lead_nowhere(path: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        find_field(path, FIELDS)
 
 
 # --- all of it ------------------------------------------------------------------------------------

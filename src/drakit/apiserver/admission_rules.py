@@ -284,7 +284,7 @@ def _webhook(webhook: Document, old: Document, path: str, profile: Profile) -> E
         errors += label_selector(webhook.get(field), f"{path}.{field}")
     if webhook.get("reinvocationPolicy") is not None:
         errors += _choice(webhook, "reinvocationPolicy", path, ("IfNeeded", "Never"))
-    errors += _client(mapped(webhook.get("clientConfig")), f"{path}.clientConfig")
+    errors += client_rules(mapped(webhook.get("clientConfig")), f"{path}.clientConfig")
     rows, known = listed(webhook.get("matchConditions")), frozenset(_texts(old))
     errors += _conditions(
         rows, f"{path}.matchConditions", lambda text: scope(profile, is_new=text not in known)
@@ -303,7 +303,8 @@ def _qualified(name: str, path: str) -> Errors:
     return errors
 
 
-def _client(config: Document, path: str) -> Errors:
+def client_rules(config: Document, path: str) -> Errors:
+    """The rules for where a webhook is."""
     url, service = config.get("url"), config.get("service")
     if (url is None) == (service is None):
         return [required(path, "exactly one of url or service is required")]

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
 import re2
 
 from drakit.apiserver.custom_declare import mark
+from drakit.apiserver.custom_embedded import embedded_rules
 from drakit.apiserver.custom_formats import has_format
 from drakit.errors import BadRequest, FieldError
 from drakit.model.validation.field import (
@@ -103,7 +105,8 @@ def validate(document: Document, schema: Schema, old: Document | None = None) ->
     bare = {key: value for key, value in document.items() if key not in _ROOT}
     properties = {k: v for k, v in (schema.get("properties") or {}).items() if k not in _ROOT}
     before = _NEW if old is None else old
-    return list(_check(bare, {**schema, "properties": properties}, "", 0, before))
+    wanted = {**schema, "properties": properties}
+    return list(_check(bare, wanted, "", 0, before)) + list(embedded_rules(bare, wanted))
 
 
 def type_invalid(path: str, value: Any, detail: str) -> FieldError:
@@ -249,7 +252,7 @@ def _check_number(value: float, schema: Schema, path: str) -> Iterator[FieldErro
     if least is not None and (value < least or (schema.get("exclusiveMinimum") and value == least)):
         word = "greater than" if schema.get("exclusiveMinimum") else "greater than or equal to"
         yield invalid(path, value, f"{path} in body should be {word} {least}")
-    if step and value % step:
+    if step and Decimal(str(value)) % Decimal(str(step)):
         yield invalid(path, value, f"{path} in body should be a multiple of {step}")
 
 

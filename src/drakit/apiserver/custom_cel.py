@@ -9,13 +9,13 @@ Source: apiextensions-apiserver/pkg/apiserver/schema/cel/{compilation,validation
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct, field
 
 from drakit.apiserver.custom_declare import MAX_REQUEST, Declared, Schema, declare, escaped, mark, value_of
+from drakit.apiserver.custom_path import find_field
 from drakit.cel import types
 from drakit.cel.declare import declared
 from drakit.cel.expression import Expression
@@ -26,8 +26,6 @@ from drakit.profile import Profile
 
 _BUDGET = 10_000_000
 _MAX_MESSAGE = 5 * 1024
-_STEP = re.compile(r"\.([^.\[\]]+)|\['((?:[^'\\]|\\.)*)'\]")
-_UNESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
 class Rule(Struct):
@@ -136,7 +134,8 @@ def compile_rule(
     """`rule` of the node `schema`, of which CEL knows `known`; is_new: as the API server lets it in."""
     made = Rule(rule)
     if path := rule.get("fieldPath"):
-        made.field = field_path(path, schema) or ""
+        with contextlib.suppress(ValueError):
+            made.field = find_field(str(path), schema)[0]
     if not str(rule.get("rule") or "").strip():
         return made
     old = types.optional_of(known.type) if rule.get("optionalOldSelf") else known.type
@@ -157,24 +156,6 @@ def compile_rule(
         except CELError as error:
             made.message_error = f"messageExpression {error.message}"
     return made
-
-
-def field_path(text: str, schema: Schema) -> str | None:
-    """The place that a fieldPath such as `.spec['a.b']` names, None if the schema has no such field."""
-    steps, at = "", 0
-    while at < len(text):
-        match = _STEP.match(text, at)
-        if match is None:
-            return None
-        at = match.end()
-        name = match[1] or re.sub(r"\\(.)", lambda found: _UNESCAPES.get(found[1], found[1]), match[2] or "")
-        properties, rest = schema.get("properties"), schema.get("additionalProperties")
-        below = properties.get(name) if isinstance(properties, dict) else rest
-        if not isinstance(below, dict):
-            return None
-        schema = below
-        steps += f".{name}" if isinstance(properties, dict) else f"[{name}]"
-    return steps.removeprefix(".")
 
 
 def max_cardinality(known: Declared) -> int:

@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from drakit.apiserver.custom_cel import Rule, compile_rule, field_path, known_field, max_cardinality
+from drakit.apiserver.custom_cel import Rule, compile_rule, known_field, max_cardinality
 from drakit.apiserver.custom_declare import Declared, Schema, declare
+from drakit.apiserver.custom_path import find_field
 from drakit.model.validation.field import (
     Errors,
     forbidden,
@@ -210,8 +211,11 @@ def _words(rule: Mapping[str, Any], schema: Schema, path: str) -> Iterator[Any]:
         yield invalid(f"{path}.fieldPath", where, "fieldPath must be non-empty if specified")
     elif _has_lines(where):
         yield invalid(f"{path}.fieldPath", where, "fieldPath must not contain line breaks")
-    elif where and field_path(where, schema) is None:
-        yield invalid(f"{path}.fieldPath", where, "fieldPath must be a valid path")
+    elif where:
+        try:
+            find_field(where, schema)
+        except ValueError:
+            yield invalid(f"{path}.fieldPath", where, "fieldPath must be a valid path")
 
 
 def _has_lines(text: str) -> bool:

@@ -10,22 +10,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from drakit.apiserver.admission_rules import client_rules
+from drakit.apiserver.custom_path import find_field
 from drakit.apiserver.custom_rules import rule_errors, rule_texts
 from drakit.apiserver.structural import schema_rules
 from drakit.model.validation import names
 from drakit.model.validation.field import (
     Errors,
+    duplicate,
+    forbidden,
     immutable,
     invalid,
     listed,
     mapped,
     not_supported,
     required,
+    too_many,
 )
 from drakit.profile import Profile
 from drakit.transport import Document
 
 _APPROVED = "api-approved.kubernetes.io"
+_MAX_SELECTABLE = 8
+_NOT_SELECTABLE = (
+    "must point to a field of type string, boolean or integer. Enum string fields and strings with formats "
+    "are allowed."
+)
 _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 _COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
 
@@ -47,6 +57,7 @@ def definition_rules(definition: Document, old: Document | None, profile: Profil
     for subresources, path in _hoisted(spec, "subresources", "spec.subresources"):
         if (scale := mapped(subresources).get("scale")) is not None:
             errors += _scale(mapped(scale), f"{path}.scale")
+    errors += _selectable(spec) + _conversion(mapped(spec.get("conversion")), "spec.conversion")
     return errors if old is None else errors + _changes(definition, spec, mapped(old.get("spec")), old)
 
 
@@ -198,6 +209,55 @@ def _column(column: Document, path: str) -> Errors:
     if form and form not in _COLUMN_FORMATS:
         errors.append(invalid(f"{path}.format", form, f"must be one of {','.join(_COLUMN_FORMATS)}"))
     return errors + (_json_path(where, f"{path}.jsonPath") if where else [required(f"{path}.jsonPath")])
+
+
+def _selectable(spec: Document) -> Errors:
+    """The fields that selectors may name."""
+    errors: Errors = []
+    for rows, path in _hoisted(spec, "selectableFields", "spec.selectableFields"):
+        version = next(row for row in listed(spec.get("versions")) if row.get("selectableFields") is rows)
+        schema = mapped(mapped(version.get("schema")).get("openAPIV3Schema"))
+        seen: set[str] = set()
+        for index, row in enumerate(listed(rows)):
+            place, text = f"{path}[{index}]", mapped(row).get("jsonPath") or ""
+            if not text:
+                errors.append(required(f"{place}.jsonPath"))
+                continue
+            try:
+                found, below = find_field(text, schema, has_brackets=False)
+            except ValueError as error:
+                errors.append(invalid(f"{place}.jsonPath", text, f"is an invalid path: {error}"))
+                continue
+            if found.partition(".")[0] == "metadata":
+                errors.append(invalid(place, text, "must not point to fields in metadata"))
+            if below.get("type") not in ("string", "boolean", "integer"):
+                errors.append(invalid(place, text, _NOT_SELECTABLE))
+            errors += [duplicate(place, text)] if found in seen else []
+            seen.add(found)
+        if len(seen) > _MAX_SELECTABLE:
+            errors.append(too_many(path, len(seen), _MAX_SELECTABLE))
+    return errors
+
+
+def _conversion(conversion: Document, path: str) -> Errors:
+    strategy, webhook = conversion.get("strategy") or "", mapped(conversion.get("webhook"))
+    if strategy and strategy not in ("None", "Webhook"):
+        return [not_supported(f"{path}.strategy", strategy, ("None", "Webhook"))]
+    client, versions = webhook.get("clientConfig"), listed(webhook.get("conversionReviewVersions"))
+    place, reviews = f"{path}.webhookClientConfig", f"{path}.conversionReviewVersions"
+    if strategy != "Webhook":
+        text = "should not be set when strategy is not set to Webhook"
+        errors = [forbidden(place, text)] if client is not None else []
+        return errors + ([forbidden(reviews, text)] if versions else [])
+    if client is None:
+        errors = [required(place, "required when strategy is set to Webhook")]
+    else:
+        errors = client_rules(mapped(client), place)
+    if not versions:
+        errors.append(required(reviews))
+    elif not {"v1", "v1beta1"} & set(map(str, versions)):
+        errors.append(invalid(reviews, versions, "must include at least one of v1, v1beta1"))
+    return errors
 
 
 def _scale(scale: Document, path: str) -> Errors:

@@ -110,6 +110,7 @@ def _supported(schema: Schema, path: str, depth: int) -> Iterator[FieldError]:
             f"{path}.additionalProperties", "additionalProperties and properties are mutual exclusive"
         )
     yield from _lists(schema, path)
+    yield from _maps(schema, path)
     for below, place in _below(schema, path):
         yield from _supported(below, place, depth + 1)
 
@@ -144,6 +145,7 @@ def _lists(schema: Schema, path: str) -> Iterator[FieldError]:
     if kind not in (None, "atomic", "set", "map"):
         yield not_supported(f"{path}.x-kubernetes-list-type", kind, ("atomic", "set", "map"))
     place = f"{path}.x-kubernetes-list-map-keys"
+    yield from _elements(kind, mapped(schema.get("items")), f"{path}.items")
     if kind != "map":
         if keys and kind is None:
             text = "must be map if x-kubernetes-list-map-keys is non-empty"
@@ -160,6 +162,7 @@ def _lists(schema: Schema, path: str) -> Iterator[FieldError]:
         yield invalid(f"{path}.items.type", items.get("type") or "", text)
     fields = mapped(items.get("properties"))
     for index, key in enumerate(keys):
+        yield from _key(mapped(fields.get(key)), f"{path}.items.properties[{key}]")
         if key not in fields:
             text = "entries must all be names of item properties"
             yield invalid(f"{place}[{index}]", key, text)
@@ -170,6 +173,42 @@ def _lists(schema: Schema, path: str) -> Iterator[FieldError]:
             )
             yield required(f"{path}.items.properties[{key}].default", text)
     yield from repeated(keys, place)
+
+
+def _key(field: Schema, path: str) -> Iterator[FieldError]:
+    """What a field must be that tells the elements of a list apart."""
+    if field.get("type") in ("array", "object"):
+        text = "must be a scalar type if parent array's x-kubernetes-list-type is map"
+        yield invalid(f"{path}.type", field["type"], text)
+    if field.get("nullable"):
+        text = "this property is in x-kubernetes-list-map-keys, so it cannot be nullable"
+        yield forbidden(f"{path}.nullable", text)
+
+
+def _maps(schema: Schema, path: str) -> Iterator[FieldError]:
+    how, kind = schema.get("x-kubernetes-map-type"), schema.get("type") or ""
+    if how is not None and kind != "object":
+        text = "must be object if x-kubernetes-map-type is specified"
+        yield invalid(f"{path}.type", kind, text) if kind else required(f"{path}.type", text)
+    if how not in (None, "atomic", "granular"):
+        yield not_supported(f"{path}.x-kubernetes-map-type", how, ("atomic", "granular"))
+
+
+def _elements(kind: Any, items: Schema, path: str) -> Iterator[FieldError]:
+    """What the elements of a list of type set or map must be."""
+    if kind not in ("set", "map"):
+        return
+    if items.get("nullable"):
+        yield forbidden(f"{path}.nullable", f"cannot be nullable when x-kubernetes-list-type is {kind}")
+    text = "must be atomic as item of a list with x-kubernetes-list-type=set"
+    if kind == "set" and items.get("type") == "array":
+        inner = items.get("x-kubernetes-list-type")
+        if inner not in (None, "atomic"):
+            yield invalid(f"{path}.x-kubernetes-list-type", inner, text)
+    elif kind == "set" and items.get("type") == "object":
+        inner = items.get("x-kubernetes-map-type")
+        if inner != "atomic":
+            yield invalid(f"{path}.x-kubernetes-map-type", inner, text)
 
 
 _MISSING = {
