@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -69,6 +70,40 @@ async def test_a_device_in_use_is_not_given_twice(lab: Cluster) -> None:
         assert (await kubelet.prepare(admin))["admin"].error == ""
         await kubelet.unprepare(first)
         assert (await kubelet.prepare(second))["second"].error == ""
+
+
+async def test_a_claim_that_was_given_other_devices_since(lab: Cluster) -> None:
+    driver = LampDriver()
+    async with lab.running(driver), Kubelet.meet(lab, driver.name) as kubelet:
+        claim = await lab.claim("c", "lamp-0")
+        await kubelet.prepare(claim)
+        document = await lab.client.get(RESOURCE_CLAIMS, "c", "default")
+        allocation = document["status"].pop("allocation")
+        document = await lab.client.update(RESOURCE_CLAIMS, document, subresource="status")
+        allocation["devices"]["results"][0]["device"] = "lamp-1"
+        document = {**document, "status": {"allocation": allocation}}
+        await lab.client.update(RESOURCE_CLAIMS, document, subresource="status")
+        (found,) = (await kubelet.prepare(claim))["c"].devices
+        assert found.device == "lamp-1"
+    assert driver.calls == ["prepare c", "unprepare c", "prepare c"]
+
+
+async def test_after_a_start_of_the_machine_claims_are_prepared_anew(
+    lab: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = LampDriver()
+    claims = [await lab.claim(f"c{number}", f"lamp-{number}") for number in range(2)]
+    await preparer(lab, driver).prepare(claims)
+    monkeypatch.setattr("drakit.driver.checkpoint._boot_id", lambda: "another")
+    shutil.rmtree(lab.cdi)
+    work = preparer(lab, driver)
+    await work.start()
+    assert [(claim.is_complete, len(claim.devices)) for claim in work.prepared.values()] == [(False, 1)] * 2
+    assert not lab.cdi.exists()
+    other = await lab.claim("other", "lamp-1")
+    assert (await work.prepare([claims[0], other]))[other.uid].error == ""
+    assert await work.unprepare([claims[1]]) == {claims[1].uid: ""}
+    assert driver.calls[2:] == ["prepare c0", "prepare other", "unprepare c1"]
 
 
 async def test_shares_of_a_device_are_given_to_several(lab: Cluster) -> None:

@@ -3,19 +3,22 @@
 The file is the one memory of a driver: a claim is entered before its preparation begins and completed
 when it is done, and goes when it is undone. So after kill -9 at any point, what may have been touched is
 known. Writes replace the file in one step. Another instance of the driver may write it too, under the
-lock that the caller holds: `refresh` reads what changed.
+lock that the caller holds: `refresh` reads what changed. When the machine has started again since, nothing
+of what was prepared is left but what is on disk, and no container: the claims are there as if their
+preparation had stopped somewhere.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from drakit.driver.claim import PreparedClaim
 from drakit.errors import RecoverableError, UsageError
@@ -25,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 class _Content(Struct, forbid_unknown_fields=True):
     version: int = 1
+    boot: str = ""
     claims: dict[str, PreparedClaim] = field(default_factory=dict)
 
 
@@ -58,8 +62,11 @@ class Checkpoint:
             except (msgspec.DecodeError, OSError) as error:
                 self._put_aside(error)
                 stamp = None
+        claims = content.claims
+        if content.boot not in ("", _boot_id()):
+            claims = {uid: structs.replace(claim, is_complete=False) for uid, claim in claims.items()}
         self._claims.clear()
-        self._claims.update(content.claims)
+        self._claims.update(claims)
         self._stamp = stamp
 
     def put(self, claim: PreparedClaim) -> None:
@@ -73,7 +80,7 @@ class Checkpoint:
         self._claims.pop(uid, None)
 
     def _write(self, claims: dict[str, PreparedClaim]) -> None:
-        write_file(self._path, msgspec.json.encode(_Content(claims=claims)))
+        write_file(self._path, msgspec.json.encode(_Content(boot=_boot_id(), claims=claims)))
         self._stamp = self._stamp_now()
 
     def _stamp_now(self) -> tuple[int, int, int] | None:
@@ -114,6 +121,15 @@ def write_file(path: Path, data: bytes) -> None:
             raise
     except OSError as error:
         raise RecoverableError(f"cannot write {path}: {error.strerror}") from None
+
+
+@functools.cache
+def _boot_id() -> str:
+    """Another one after each start of the machine; "" where nobody knows."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _boot_time() -> float:

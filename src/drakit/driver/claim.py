@@ -151,6 +151,11 @@ class Claim(Struct, frozen=True, kw_only=True):
     def key(self) -> str:
         return f"{self.namespace}/{self.name}"
 
+    @property
+    def allocated(self) -> list[str]:
+        """What it was given, to compare with what it is given later."""
+        return sorted(f"{d.request} {d.pool}/{d.name} {d.share_id or ''}".strip() for d in self.devices)
+
     @classmethod
     def of(cls, document: Document, driver: str) -> Claim:
         """The allocated claim `document` as `driver` sees it. Raises DRAError if it has nothing of it."""
@@ -228,13 +233,15 @@ class PreparedDevice(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class PreparedClaim(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A claim that was prepared, or whose preparation began and may have stopped anywhere (`is_complete`
-    False, no devices)."""
+    False; devices only if it was complete before the machine started again). `allocated` is what it was
+    prepared for."""
 
     namespace: str
     name: str
     uid: str
     is_complete: bool = False
     pod_claim_name: str | None = None
+    allocated: list[str] = field(default_factory=list)
     devices: list[PreparedDevice] = field(default_factory=list)
 
     @property

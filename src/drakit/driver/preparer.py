@@ -13,6 +13,7 @@ plain function in a thread cannot be, so it is waited for.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import time
@@ -39,6 +40,8 @@ from drakit.errors import DRAError, RecoverableError, UsageError
 from drakit.model.resource import POD_CLAIM_ANNOTATION
 from drakit.pluginapi import dra
 
+_LOOK_SECONDS = 2.0
+"""How long to look whether a prepared claim still has the same devices; it is answered anyway."""
 _UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 T = TypeVar("T")
@@ -94,6 +97,10 @@ class Preparer:
         """Prepare each of `claims`; what fails is in its own result."""
         self._checkpoint.refresh()
         found = await self._reader.read_all([claim for claim in claims if not self._is_done(claim.uid)])
+        known = [claim for claim in claims if claim.uid not in found]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_SECONDS):
+                found |= await self._reader.read_all(known)
         results: dict[str, dra.PrepareResult] = {}
 
         async def work(claim: dra.Claim) -> list[PreparedDevice]:
@@ -150,6 +157,11 @@ class Preparer:
 
     async def _prepare(self, wanted: dra.Claim, claim: Claim | DRAError | None) -> list[PreparedDevice]:
         """`claim` is what the API says of it, None if it was not asked."""
+        if self._is_done(wanted.uid) and isinstance(claim, Claim):
+            before = self._checkpoint.claims[wanted.uid].allocated
+            if before and before != claim.allocated:
+                _log.warning("claim %s was prepared for other devices, and not unprepared since", claim.key)
+                await self._unprepare(wanted)
         async with self._turn():
             if self._is_done(wanted.uid):
                 known = self._checkpoint.claims[wanted.uid]
@@ -163,6 +175,7 @@ class Preparer:
                 namespace=claim.namespace,
                 name=claim.name,
                 uid=claim.uid,
+                allocated=claim.allocated,
                 pod_claim_name=claim.document["metadata"].get("annotations", {}).get(POD_CLAIM_ANNOTATION),
             )
             self._checkpoint.put(entry)
@@ -191,7 +204,10 @@ class Preparer:
             (device.pool, device.name): other
             for other in self._checkpoint.claims.values()
             for device in other.devices
-            if other.uid != claim.uid and not device.is_admin and device.share_id is None
+            if other.is_complete
+            and other.uid != claim.uid
+            and not device.is_admin
+            and device.share_id is None
         }
         for device in claim.devices:
             other = taken.get((device.pool, device.name))
