@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
+import sys
 
 import pytest
 
 from drakit.driver.exposition import serve_metrics
+from drakit.driver.logs import JSONFormatter
 from drakit.driver.metrics import Metrics
 from drakit.errors import UsageError
 
@@ -58,3 +62,22 @@ async def test_http() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+def test_log_lines_for_programs() -> None:
+    record = logging.makeLogRecord({"name": "n", "levelno": 20, "levelname": "INFO", "msg": "prepared %s"})
+    record.args, record.created = ("c",), 0.5
+    record.claim, record.seconds = "default/c", 0.25
+    assert json.loads(JSONFormatter().format(record)) == {
+        "time": "1970-01-01T00:00:00.500+00:00",
+        "level": "INFO",
+        "logger": "n",
+        "message": "prepared c",
+        "claim": "default/c",
+        "seconds": 0.25,
+    }
+    try:
+        raise ValueError("no")
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    assert "ValueError: no" in json.loads(JSONFormatter().format(record))["traceback"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
 import socket
 
@@ -18,10 +17,9 @@ from drakit.client.dialect import Dialect
 from drakit.client.http import HTTPTransport
 from drakit.driver import Driver, Plugin
 from drakit.driver.exposition import serve_metrics
+from drakit.driver.logs import configure
 from drakit.drivers import NAMES, build
 from drakit.errors import UsageError
-
-_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 @click.command("run")
@@ -41,6 +39,7 @@ _FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="The driver's own. Repeatable.")
 @click.option("--pod-uid", default="", help="Of the pod it runs in: two instances may then overlap.")
 @click.option("--metrics-address", metavar="HOST:PORT", help="Serve /metrics and /healthz here.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(
     name: str,
     kubeconfig: str | None,
@@ -52,13 +51,14 @@ def command(
     options: tuple[str, ...],
     pod_uid: str,
     metrics_address: str | None,
+    log_format: str,
 ) -> None:
     """Publish NAME's devices of this node and prepare claims until Ctrl-C.
 
     \b
     dra driver run gpu --node-name node-1 --option count=8 --option model=H100
     """
-    logging.basicConfig(level=logging.INFO, format=_FORMAT)
+    configure("json" if log_format == "json" else "text")
     driver = build(name, _options(options), node_name)
     folders = (plugins_dir, registry_dir, cdi_dir)
     asyncio.run(_run(driver, kubeconfig_path(kubeconfig), context, folders, pod_uid, metrics_address))

@@ -21,6 +21,7 @@
     plugin.py        all of it together, for one driver on one node
     metrics.py       counters in Prometheus' text format
     exposition.py    /metrics and /healthz over HTTP
+    logs.py          log lines for people or programs
 
 Belongs here: what every driver needs. Never: what a device is for, or an API server of its own.
 """
