@@ -44,7 +44,7 @@ def test_every_device_has_its_reason_with_the_values() -> None:
     assert section.wanted == f"8 x gpu.nvidia.com, matchAttribute {PCIE}"
     found = rows(report)
     assert found["selector #0"] == (16, "productName is 'A100-SXM4-40GB' (8), 'L4' (8), not 'H100'")
-    assert found["allocated"] == (2, "claim ml/eval-2: node-1 gpu-0, gpu-1")
+    assert found["allocated"] == (2, "claim ml/eval-2 (pod eval-2): node-1 gpu-0, gpu-1")
     assert found["taint"] == (2, "gpu.nvidia.com/xid=79:NoSchedule on node-1: not tolerated")
     assert found["free"][0] == 12
     assert sum(count for count, _ in found.values()) == 32
@@ -52,7 +52,7 @@ def test_every_device_has_its_reason_with_the_values() -> None:
 
 def test_changes_that_help_are_said_and_only_those() -> None:
     report = explain(claim("big", 8, H100, PCIE))
-    assert report.would_fit == [
+    assert [change.text for change in report.would_fit] == [
         "with count 4 (on node-0)",
         f"without the constraint on {PCIE} (on node-0)",
     ]
@@ -65,17 +65,20 @@ def test_a_release_or_a_toleration_helps() -> None:
         "resource_claims": [held("eval-2", "node-1", [0, 1])],
     }
     report = explain(claim("two", 2), **parts)
-    assert "with a toleration for gpu.nvidia.com/xid (on node-1)" in report.would_fit
-    assert "if claim ml/eval-2 released gpu-0, gpu-1 (on node-1)" in report.would_fit
+    texts = [change.text for change in report.would_fit]
+    assert "with a toleration for gpu.nvidia.com/xid (on node-1)" in texts
+    assert "if claim ml/eval-2 released gpu-0, gpu-1 (on node-1)" in texts
     again = explain(claim("two", 2), **parts)
     assert again == report
 
 
 def test_a_value_nobody_publishes_gets_the_nearest_one() -> None:
     report = explain(claim("typo", 1, H100.replace("H100", "A100")))
-    assert report.hints == ["productName 'A100' is published nowhere; 8 devices have 'A100-SXM4-40GB'"]
-    assert report.sentence.startswith(
-        "pod default/train is pending: no node has a free device for request gpu"
+    hint = "productName 'A100' is published nowhere; 8 devices have 'A100-SXM4-40GB'"
+    assert report.hints == [hint]
+    assert report.sentence == (
+        "pod default/train is pending: no device matches the selectors of request gpu (1 x gpu.nvidia.com): "
+        + hint
     )
 
 

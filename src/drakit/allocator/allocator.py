@@ -23,7 +23,7 @@ from drakit.errors import AllocationError, FailedOnNode, SearchGaveUp
 from drakit.model.meta import Node
 from drakit.model.resource import MAX_RESULTS, AllocationResult, ResourceClaim
 
-STEP_LIMIT = 2000
+STEP_LIMIT = 3000
 """Choices the search may weigh on a node with few devices before it gives up; fewer where there are many."""
 
 _OUTCOMES = 16384

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from drakit.allocator.bounds import Bounds, Group, Option, group_of
 from drakit.allocator.formulation import problem_of
+from drakit.allocator.judge import Failure
 from drakit.allocator.plan import Plan
 from drakit.allocator.problem import Problem
 from drakit.allocator.request import Demand
@@ -40,6 +41,7 @@ class Report:
         self._root = start(self._problem)
         self._bounds = Bounds(self._problem)
         self._passed: dict[int, int] = {}
+        self._drawn: dict[int, tuple[str, ...]] = {}
 
     def tell(self) -> None:
         """Every device, then every request that falls short, then all of them together."""
@@ -79,22 +81,14 @@ class Report:
         self._passed[demand.index] = passed
 
     def _refusal(self, demand: Demand, position: int) -> Refusal | None:
-        """The first check the device does not pass."""
+        """The first check the device does not pass. Who holds it matters only where it would be selected."""
         published, demanded = self._view.devices[position], self._problem.demands[demand.index]
-        if self._problem.taken >> position & 1 and not demand.is_admin:
-            return Refusal(Check.IN_USE, holders=self._state.holders(*published.id))
         verdict = self._plan.verdict(demand, published, self._view.here[position])
+        is_held = bool(self._problem.taken >> position & 1) and not demand.is_admin
+        if is_held and (verdict.refusal is None or verdict.refusal.check not in (Check.SELECTOR, Check.NODE)):
+            return Refusal(Check.IN_USE, holders=self._state.holders(*published.id))
         if verdict.failure is not None:
-            expression = verdict.failure.expression
-            if expression is None:
-                return Refusal(Check.CAPACITY, reason=verdict.failure.message)
-            return Refusal(
-                Check.SELECTOR,
-                reason=verdict.failure.message,
-                is_class=expression.is_class,
-                selector=expression.index,
-                expression=expression.text,
-            )
+            return _failed(verdict.failure)
         if verdict.refusal is not None:
             return verdict.refusal
         short = self._capacity(demand, position) or self._counter(position)
@@ -139,12 +133,31 @@ class Report:
                 if amount > left[counter]:
                     name = f"{counter_set.name}/{counter_set.names[counter]}"
                     return Refusal(
-                        Check.COUNTER, name=name, needed=_text(amount), left=_text(max(0, left[counter]))
+                        Check.COUNTER,
+                        name=name,
+                        needed=_text(amount),
+                        left=_text(max(0, left[counter])),
+                        holders=self._drawing(index),
                     )
             common = self._problem.groups[index]
             if common is not None and not (groups & common or (not groups and not common)):
                 return Refusal(Check.GROUP, name=counter_set.name)
         return None
+
+    def _drawing(self, index: int) -> tuple[str, ...]:
+        """The claims that hold devices that draw on the counter set."""
+        known = self._drawn.get(index)
+        if known is None:
+            counter_set = self._view.sets[index]
+            found = [
+                holder
+                for row in self._view.pools[counter_set.pool].generation
+                for published in row.devices
+                if counter_set.name in published.needs
+                for holder in self._state.holders(*published.id)
+            ]
+            known = self._drawn[index] = tuple(dict.fromkeys(found))
+        return known
 
     # --- requests ------------------------------------------------------------------------------
 
@@ -254,6 +267,24 @@ class Report:
             self._trace.fell_short(self._candidate(first), shortage)
 
 
+def _failed(failure: Failure) -> Refusal:
+    if failure.derived:
+        return Refusal(Check.CONSTRAINT, name=failure.derived, reason=failure.message)
+    expression = failure.expression
+    if expression is None:
+        return Refusal(Check.CAPACITY, reason=failure.message)
+    return Refusal(
+        Check.SELECTOR,
+        reason=failure.message,
+        is_class=expression.is_class,
+        selector=expression.index,
+        expression=expression.text,
+    )
+
+
 def _text(nano: int) -> str:
     whole, rest = divmod(nano, 10**9)
-    return str(Quantity(nano, -9)) if rest else str(Quantity(whole))
+    if rest:
+        return str(Quantity(nano, -9))
+    is_binary = whole >= 1024 and whole % 1024 == 0
+    return str(Quantity(whole, 0, "BinarySI" if is_binary else "DecimalSI"))

@@ -69,7 +69,8 @@ class Refusal(Struct, frozen=True):
     """POOL: incomplete or what is invalid. GATE: the gate. SELECTOR: the error, if it failed. CAPACITY: why
     the device cannot serve the amount, whatever is left."""
     holders: tuple[str, ...] = ()
-    """IN_USE: the claims that hold it (namespace/name); empty when an earlier request of this pod took it."""
+    """The claims (namespace/name) that hold it (IN_USE; empty when an earlier request of this pod took it),
+    share it (CAPACITY), or draw on the counter (COUNTER)."""
     is_class: bool = False
     """SELECTOR: whether it is the class's or the request's."""
     selector: int = 0
@@ -80,7 +81,7 @@ class Refusal(Struct, frozen=True):
     left: str = ""
     taint: DeviceTaint | None = None
     constraint: int = 0
-    """CONSTRAINT: its index in the claim."""
+    """CONSTRAINT: its index in the claim. With a `reason` a derived attribute that cannot be worked out."""
 
 
 class FellShort(Struct, frozen=True, kw_only=True):

@@ -83,8 +83,7 @@ def command(
         )
     else:
         click.echo("\n\n".join(map(text, reports)))
-    is_pending = any(report.sections or "pending" in report.sentence.lower() for report in reports)
-    sys.exit(2 if is_pending else 0)
+    sys.exit(2 if any(report.is_pending for report in reports) else 0)
 
 
 def _captured(kubeconfig: str | None, context: str | None) -> Snapshot:
@@ -147,16 +146,17 @@ def text(report: Report) -> str:
     lines = [report.sentence]
     for part in report.sections:
         lines += _section(part)
-    lines += [f"  {count} nodes: {reason}" for reason, count in report.excluded.items()]
+    lines += [f"  {count:>5} {reason}" for reason, count in report.excluded.items()]
     if report.would_fit:
-        lines.append("would fit: " + " | ".join(report.would_fit))
-    lines += [f"hint: {hint}" for hint in report.hints]
+        lines.append("would fit: " + " | ".join(change.text for change in report.would_fit))
+    lines += [f"hint: {hint}" for hint in report.hints if hint not in report.sentence]
     return "\n".join(lines)
 
 
 def _section(part: Section) -> list[str]:
     lines = [f"claim {part.claim}, request {part.request}: {part.wanted}"]
-    lines.append(f"  {part.nodes} nodes, {part.devices} devices")
+    nodes, devices = "s" * (part.nodes != 1), "s" * (part.devices != 1)
+    lines.append(f"  {part.nodes} node{nodes}, {part.devices} device{devices}")
     width = max((len(line.cause) for line in part.lines), default=0)
     lines += [f"  {line.count:>5}  {line.cause:<{width}}  {line.detail}".rstrip() for line in part.lines]
     return lines

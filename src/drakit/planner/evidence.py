@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from msgspec import Struct, field
 
 from drakit.allocator import Allocator, State
-from drakit.allocator.trace import Candidate, FellShort, Refusal
+from drakit.allocator.trace import Candidate, Check, FellShort, Refusal
 from drakit.errors import AllocationError, FailedOnNode
 from drakit.model.meta import Node
 from drakit.model.resource import AllocationResult, ResourceClaim
@@ -35,6 +35,16 @@ class Demand(Struct, frozen=True):
         return f"{count} x {self.device_class}"
 
 
+_PROGRESS = (
+    Check.COUNT,
+    Check.CAPACITY,
+    Check.COUNTER,
+    Check.CONSTRAINT,
+    Check.COMPETITION,
+)
+"""How far a node came, by the bound it fell short of."""
+
+
 class Findings(Struct):
     """What became of the devices for one request: `node_of` tells where each was seen first."""
 
@@ -44,9 +54,27 @@ class Findings(Struct):
     free_on: dict[str, int] = field(default_factory=dict)
     short: dict[str, FellShort] = field(default_factory=dict)
 
+    pools: dict[DeviceID, Refusal] = field(default_factory=dict)
+    """Pools (with "" for the device) that could not be used at all."""
+
     @property
     def devices(self) -> int:
         return len(self.away.keys() | self.free)
+
+    @property
+    def closest(self) -> tuple[str, FellShort | None]:
+        """The node that came closest, and how it fell short; ("", None) when no node had anything free."""
+
+        def progress(name: str) -> tuple[int, int]:
+            short = self.short[name]
+            return _PROGRESS.index(short.check) if short.check in _PROGRESS else -1, short.possible
+
+        if self.short:
+            node = max(self.short, key=progress)
+            return node, self.short[node]
+        if self.free_on:
+            return max(self.free_on, key=lambda name: self.free_on[name]), None
+        return "", None
 
 
 class Evidence(Struct):
@@ -65,7 +93,7 @@ class Evidence(Struct):
 
     def turned_away(self, candidate: Candidate, device: DeviceID, refusal: Refusal) -> None:
         findings = self.at((candidate.claim, candidate.request))
-        findings.away.setdefault(device, refusal)
+        (findings.pools if refusal.check is Check.POOL else findings.away).setdefault(device, refusal)
         findings.node_of.setdefault(device, candidate.node)
 
     def passed(self, candidate: Candidate, device: DeviceID) -> None:

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 
 from drakit import cel
-from drakit.allocator.trace import Check, FellShort, Refusal
+from drakit.allocator.trace import Check, Refusal
 from drakit.cel import Verdict
 from drakit.errors import CELError
+from drakit.model.quantity import Quantity
 from drakit.model.resource import Device
 from drakit.planner.evidence import Demand, DeviceID, Findings
 from drakit.profile import Profile
@@ -29,6 +30,14 @@ class Line(Struct, frozen=True):
     count: int
     cause: str
     detail: str
+
+
+class World(Struct, frozen=True):
+    """What lines look up: devices as published, and the pods that use a claim."""
+
+    devices: Mapping[DeviceID, Device]
+    profile: Profile
+    users: Mapping[str, Sequence[str]]
 
 
 class Section(Struct, frozen=True):
@@ -47,17 +56,17 @@ def section(
     extra: str,
     findings: Findings,
     nodes: int,
-    devices: Mapping[DeviceID, Device],
-    profile: Profile,
+    world: World,
 ) -> Section:
     """The section of `demand`; `extra` says which constraints apply to it."""
     groups: dict[tuple[str, str], list[DeviceID]] = defaultdict(list)
     for device, refusal in findings.away.items():
         groups[_group(refusal)].append(device)
     lines = [
-        _line(members, findings.away[members[0]], findings, devices, profile)
+        _line(members, findings.away[members[0]], findings, world)
         for members in sorted(groups.values(), key=len, reverse=True)
     ]
+    lines += [_pools(findings)] if findings.pools else []
     if findings.free:
         lines.append(Line(len(findings.free), "free", _free(demand, findings)))
     wanted = f"{demand.wanted}{extra}"
@@ -73,50 +82,53 @@ def _group(refusal: Refusal) -> tuple[str, str]:
             return refusal.check, _taint(refusal)
         case Check.IN_USE:
             return refusal.check, "" if refusal.holders else "self"
-        case Check.POOL | Check.GATE:
+        case Check.GATE:
             return refusal.check, refusal.reason
         case _:
             return refusal.check, refusal.name
 
 
-def _line(
-    members: Sequence[DeviceID],
-    refusal: Refusal,
-    findings: Findings,
-    devices: Mapping[DeviceID, Device],
-    profile: Profile,
-) -> Line:
+def _line(members: Sequence[DeviceID], refusal: Refusal, findings: Findings, world: World) -> Line:
     count, where = len(members), _nodes(findings, members)
     match refusal.check:
         case Check.SELECTOR:
             whose = "class selector" if refusal.is_class else "selector"
-            known = [(device, devices[device]) for device in members if device in devices]
-            return Line(count, f"{whose} #{refusal.selector}", selector_detail(refusal, known, profile))
+            known = [(device, world.devices[device]) for device in members if device in world.devices]
+            return Line(count, f"{whose} #{refusal.selector}", selector_detail(refusal, known, world.profile))
         case Check.IN_USE:
             if not refusal.holders:
                 return Line(count, "taken", "by an earlier request of the same pod")
-            return Line(count, "allocated", _holders(members, findings))
+            return Line(count, "allocated", _holders(members, findings, world))
         case Check.TAINT:
             return Line(count, "taint", f"{_taint(refusal)} on {where}: not tolerated")
         case Check.COUNTER:
             amounts = _amounts(members, findings)
-            return Line(count, "counter", f"{refusal.name} is short: {amounts}, on {where}")
+            held = _claims(members, findings, world)
+            return Line(count, "counter", f"{refusal.name} is short: {amounts}, on {where}{held}")
         case Check.CAPACITY:
+            held = f"; {_holders(members, findings, world)}" if refusal.holders else ""
             why = refusal.reason or _amounts(members, findings)
-            return Line(count, "capacity", f"{refusal.name}: {why}, on {where}")
+            return Line(count, "capacity", f"{refusal.name}: {why}, on {where}{held}".removeprefix(": "))
         case Check.CONSTRAINT:
-            return Line(
-                count, f"constraint #{refusal.constraint}", f"without attribute {refusal.name}, on {where}"
-            )
-        case Check.POOL:
-            names = _some(sorted({f"{driver}/{pool}" for driver, pool, _ in members}))
-            return Line(count, "pool", f"{names} {refusal.reason}")
+            if refusal.reason:
+                return Line(count, "derived", f"{refusal.name}: {refusal.reason}, on {where}")
+            what = f"without attribute {refusal.name}, on {where}"
+            return Line(count, f"constraint #{refusal.constraint}", what)
         case Check.NODE:
             return Line(count, "other node", "usable only on other nodes")
         case Check.GROUP:
             return Line(count, "compatibility", f"not compatible with what is allocated from {refusal.name}")
+        case Check.GATE:
+            off = f"needs {refusal.reason}, which is off in Kubernetes {world.profile.version}"
+            return Line(count, "feature", off)
         case _:
             return Line(count, refusal.check, refusal.reason or refusal.name)
+
+
+def _pools(findings: Findings) -> Line:
+    """Pools that could not be used; how many devices they have is not known."""
+    texts = [f"{driver}/{pool} is {r.reason}" for (driver, pool, _), r in findings.pools.items()]
+    return Line(len(texts), "pools" if len(texts) > 1 else "pool", _some(texts))
 
 
 def selector_detail(refusal: Refusal, members: Iterable[tuple[DeviceID, Device]], profile: Profile) -> str:
@@ -166,23 +178,44 @@ def _counted(values: Counter[str]) -> str:
     return ", ".join(shown) + (f", {rest} more values" if rest > 0 else "")
 
 
-def _holders(members: Sequence[DeviceID], findings: Findings) -> str:
+def _holders(members: Sequence[DeviceID], findings: Findings, world: World) -> str:
     held: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for device in members:
         for holder in findings.away[device].holders:
             held[holder][findings.node_of[device]].append(device[2])
     rows = sorted(held.items(), key=lambda row: -sum(map(len, row[1].values())))
     texts = [
-        f"claim {claim}: " + _some([f"{node} {_some(names)}" for node, names in where.items()])
+        f"claim {claim}{_pods(world.users.get(claim, ()))}: "
+        + _some([f"{node} {_some(names)}" for node, names in where.items()])
         for claim, where in rows[:_SHOWN]
     ]
     rest = len(rows) - len(texts)
     return "; ".join(texts) + (f"; {rest} more claim{'s' * (rest > 1)}" if rest > 0 else "")
 
 
+def _claims(members: Sequence[DeviceID], findings: Findings, world: World) -> str:
+    """The claims that draw on what the devices lack."""
+    names = dict.fromkeys(holder for device in members for holder in findings.away[device].holders)
+    texts = [f"claim {name}{_pods(world.users.get(name, ()))}" for name in names]
+    return f"; drawn on by {_some(texts)}" if texts else ""
+
+
+def _pods(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    return f" (pod {names[0]})" if len(names) == 1 else f" ({len(names)} pods)"
+
+
 def _amounts(members: Sequence[DeviceID], findings: Findings) -> str:
-    refusal = max((findings.away[device] for device in members), key=lambda r: len(r.left))
-    return f"{refusal.needed} wanted, {refusal.left or '0'} left"
+    """What is wanted, and the most that any of the devices has left."""
+    refusal = max([findings.away[device] for device in members], key=most_left)
+    most = "at most " if len({findings.away[device].left for device in members}) > 1 else ""
+    return f"{refusal.needed} wanted, {most}{refusal.left or '0'} left"
+
+
+def most_left(refusal: Refusal) -> Quantity:
+    """The amount left, to compare by."""
+    return Quantity.of(refusal.left or "0")
 
 
 def _taint(refusal: Refusal) -> str:
@@ -195,35 +228,19 @@ def _taint(refusal: Refusal) -> str:
 
 def _free(demand: Demand, findings: Findings) -> str:
     """What keeps the free devices from being enough."""
-    node, short = closest(findings)
+    node, short = findings.closest
     if short is not None and short.check is Check.CONSTRAINT:
         best = _some([f"{value} has {count}" for value, count in short.best])
         return f"but no value of {short.name} has {short.wanted}: {best} (on {node})"
-    if short is not None and short.check is Check.COUNTER:
-        return f"but the counters allow {short.possible} at once (on {node})"
+    if short is not None and short.check in (Check.COUNTER, Check.CAPACITY):
+        what = "counters allow" if short.check is Check.COUNTER else "capacities allow"
+        return f"but the {what} {short.possible} at once (on {node})"
     if short is not None and short.check is Check.COMPETITION:
         return "but the pod's requests need the same ones"
+    if demand.is_all:
+        return "but not all that match"
     most = findings.free_on.get(node, 0)
     return f"but at most {most} on one node ({node})" if most < demand.count else ""
-
-
-_PROGRESS = (Check.COUNT, Check.COUNTER, Check.CONSTRAINT, Check.COMPETITION)
-"""How far a node came, by the bound it fell short of."""
-
-
-def closest(findings: Findings) -> tuple[str, FellShort | None]:
-    """The node that came closest, and how it fell short; ("", None) when no node had anything free."""
-
-    def progress(name: str) -> tuple[int, int]:
-        short = findings.short[name]
-        return _PROGRESS.index(short.check) if short.check in _PROGRESS else -1, short.possible
-
-    if findings.short:
-        node = max(findings.short, key=progress)
-        return node, findings.short[node]
-    if findings.free_on:
-        return max(findings.free_on, key=lambda name: findings.free_on[name]), None
-    return "", None
 
 
 def _nodes(findings: Findings, members: Sequence[DeviceID]) -> str:

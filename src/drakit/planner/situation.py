@@ -10,12 +10,13 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from drakit.allocator import State
 from drakit.errors import UsageError
 from drakit.model.meta import Node
 from drakit.model.resource import (
+    MAX_RESERVED_FOR,
     DeviceClass,
     DeviceTaintRule,
     ResourceClaim,
@@ -27,6 +28,7 @@ from drakit.profile import profile_for
 from drakit.scheduler.node import NodeInfo
 from drakit.scheduler.plan import Restriction
 from drakit.scheduler.pod import PodInfo, read_pod
+from drakit.scheduler.readiness import readiness
 from drakit.transport import Document
 
 T = TypeVar("T")
@@ -82,6 +84,8 @@ class Wanted(Struct, frozen=True):
     missing: list[str]
     settled: str = ""
     """Not empty when there is nothing to explain: it is allocated, bound, or over."""
+    notes: list[str] = field(default_factory=list)
+    """What to know about `claims`: that one is not there yet and what it would be is looked at."""
 
 
 def wanted_by_pod(situation: Situation, key: str) -> Wanted:
@@ -90,7 +94,8 @@ def wanted_by_pod(situation: Situation, key: str) -> Wanted:
     if document is None:
         raise UsageError(f"there is no pod {key}")
     spec, status = document.get("spec") or {}, document.get("status") or {}
-    claims, missing = _claims_of(situation, document)
+    claims, missing, notes = _claims_of(situation, document)
+    missing += [text for claim in claims if (text := _obstacle(claim, document))]
     settled = ""
     if spec.get("nodeName"):
         settled = _on_its_node(key, spec["nodeName"], status)
@@ -99,7 +104,7 @@ def wanted_by_pod(situation: Situation, key: str) -> Wanted:
     waiting = [claim for claim in claims if claim.status.allocation is None]
     if not claims and not missing:
         settled = settled or f"pod {key} asks for no devices"
-    return Wanted(f"pod {key}", waiting, nodes, excluded, missing, settled)
+    return Wanted(f"pod {key}", waiting, nodes, excluded, missing, settled, notes)
 
 
 def wanted_by_claim(situation: Situation, key: str) -> Wanted:
@@ -130,13 +135,15 @@ def _on_its_node(key: str, node: str, status: Document) -> str:
     return f"{text} and has its devices: {waits}; its events say more (kubectl describe pod)"
 
 
-def _claims_of(situation: Situation, pod: Document) -> tuple[list[ResourceClaim], list[str]]:
-    """The claims of `pod`: those that exist, those its templates would make, and what is missing."""
+def _claims_of(situation: Situation, pod: Document) -> tuple[list[ResourceClaim], list[str], list[str]]:
+    """The claims of `pod`: those that exist and those its templates would make; what is missing; what to note
+    about the claims."""
     namespace = pod["metadata"].get("namespace", "default")
     statuses = (pod.get("status") or {}).get("resourceClaimStatuses") or ()
     names = {row["name"]: row.get("resourceClaimName") for row in statuses}
     claims: dict[str, ResourceClaim] = {}
     missing: list[str] = []
+    notes: list[str] = []
     for row in (pod.get("spec") or {}).get("resourceClaims") or ():
         template_name = row.get("resourceClaimTemplateName")
         name = row.get("resourceClaimName") or names.get(row["name"])
@@ -146,18 +153,48 @@ def _claims_of(situation: Situation, pod: Document) -> tuple[list[ResourceClaim]
             if template is None:
                 missing.append(f"resourceclaimtemplate {namespace}/{template_name} does not exist")
                 continue
-            meta = msgspec.structs.replace(
-                template.metadata,
-                name=f"{pod['metadata']['name']}-{row['name']}",
-                uid=f"{namespace}/{row['name']}",
+            claim = _to_be(pod, row["name"], template)
+            notes.append(
+                f"claim {claim.metadata.key} is not created yet: this is about what template"
+                f" {namespace}/{template_name} will make"
             )
-            claim = ResourceClaim(metadata=meta, spec=template.spec.spec)
         if claim is None:
             if name or not template_name:
                 missing.append(f"resourceclaim {namespace}/{name} does not exist")
             continue
         claims[claim.metadata.uid or claim.metadata.key] = claim
-    return list(claims.values()), missing
+    return list(claims.values()), missing, notes
+
+
+def _to_be(pod: Document, pod_claim: str, template: ResourceClaimTemplate) -> ResourceClaim:
+    """The claim that the template will make for the pod."""
+    meta = msgspec.structs.replace(
+        template.metadata,
+        name=f"{pod['metadata']['name']}-{pod_claim}",
+        uid=f"{template.metadata.namespace}/{pod_claim}",
+    )
+    return ResourceClaim(metadata=meta, spec=template.spec.spec)
+
+
+def _obstacle(claim: ResourceClaim, pod: Document) -> str:
+    """What keeps the pod from using the claim whatever devices are free, or ""."""
+    key, status = claim.metadata.key, claim.status
+    if claim.metadata.deletion_timestamp:
+        return f"resourceclaim {key} is being deleted"
+    if status.allocation is None:
+        return ""
+    uid = pod["metadata"].get("uid")
+    is_reserved = any(user.uid == uid for user in status.reserved_for)
+    if not is_reserved and len(status.reserved_for) >= MAX_RESERVED_FOR:
+        return f"resourceclaim {key} is reserved for {MAX_RESERVED_FOR} pods, the most there can be"
+    ready = readiness(msgspec.to_builtins(claim))
+    if ready.failure:
+        return ready.failure
+    if ready.missing:
+        return (
+            f"resourceclaim {key} is allocated, its driver has yet to say ready: {', '.join(ready.missing)}"
+        )
+    return ""
 
 
 def _nodes_for(
@@ -171,7 +208,7 @@ def _nodes_for(
     for node in situation.nodes.values():
         reasons = [rejection.text for rejection in node.reject(pod)]
         reasons += [
-            f"claim {r.claim['metadata']['name']} is allocated on another node"
+            f"node(s) where the devices of claim {r.claim['metadata']['name']} cannot be used"
             for r in restrictions
             if not r.allows(node)
         ]

@@ -10,11 +10,13 @@ from functools import partial
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from drakit.allocator.trace import Check
 from drakit.model.meta import Node
 from drakit.model.resource import (
+    CapacityRequirements,
     Device,
     DeviceAttribute,
     DeviceRequest,
@@ -22,93 +24,200 @@ from drakit.model.resource import (
     ResourceClaim,
 )
 from drakit.planner.evidence import Demand, DeviceID, Evidence, Findings, try_all
+from drakit.planner.report import most_left
 from drakit.planner.situation import Situation
 
 _RELEASES_TRIED = 50
 """Claims whose release is tried, those that hold the most first."""
+_NODES_TRIED = 20
+"""Nodes on which the release of several claims is tried."""
 _NODES_COUNTED = 5
+_SHOWN = 3
 _EQUALS = re.compile(r"""\[["']([^"']+)["']\]\.(\w+)\s*==\s*(?:"([^"]*)"|'([^']*)')""")
 
+Claims = Sequence[ResourceClaim]
 
-def changes(
-    situation: Situation,
-    claims: Sequence[ResourceClaim],
-    nodes: Sequence[Node],
-    demand: Demand,
-    evidence: Evidence,
-) -> list[str]:
-    """What would help, for the request `demand`, in words; the least intrusive first."""
-    findings = evidence.places.get(demand.place, Findings())
 
-    def fits(changed: Sequence[ResourceClaim]) -> str:
-        found = try_all(changed, situation.state, nodes, _NODES_COUNTED)
-        if not found:
+class Change(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One change after which the claims fit on `nodes` (not all are named): `text` says it in words.
+
+    `kind` is `class` (another deviceClassName), `count`, `capacity` (less of one), `toleration` (for a key),
+    `constraint` (without the one at `index`) or `release` (of the claims in `released`). All but the last are
+    changes of one request, alternative or constraint of one claim.
+    """
+
+    kind: str
+    text: str
+    nodes: list[str]
+    claim: str = ""
+    request: str = ""
+    device_class: str = ""
+    count: int | None = None
+    capacity: dict[str, str] = field(default_factory=dict)
+    key: str = ""
+    index: int | None = None
+    released: list[str] = field(default_factory=list)
+
+
+class WhatIf:
+    """Changes tried for claims of one pod; the situation is as before after each."""
+
+    def __init__(
+        self,
+        situation: Situation,
+        claims: Claims,
+        nodes: Sequence[Node],
+        demands: Sequence[Demand],
+        evidence: Evidence,
+    ) -> None:
+        self._situation = situation
+        self._claims = claims
+        self._nodes = nodes
+        self._demands = demands
+        self._evidence = evidence
+
+    def changes(self) -> list[Change]:
+        """What would help, the least intrusive first."""
+        found: list[Change] = []
+        for demand in self._demands:
+            findings = self._evidence.places.get(demand.place, Findings())
+            found += self._of_class(demand)
+            found += self._fewer(demand)
+            found += self._less(demand, findings)
+            found += self._tolerating(demand, findings)
+        found += self._unconstrained()
+        return [*found, *self._released()]
+
+    def _fits(self, changed: Claims) -> list[str]:
+        return try_all(changed, self._situation.state, self._nodes, _NODES_COUNTED)
+
+    def _of(self, demand: Demand) -> str:
+        """Which request is meant, where there are several."""
+        if len(self._demands) == 1:
             return ""
-        number = f"{_NODES_COUNTED} or more nodes" if len(found) == _NODES_COUNTED else f"{len(found)} nodes"
-        return found[0] if len(found) == 1 else number
+        claim, request = demand.place
+        return f" for request {request}" + (f" of claim {claim}" if len(self._claims) > 1 else "")
 
-    found = [*_fewer(claims, demand, fits), *_tolerating(claims, demand, findings, fits)]
-    found += _unconstrained(claims, demand, fits)
-    return [*found, *_released(situation, claims, nodes, findings)]
+    def _change(self, demand: Demand, kind: str, words: str, nodes: list[str], **fields: Any) -> Change:
+        claim, request = demand.place
+        text = f"{words}{self._of(demand)} (on {_where(nodes)})"
+        return Change(kind=kind, text=text, nodes=nodes, claim=claim, request=request, **fields)
 
+    # --- requests ------------------------------------------------------------------------------
 
-def _fewer(
-    claims: Sequence[ResourceClaim], demand: Demand, fits: Callable[[Sequence[ResourceClaim]], str]
-) -> Iterator[str]:
-    if demand.is_all:
-        return
-    for count in range(demand.count - 1, 0, -1):
-        if where := fits(_changed(claims, demand, partial(_set, count=count))):
-            yield f"with count {count} (on {where})"
+    def _of_class(self, demand: Demand) -> Iterator[Change]:
+        classes = self._situation.state.classes
+        if demand.device_class in classes:
             return
+        for name in difflib.get_close_matches(demand.device_class, classes, n=1, cutoff=0.5):
+            if nodes := self._fits(_changed(self._claims, demand, partial(_set, device_class_name=name))):
+                yield self._change(demand, "class", f"with class {name}", nodes, device_class=name)
 
+    def _fewer(self, demand: Demand) -> Iterator[Change]:
+        """The largest count that fits: where a number of devices is to be had any smaller one is."""
+        if demand.is_all:
+            return
+        least, most, where = 0, demand.count, list[str]()
+        while most - least > 1:
+            middle = (least + most) // 2
+            nodes = self._fits(_changed(self._claims, demand, partial(_set, count=middle)))
+            if nodes:
+                least, where = middle, nodes
+            else:
+                most = middle
+        if least:
+            yield self._change(demand, "count", f"with count {least}", where, count=least)
 
-def _tolerating(
-    claims: Sequence[ResourceClaim],
-    demand: Demand,
-    findings: Findings,
-    fits: Callable[[Sequence[ResourceClaim]], str],
-) -> Iterator[str]:
-    keys = Counter(r.taint.key for r in findings.away.values() if r.check is Check.TAINT and r.taint)
-    for key, _ in keys.most_common():
-        toleration = DeviceToleration(key=key, operator="Exists")
-        changed = _changed(claims, demand, partial(_tolerate, toleration=toleration))
-        if where := fits(changed):
-            yield f"with a toleration for {key} (on {where})"
+    def _less(self, demand: Demand, findings: Findings) -> Iterator[Change]:
+        """With as much of a capacity as some device has left."""
+        short = [r for r in findings.away.values() if r.check is Check.CAPACITY and r.left]
+        for name in dict.fromkeys(refusal.name for refusal in short):
+            best = max([refusal for refusal in short if refusal.name == name], key=most_left)
+            changed = _changed(self._claims, demand, partial(_ask, name=name, amount=best.left))
+            if most_left(best).sign > 0 and (nodes := self._fits(changed)):
+                words = f"with {name} {best.left}"
+                yield self._change(demand, "capacity", words, nodes, capacity={name: best.left})
 
+    def _tolerating(self, demand: Demand, findings: Findings) -> Iterator[Change]:
+        keys = Counter(r.taint.key for r in findings.away.values() if r.check is Check.TAINT and r.taint)
+        for key, _ in keys.most_common(_SHOWN):
+            toleration = DeviceToleration(key=key, operator="Exists")
+            changed = _changed(self._claims, demand, partial(_tolerate, toleration=toleration))
+            if nodes := self._fits(changed):
+                yield self._change(demand, "toleration", f"with a toleration for {key}", nodes, key=key)
 
-def _unconstrained(
-    claims: Sequence[ResourceClaim], demand: Demand, fits: Callable[[Sequence[ResourceClaim]], str]
-) -> Iterator[str]:
-    for claim in claims:
-        if claim.metadata.key != demand.place[0]:
-            continue
-        constraints = claim.spec.devices.constraints
-        for index, constraint in enumerate(constraints):
-            rest = [*constraints[:index], *constraints[index + 1 :]]
-            changed = _with_devices(claim, constraints=rest)
-            if where := fits([changed if c is claim else c for c in claims]):
-                name = constraint.match_attribute or constraint.distinct_attribute
-                yield f"without the constraint on {name} (on {where})"
+    def _unconstrained(self) -> Iterator[Change]:
+        for claim in self._claims:
+            constraints = claim.spec.devices.constraints
+            for index, constraint in enumerate(constraints):
+                rest = [*constraints[:index], *constraints[index + 1 :]]
+                changed = _with_devices(claim, constraints=rest)
+                if nodes := self._fits([changed if c is claim else c for c in self._claims]):
+                    name = constraint.match_attribute or constraint.distinct_attribute
+                    text = f"without the constraint on {name} (on {_where(nodes)})"
+                    yield Change(
+                        kind="constraint", text=text, nodes=nodes, claim=claim.metadata.key, index=index
+                    )
 
+    # --- claims that hold devices --------------------------------------------------------------
 
-def _released(
-    situation: Situation, claims: Sequence[ResourceClaim], nodes: Sequence[Node], findings: Findings
-) -> Iterator[str]:
-    holders = Counter(h for refusal in findings.away.values() for h in refusal.holders)
-    for key, _ in holders.most_common(_RELEASES_TRIED):
-        held = situation.claims.get(key)
-        if held is None or held.status.allocation is None:
-            continue
-        situation.state.release(held.metadata.uid)
+    def _released(self) -> Iterator[Change]:
+        """The release of one claim, or else of as few as possible of those that hold devices of one node."""
+        holders: Counter[str] = Counter()
+        by_node: dict[str, Counter[str]] = {}
+        for findings in self._evidence.places.values():
+            for device, refusal in findings.away.items():
+                for holder in refusal.holders:
+                    holders[holder] += 1
+                    by_node.setdefault(findings.node_of[device], Counter())[holder] += 1
+        for key, _ in holders.most_common(_RELEASES_TRIED):
+            if nodes := self._without([key], self._nodes):
+                yield self._release([key], nodes)
+                return
+        fullest = sorted(by_node, key=lambda name: -by_node[name].total())
+        for name in fullest[:_NODES_TRIED]:
+            here = [node for node in self._nodes if node.metadata.name == name]
+            keys = [key for key, _ in by_node[name].most_common()]
+            if len(keys) > 1 and self._without(keys, here):
+                for key in reversed(keys):
+                    rest = [other for other in keys if other != key]
+                    if self._without(rest, here):
+                        keys = rest
+                yield self._release(keys, [name])
+                return
+
+    def _without(self, keys: Sequence[str], nodes: Sequence[Node]) -> list[str]:
+        """A node on which the claims fit while the claims `keys` hold nothing."""
+        state = self._situation.state
+        held = [c for key in keys if (c := self._situation.claims.get(key)) and c.status.allocation]
+        if len(held) < len(keys):
+            return []
+        for claim in held:
+            state.release(claim.metadata.uid)
         try:
-            found = try_all(claims, situation.state, nodes)
+            return try_all(self._claims, state, nodes)
         finally:
-            situation.state.take(held.metadata.uid, held.status.allocation, key)
-        if found:
-            names = ", ".join(result.device for result in held.status.allocation.devices.results[:3])
-            yield f"if claim {key} released {names} (on {found[0]})"
-            return
+            for claim in held:
+                assert claim.status.allocation is not None
+                state.take(claim.metadata.uid, claim.status.allocation, claim.metadata.key)
+
+    def _release(self, keys: Sequence[str], nodes: list[str]) -> Change:
+        names = [
+            row.device
+            for key in keys
+            if (allocation := self._situation.claims[key].status.allocation)
+            for row in allocation.devices.results
+        ]
+        who = f"claim {keys[0]}" if len(keys) == 1 else f"claims {', '.join(keys)}"
+        what = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" * (len(names) > _SHOWN))
+        text = f"if {who} released {what} (on {_where(nodes)})"
+        return Change(kind="release", text=text, nodes=nodes, released=list(keys))
+
+
+def _where(nodes: Sequence[str]) -> str:
+    if len(nodes) == 1:
+        return nodes[0]
+    return f"{_NODES_COUNTED} or more nodes" if len(nodes) == _NODES_COUNTED else f"{len(nodes)} nodes"
 
 
 def near_values(findings: Findings, devices: Mapping[DeviceID, Device]) -> Iterator[str]:
@@ -164,8 +273,13 @@ def _changed(
     ]
 
 
-def _set(exact: Any, count: int) -> Any:
-    return replace(exact, count=count)
+def _set(exact: Any, **fields: Any) -> Any:
+    return replace(exact, **fields)
+
+
+def _ask(exact: Any, name: str, amount: str) -> Any:
+    requests = {**(exact.capacity.requests if exact.capacity else {}), name: amount}
+    return replace(exact, capacity=CapacityRequirements(requests=requests))
 
 
 def _tolerate(exact: Any, toleration: DeviceToleration) -> Any:

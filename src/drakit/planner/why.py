@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from msgspec import Struct, field
 
-from drakit.allocator.trace import Check
-from drakit.model.resource import Device, ResourceClaim
-from drakit.planner.evidence import Demand, DeviceID, Evidence, Findings, demands, gather
-from drakit.planner.report import Section, closest, section
+from drakit.model.resource import ResourceClaim
+from drakit.planner.evidence import Demand, Evidence, demands, gather
+from drakit.planner.report import Section, World, section
+from drakit.planner.sentence import sentence
 from drakit.planner.situation import Situation, Wanted
-from drakit.planner.whatif import changes, near_values
+from drakit.planner.whatif import Change, WhatIf, near_values
 
 
 class Report(Struct, frozen=True):
-    """`sentence` is the answer; the rest is its ground. `would_fit` was tried, `hints` were
-    not. `fits_on` are nodes where nothing is in the way."""
+    """`sentence` is the answer; the rest is its ground. `is_pending` is false where nothing has to change.
+    `would_fit` was tried, `hints` were not. `fits_on` are nodes where nothing is in the way, `excluded`
+    counts those that the pod cannot use whatever devices they have, by the reason."""
 
     subject: str
     sentence: str
+    is_pending: bool = True
     sections: list[Section] = field(default_factory=list)
     excluded: dict[str, int] = field(default_factory=dict)
-    would_fit: list[str] = field(default_factory=list)
+    would_fit: list[Change] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)
     fits_on: list[str] = field(default_factory=list)
 
@@ -31,7 +33,7 @@ def why(situation: Situation, wanted: Wanted) -> Report:
     """The report on what `wanted` waits for."""
     subject = wanted.subject
     if wanted.settled:
-        return Report(subject, wanted.settled)
+        return Report(subject, wanted.settled, False)
     if wanted.missing:
         return Report(subject, f"{subject} waits: {'; '.join(wanted.missing)}")
     if not wanted.nodes:
@@ -43,7 +45,7 @@ def why(situation: Situation, wanted: Wanted) -> Report:
     if evidence.fits and not evidence.fatal:
         where = _several(evidence.fits)
         text = f"{subject} fits now, on {where}: its scheduler has yet to take it"
-        return Report(subject, text, fits_on=evidence.fits, excluded=wanted.excluded)
+        return Report(subject, text, False, [], wanted.excluded, hints=wanted.notes, fits_on=evidence.fits)
     return _explained(situation, wanted, evidence)
 
 
@@ -54,32 +56,25 @@ def _explained(situation: Situation, wanted: Wanted, evidence: Evidence) -> Repo
         for device in published.spec.devices
     }
     rows = demands(wanted.claims)
-    guilty = _guilty(rows, evidence, len(wanted.nodes))
-    findings = evidence.places.get(guilty.place, Findings())
+    users = {
+        key: [user.name for user in claim.status.reserved_for] for key, claim in situation.claims.items()
+    }
+    world = World(devices, situation.profile, users)
+    near = [hint for row in rows for hint in near_values(evidence.at(row.place), devices)]
+    sections = [
+        section(row, _constraints(wanted.claims, row), evidence.places[row.place], len(wanted.nodes), world)
+        for row in rows
+        if (findings := evidence.places.get(row.place)) and (findings.devices or findings.pools)
+    ]
     return Report(
         wanted.subject,
-        f"{wanted.subject} is pending: {_sentence(guilty, findings, evidence)}",
-        _sections(rows, wanted.claims, evidence, len(wanted.nodes), devices, situation),
+        f"{wanted.subject} is pending: {sentence(rows, evidence, len(wanted.nodes), near)}",
+        True,
+        sections,
         wanted.excluded,
-        changes(situation, wanted.claims, wanted.nodes, guilty, evidence),
-        hints=list(near_values(findings, devices)),
+        WhatIf(situation, wanted.claims, wanted.nodes, rows, evidence).changes(),
+        hints=list(dict.fromkeys([*near, *wanted.notes])),
     )
-
-
-def _sections(
-    rows: Sequence[Demand],
-    claims: Sequence[ResourceClaim],
-    evidence: Evidence,
-    nodes: int,
-    devices: Mapping[DeviceID, Device],
-    situation: Situation,
-) -> list[Section]:
-    found = []
-    for demand in rows:
-        if findings := evidence.places.get(demand.place):
-            extra = _constraints(claims, demand)
-            found.append(section(demand, extra, findings, nodes, devices, situation.profile))
-    return found
 
 
 def _constraints(claims: Sequence[ResourceClaim], demand: Demand) -> str:
@@ -94,46 +89,6 @@ def _constraints(claims: Sequence[ResourceClaim], demand: Demand) -> str:
         if not c.requests or name in c.requests or name.split("/")[0] in c.requests
     ]
     return "".join(texts)
-
-
-def _guilty(rows: Sequence[Demand], evidence: Evidence, nodes: int) -> Demand:
-    """The request to speak of: the one that falls short on the most nodes, the first of equals."""
-
-    def blame(demand: Demand) -> int:
-        findings = evidence.places.get(demand.place)
-        if findings is None:
-            return 0
-        lacking = sum(count >= demand.count for count in findings.free_on.values())
-        return max(len(findings.short), nodes - lacking)
-
-    return max(rows, key=blame)
-
-
-def _sentence(demand: Demand, findings: Findings, evidence: Evidence) -> str:
-    if evidence.fatal:
-        return f"{evidence.fatal} (this stops it on every node)"
-    claim, request = demand.place
-    if not findings.devices:
-        if evidence.errors:
-            return max(evidence.errors, key=lambda error: len(evidence.errors[error]))
-        return f"no node it may use has any device at all for request {request} of claim {claim}"
-    node, short = closest(findings)
-    if not findings.free:
-        checks = {refusal.check for refusal in findings.away.values()}
-        if checks == {Check.SELECTOR}:
-            return f"no device matches the selectors of request {request} ({demand.device_class})"
-        return f"no node has a free device for request {request} ({demand.wanted})"
-    number = "all" if demand.is_all else str(demand.count)
-    what = f"{number} free devices for request {request} ({demand.device_class})"
-    if short is not None and short.check is Check.CONSTRAINT:
-        what += f" with one {short.name}"
-    possible = short.possible if short is not None else findings.free_on.get(node, 0)
-    if short is not None and short.check is Check.COMPETITION:
-        if short.possible < short.wanted:
-            together = f"{short.wanted} devices, and no node has more than {short.possible} for them"
-            return f"its requests together want {together} (closest: {node})"
-        return f"on no node can all requests have their devices at once (closest: {node})"
-    return f"no node has {what} (closest: {node} with {possible})"
 
 
 def _several(names: Sequence[str]) -> str:
