@@ -8,7 +8,8 @@ import pytest
 
 from drakit.scheduler.extended import ExtendedResources
 from drakit.scheduler.pod import read_pod
-from tests.scheduler.make import pod, stored
+from tests.scheduler.cluster import cluster
+from tests.scheduler.make import DRIVER, claim, device_class, node, pod, resource_slice, stored
 
 GPU = "example.com/gpu"
 
@@ -96,3 +97,32 @@ def test_every_class_has_an_implicit_name() -> None:
     assert found.device_class("deviceclass.resource.kubernetes.io/nic-class") == "nic-class"
     assert "deviceclass.resource.kubernetes.io/other" not in found
     assert "cpu" not in found
+
+
+@pytest.mark.anyio
+async def test_a_special_claim_that_another_pod_took_is_not_taken_away() -> None:
+    resource = "example.com/gpu"
+    objects = [device_class(extended=resource), node("n0"), resource_slice("n0", 2)]
+    async with cluster(*objects, start=False) as it:
+        await it.put(pod("p", requests={resource: "1"}))
+        owner = {"apiVersion": "v1", "kind": "Pod", "name": "p", "controller": True}
+        owner["uid"] = (await it.get("Pod", "p"))["metadata"]["uid"]
+        special = claim("special")
+        special["metadata"] |= {
+            "annotations": {"resource.kubernetes.io/extended-resource-claim": "true"},
+            "ownerReferences": [owner],
+        }
+        await it.put(special, pod("thief", claims=["special"], priority=0))
+        made = await it.get("ResourceClaim", "special")
+        thief = (await it.get("Pod", "thief"))["metadata"]["uid"]
+        row = {"request": "r", "driver": DRIVER, "pool": "n0", "device": "d0"}
+        status = {
+            "allocation": {"devices": {"results": [row]}},
+            "reservedFor": [{"resource": "pods", "name": "thief", "uid": thief}],
+        }
+        await it.set_status("ResourceClaim", made["metadata"]["name"], status)
+        await it.start()
+        await it.settle(12)
+        assert await it.find("ResourceClaim", "special") is not None
+        assert await it.node_of("thief") == "n0"
+        assert "is in use by thief" in (await it.condition("p"))["message"]

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from drakit.client.api import PODS, RESOURCE_CLAIMS, Client
+from drakit.client.api import NODES, PODS, RESOURCE_CLAIMS, Client
 from drakit.client.informer import Informer
 from drakit.controllers import Controllers
 from drakit.errors import APIError, Conflict, ServiceUnavailable
@@ -66,6 +66,9 @@ class Story:
             self.delete_claim,
             self.toggle_slice,
             self.toggle_node,
+            self.toggle_class,
+            self.cordon,
+            self.pod_apart,
             self.lose_a_write,
             self.restart,
             self.wait,
@@ -123,6 +126,26 @@ class Story:
         else:
             await self.it.put(node(name))
 
+    async def toggle_class(self) -> None:
+        if await self.it.find("DeviceClass", "gpu"):
+            await self.it.delete("DeviceClass", "gpu")
+        else:
+            await self.it.put(device_class(extended=EXTENDED))
+
+    async def cordon(self) -> None:
+        name = f"n{self.rng.randrange(3)}"
+        change = {"spec": {"unschedulable": self.rng.random() < 0.5}}
+        await self.it.client.patch(NODES, name, change)
+
+    async def pod_apart(self) -> None:
+        """Pods that want to be alone on their node."""
+        self.count += 1
+        rule = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"apart": "yes"}}}
+        hard = {"requiredDuringSchedulingIgnoredDuringExecution": [rule]}
+        asking = pod(f"p{self.count}", affinity={"podAntiAffinity": hard})
+        asking["metadata"]["labels"] = {"apart": "yes"}
+        await self.it.put(asking)
+
     async def lose_a_write(self) -> None:
         is_after = self.rng.random() < 0.5
         kind = self.rng.choice([Conflict, ServiceUnavailable]) if not is_after else ServiceUnavailable
@@ -165,10 +188,26 @@ async def live(seed: int) -> None:
                 await it.settle(2)
             assert ledger.faults == [], story.log
             await everybody_knows(it, story)
+            await nobody_was_forgotten(it, story)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def nobody_was_forgotten(it: Cluster, story: Story) -> None:
+    """A scheduler that looks at everything anew finds no node for a pod that the old one had left."""
+    before = await waiting(it)
+    await it.stop()
+    await it.start()
+    for _ in range(10):
+        await it.settle(2)
+    assert await waiting(it) == before, story.log
+
+
+async def waiting(it: Cluster) -> set[str]:
+    pods = (await it.client.list(PODS, NS)).items
+    return {p["metadata"]["name"] for p in pods if not p["spec"].get("nodeName")}
 
 
 async def everybody_knows(it: Cluster, story: Story) -> None:

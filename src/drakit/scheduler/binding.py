@@ -24,7 +24,7 @@ from drakit.profile import Gate, Profile
 from drakit.scheduler.claim import Claims
 from drakit.scheduler.decision import PASSING, Decision, Lost, name_of
 from drakit.scheduler.metrics import Metrics
-from drakit.scheduler.plan import Variant, is_reserved_for, special_uid
+from drakit.scheduler.plan import Variant, is_reserved_for, other_users, special_uid
 from drakit.scheduler.pod import NODE_RESOURCES, PodInfo
 from drakit.scheduler.readiness import has_conditions
 from drakit.scheduler.waiting import Waiter
@@ -272,6 +272,9 @@ class Binder:
     async def _delete(self, claim: Document) -> None:
         meta = claim["metadata"]
         latest = await self._read(claim)
+        owner = next((row["name"] for row in meta.get("ownerReferences") or () if row.get("controller")), "")
+        if other_users(latest, owner):
+            raise Lost(f"resourceclaim {name_of(claim)} is in use by another pod")
         rest = [name for name in latest["metadata"].get("finalizers") or () if name != FINALIZER]
         if len(rest) != len(latest["metadata"].get("finalizers") or ()):
             await self._client.update(

@@ -35,6 +35,7 @@ from drakit.scheduler.plan import (
     claim_name,
     is_made_for,
     is_reserved_for,
+    other_users,
     special_claim,
     users_of,
 )
@@ -163,6 +164,9 @@ class DynamicResources:
             special = self.claims.special(pod.uid)
             if special is not None:
                 text = f"resourceclaim {pod.namespace}/{special['metadata']['name']} of an earlier attempt"
+                if others := other_users(special, pod.name):
+                    text = f"{text}, made for the pod's extended resources, is in use by {', '.join(others)}"
+                    return Failure(text, Wake.CLAIM)
                 return Failure(f"{text} is removed first", Wake.CLAIM, is_quiet=True, release=special)
             plan.extended = extended
         return plan

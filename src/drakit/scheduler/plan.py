@@ -181,6 +181,12 @@ def is_reserved_for(claim: Document, uid: str) -> bool:
     return any(row.get("uid") == uid for row in (claim.get("status") or {}).get("reservedFor") or ())
 
 
+def other_users(claim: Document, name: str) -> list[str]:
+    """The names of those the claim is reserved for beside the pod `name`, of which there is one at a time."""
+    rows = (claim.get("status") or {}).get("reservedFor") or ()
+    return [str(row.get("name")) for row in rows if row.get("name") != name]
+
+
 def special_uid(pod: PodInfo) -> str:
     """Stands for the uid of a pod's special claim until that exists."""
     return f"{pod.uid}/extended-resources"
