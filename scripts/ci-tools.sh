@@ -42,3 +42,16 @@ EOF
   mv "$apt"/usr/bin/{containerd,containerd-shim-runc-v2,ctr} .tools/containerd/usr/bin/
   rm -rf "$apt"
 fi
+
+# podman of this distribution, unpacked only: installing it would change the machine's users and network tools.
+if [ ! -x .tools/podman/usr/bin/podman ]; then
+  echo "==> podman"
+  apt-cache show podman >/dev/null 2>&1 || apt-get update -qq
+  unpacked=$(mktemp -d)
+  (cd "$unpacked" && apt-get -o APT::Sandbox::User=root download -qq podman libgpgme11 libsubid4 libassuan0 libdevmapper1.02.1)
+  for package in "$unpacked"/*.deb; do dpkg -x "$package" "$unpacked"; done
+  mkdir -p .tools/podman/usr
+  mv "$unpacked/usr/bin" "$unpacked/usr/lib" .tools/podman/usr/
+  cp -r "$unpacked/lib/." .tools/podman/usr/lib/
+  rm -rf "$unpacked"
+fi

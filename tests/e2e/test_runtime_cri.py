@@ -14,6 +14,10 @@ from typing import Any
 import pytest
 
 from drakit.errors import UsageError
+from drakit.model.cdi import ContainerEdits, Hook, build, encode
+from drakit.model.cdi import Device as CDIDevice
+from drakit.model.cdi import DeviceNode as CDINode
+from drakit.model.cdi import Mount as CDIMount
 from drakit.node.cri import CRIRuntime
 from drakit.node.image import Image, ImageNotFound
 from drakit.node.runtime import (
@@ -30,6 +34,7 @@ from drakit.node.runtime import (
 from drakit.podio import ExecSession
 from tests.e2e.cluster import Cluster, wait_for
 from tests.e2e.containerd import IMAGE, Containerd, need_containerd, write_image
+from tests.e2e.podman import Podman
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e, pytest.mark.needs_root]
 
@@ -141,11 +146,12 @@ async def test_a_container_with_everything(containerd: Containerd, tmp_path: Pat
             ),
             limits=Limits(cpu_limit=500, memory_limit=64 << 20),
         )
+        text.sort(key=lambda line: "Read-only" in line)  # stderr has its own order
         assert text[:3] == ["the-pod", "gpu0 yes yes", "uid=1000(user) gid=1000(user) groups=7,1000(user)"]
         assert "1,   3" in text[3]
         assert "from the hostfrom the host" in text
         assert sum("Read-only file system" in line for line in text) == 2
-        assert text[-1].split() == ["NoNewPrivs:", "1"]
+        assert "NoNewPrivs:\t1" in text
         ended = (await here.runtime.containers())[0]
         assert (ended.state, ended.exit_code, ended.cdi_devices) == ("exited", 0, [name])
         assert ended.created_at <= ended.started_at <= ended.finished_at
@@ -238,6 +244,43 @@ async def test_claims_are_refused_where_the_runtime_would_ignore_them(tmp_path: 
         daemon.stop()
 
 
+EDITS = {
+    "all that is old": (
+        "0.5.0",
+        ContainerEdits(
+            env=["GPU=gpu0"],
+            device_nodes=[CDINode(path="/dev/gpu0", host_path="/dev/null", permissions="rw")],
+            mounts=[CDIMount(host_path="/etc/passwd", container_path="/opt/p", options=["ro", "bind"])],
+            hooks=[Hook(hook_name="createRuntime", path="/bin/true", args=["true"])],
+        ),
+    ),
+    "groups": ("0.7.0", ContainerEdits(env=["GPU=gpu0"], additional_gids=[4711])),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+async def test_what_our_writer_writes_is_read_by_others(
+    containerd: Containerd, tmp_path: Path, name: str
+) -> None:
+    version, edits = EDITS[name]
+    device = "vendor.example.com/written=gpu-0"
+    spec = build("vendor.example.com/written", [CDIDevice(name="gpu-0", container_edits=edits)])
+    assert spec.cdi_version == version
+    path = containerd.cdi / "written.json"
+    path.write_bytes(encode(spec))
+    script = "echo $GPU; id -G; test -c /dev/gpu0 && cat /opt/p"
+    async with host(containerd, tmp_path) as here:
+        text = await here.output(script, cdi_devices=[device])
+    said = Podman(tmp_path).run(device, path, script)
+    assert text[0] == "gpu0"
+    if version == "0.5.0":
+        assert said.splitlines()[0] == "gpu0"
+        assert said.splitlines()[2:] == text[2:] != []
+    else:
+        assert text[1] == "0 4711"
+        assert "unresolvable CDI devices" in said, "podman 4.3 knows nothing newer than 0.5.0"
+
+
 POD = """
 apiVersion: resource.k8s.io/v1
 kind: ResourceClaimTemplate
@@ -274,6 +317,9 @@ def test_a_cluster_whose_containers_run_in_containerd(containerd: Containerd, tm
         vendor, _, _ = held["resourceID"].partition("=")
         written = [json.loads(path.read_text()) for path in containerd.cdi.glob("*.json")]
         assert vendor in [file["kind"] for file in written], "drivers write where the runtime reads"
+        (file,) = (path for path in containerd.cdi.glob("*.json") if vendor in path.read_text())
+        (env,) = Podman(tmp_path).run(held["resourceID"], file, "env | grep -c GPU").split()
+        assert int(env) > 0, "podman reads the driver's file too"
         text = cluster.kubectl("logs", "p")
         assert text.startswith("hello\n")
         assert "GPU" in text
@@ -285,6 +331,6 @@ def test_a_cluster_whose_containers_run_in_containerd(containerd: Containerd, tm
         assert (again["containerID"], again["restartCount"]) == (status["containerID"], 0)
         cluster.kubectl("delete", "pod", "p", "--timeout=20s")
         wait_for(lambda: not cluster.items("resourceclaims"), "the claim to go")
-        assert not any("claim" in path.name for path in containerd.cdi.glob("*gpu*"))
+        wait_for(lambda: not list(containerd.cdi.glob("*-claim_*")), "the claim's CDI file to go")
     finally:
         cluster.dra("down", "--delete", check=False)
