@@ -141,8 +141,9 @@ class Admission:
             yield from _failure(policy, binding, f"failed to configure binding: {error}")
             return
         actions = listed(spec.get("validationActions"))
+        values = self._values(review, resource)
         for params in all_params:
-            denials, annotations = policy.decide({**self._values(review, resource), "params": params})
+            denials, annotations = policy.decide({**values, "params": params})
             for key, text in annotations.items():
                 _log.info("audit %s/%s: %s", policy.name, key, text)
             for denial in denials:

@@ -38,7 +38,8 @@ class Resource(Struct, frozen=True):
 
 class Review(Struct, kw_only=True):
     """One write. `new` and `old` are objects as stored, with apiVersion and kind (None: not there); `given`
-    is the object of a subresource with a kind of its own, such as a Binding, which no version changes.
+    (and `given_old`) is the object of a subresource with a kind of its own, such as a Binding or Scale, which
+    no version changes.
     `name` is "" where the server makes it up. Texts for `Warning` headers gather in `warnings`."""
 
     user: User
@@ -48,6 +49,7 @@ class Review(Struct, kw_only=True):
     new: Document | None = None
     old: Document | None = None
     given: Document | None = None
+    given_old: Document | None = None
     options: Document | None = None
     is_dry_run: bool = False
     warnings: list[str] = msgspec.field(default_factory=list)
@@ -93,7 +95,8 @@ class Review(Struct, kw_only=True):
         return self.given if self.given is not None else self._in(self.new, resource, kinds)
 
     def old_in(self, resource: Resource, kinds: Kinds) -> Document | None:
-        return self._in(self.old, resource, kinds)
+        """The old object in the version of `resource`."""
+        return self.given_old if self.given_old is not None else self._in(self.old, resource, kinds)
 
     def _in(self, document: Document | None, resource: Resource, kinds: Kinds) -> Document | None:
         if document is None:
@@ -115,24 +118,25 @@ def find_rule(
     """The resource under which one of `rules` takes the request, or None. `by_rule` is the order of
     webhooks, which look through the rules first; policies look through the versions."""
     own = review.resource()
-    if any(_takes(rule, own, review) for rule in rules):
+    rules = [rule for rule in rules if _takes(rule, own, review)]
+    if any(_has(rule.get("apiVersions"), own.version) for rule in rules):
         return own
-    if match_policy != "Equivalent":
+    if match_policy != "Equivalent" or not rules:
         return None
     others = list(review.equivalents(kinds))
     pairs = ((rule, other) for rule in rules for other in others)
     if not by_rule:
         pairs = ((rule, other) for other in others for rule in rules)
-    return next((other for rule, other in pairs if _takes(rule, other, review)), None)
+    return next((other for rule, other in pairs if _has(rule.get("apiVersions"), other.version)), None)
 
 
 def _takes(rule: Mapping[str, Any], resource: Resource, review: Review) -> bool:
+    """Whether the rule is for such requests in some version."""
     names = listed(rule.get("resourceNames"))
     return (
         _in_scope(rule.get("scope"), review)
         and _has(rule.get("operations"), review.operation)
         and _has(rule.get("apiGroups"), resource.group)
-        and _has(rule.get("apiVersions"), resource.version)
         and any(_is_resource(text, resource) for text in listed(rule.get("resources")))
         and (not names or review.name in names)
     )

@@ -25,6 +25,8 @@ from drakit.model.validation.field import Errors, duplicate, forbidden, invalid,
 from drakit.profile import Profile
 
 _BUDGET = 10_000_000
+_MAX_EVALUATIONS = 50_000
+"""Rules looked at for one object, which takes a second; Kubernetes bounds their cost alone."""
 _MAX_MESSAGE = 5 * 1024
 
 
@@ -185,6 +187,7 @@ class _Run:
         self.errors: Errors = []
         self._warnings = warnings
         self._left = _BUDGET
+        self._evaluations = _MAX_EVALUATIONS
 
     def visit(self, node: Node, value: Any, old: Any, path: str, is_same: bool) -> None:
         """Check `value` at `path`; `is_same` if it, or something around it, is as it was."""
@@ -249,7 +252,8 @@ class _Run:
         assert rule.expression is not None
         outcome = rule.expression.evaluate(values)
         self._left -= outcome.cost
-        if self._left < 0:
+        self._evaluations -= 1
+        if self._left < 0 or self._evaluations < 0:
             text = (
                 "validation failed due to running out of cost budget, no further validation rules will be run"
             )

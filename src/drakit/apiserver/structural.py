@@ -208,7 +208,7 @@ def _elements(kind: Any, items: Schema, path: str) -> Iterator[FieldError]:
     elif kind == "set" and items.get("type") == "object":
         inner = items.get("x-kubernetes-map-type")
         if inner != "atomic":
-            yield invalid(f"{path}.x-kubernetes-map-type", inner, text)
+            yield invalid(f"{path}.x-kubernetes-map-type", inner or "null", text)
 
 
 _MISSING = {

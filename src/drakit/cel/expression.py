@@ -16,13 +16,16 @@ from drakit.cel.compile import COST_EXCEEDED, checked
 from drakit.cel.cost import max_cost
 from drakit.cel.declare import Environment
 from drakit.cel.evaluate import Planner
-from drakit.cel.meter import CostExceeded
+from drakit.cel.meter import MAX_WORK, CostExceeded
 from drakit.cel.size import Shape
 from drakit.cel.stack import deep_stack, no_collection
 from drakit.cel.syntax import Ident, Select, qualified_name, walk
 from drakit.cel.types import Type
 from drakit.cel.value import Fault
 from drakit.errors import CELError
+
+_WORK = 5 * MAX_WORK
+"""Objects may be large; Kubernetes reckons with a tenth of a second for one evaluation."""
 
 
 class Outcome(Struct, frozen=True):
@@ -57,6 +60,7 @@ class Expression:
     def evaluate(self, variables: Mapping[str, Any], limit: int = COST_LIMIT) -> Outcome:
         """The outcome for these values of all declared variables."""
         frame = Frame(variables, self._slots, limit)
+        frame.meter.left = _WORK
         try:
             with deep_stack(self.text):
                 value = self._run(frame)
