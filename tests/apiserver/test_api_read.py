@@ -117,8 +117,8 @@ async def test_resource_versions_of_a_list(served: Served) -> None:
         ({"resourceVersionMatch": "Exact", "resourceVersion": "0"}, 422, "is forbidden for resourceVersion"),
         ({"sendInitialEvents": "true"}, 422, "forbidden for list"),
         ({"labelSelector": "a in"}, 400, "unable to parse"),
-        ({"labelSelector": "a=b=c"}, 400, "unable to parse"),
-        ({"fieldSelector": "nonsense"}, 400, "unable to parse"),
+        ({"labelSelector": "a=b=c"}, 400, "found '=', expected: ',' or 'end of string'"),
+        ({"fieldSelector": "nonsense"}, 400, "invalid selector: 'nonsense'; can't understand 'nonsense'"),
         ({"fieldSelector": "data.a=b"}, 400, "is not a known field selector"),
     ],
 )

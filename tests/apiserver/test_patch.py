@@ -144,9 +144,10 @@ def test_json_patch_changes_a_copy() -> None:
 REFUSED: list[tuple[str, Any, str, type[APIError]]] = [
     ("a test that fails", [{"op": "test", "path": "/metadata/name", "value": "zz"}], JSON_PATCH, Invalid),
     ("a path that is not there", [{"op": "remove", "path": "/nothing/here"}], JSON_PATCH, Invalid),
-    ("an unknown operation", [{"op": "fly", "path": "/x"}], JSON_PATCH, BadRequest),
+    ("an unknown operation", [{"op": "fly", "path": "/x"}], JSON_PATCH, Invalid),
     ("an operation that is none", ["x"], JSON_PATCH, BadRequest),
-    ("an operation without a path", [{"op": "add", "value": 1}], JSON_PATCH, BadRequest),
+    ("an operation without a path", [{"op": "add", "value": 1}], JSON_PATCH, Invalid),
+    ("a path that is no text", [{"op": "add", "path": 1}], JSON_PATCH, BadRequest),
     ("no list", {"op": "add"}, JSON_PATCH, BadRequest),
     ("the document replaced by a number", [{"op": "replace", "path": "", "value": 3}], JSON_PATCH, Invalid),
     ("too many operations", [{}] * (MAX_OPERATIONS + 1), JSON_PATCH, RequestTooLarge),

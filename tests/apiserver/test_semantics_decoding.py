@@ -22,7 +22,14 @@ def _slice(**device: Any) -> Doc:
 
 
 WRONG: list[tuple[str, str, Any, str]] = [
-    (GROUP, "resourceslices", [], f"{CANNOT} array into Go value of type v1.ResourceSlice"),
+    (
+        GROUP,
+        "resourceslices",
+        [],
+        "the object provided is unrecognized (must be of a known type): couldn't get version/kind; json "
+        f"parse error: {CANNOT} array into Go value of type struct {{ APIVersion string "
+        r'"json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" } (<empty>)',
+    ),
     (
         GROUP,
         "resourceslices",

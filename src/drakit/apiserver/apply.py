@@ -284,7 +284,7 @@ def server_side_apply(
     managedFields and has neither been defaulted nor validated. Raises BadRequest for a configuration
     that cannot be applied, Conflict (with one cause per field) if others own what would change.
     """
-    _check(applied, api_version)
+    check_head(applied, api_version)
     config = _pruned(_bare(applied), type_)
     base: Document = live if live is not None else {"metadata": {}}
     entries = _read(live, is_as_stored=True)
@@ -306,8 +306,9 @@ def server_side_apply(
     return result
 
 
-def _check(applied: Document, api_version: str) -> None:
-    given = applied.get("apiVersion")
+def check_head(applied: Document, api_version: str) -> None:
+    """Raises BadRequest for a configuration of another version, or one that brings managedFields."""
+    given = applied.get("apiVersion") or ""
     if given != api_version:
         text = "Incorrect version specified in apply patch. Specified patch version"
         raise BadRequest(f"{text}: {given}, expected: {api_version}")

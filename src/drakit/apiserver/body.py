@@ -14,6 +14,7 @@ import msgspec
 import yaml
 
 from drakit.apiserver import protobuf
+from drakit.apiserver.go_json import json_problem, summary
 from drakit.errors import BadRequest, UnsupportedMediaType
 from drakit.transport import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Document
 
@@ -41,7 +42,7 @@ def _key(key: Any) -> str:
         return "true" if key else "false"
     if isinstance(key, str | int | float):
         return str(key)
-    raise BadRequest(f"error converting YAML to JSON: unsupported map key {key!r}")
+    raise ValueError(f"unsupported map key {key!r}")
 
 
 _BOOL = re.compile(
@@ -72,18 +73,25 @@ def _size(value: Any, known: dict[int, int]) -> int:
 
 
 def from_json(body: bytes) -> Any:
-    """The value of JSON text. Raises BadRequest for anything else."""
+    """The value of JSON text. Raises ValueError, with Go's text, for anything else."""
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(
-            "the object provided is unrecognized (must be of a known type): "
-            f"couldn't get version/kind; json parse error: {error}"
-        ) from None
+        raise ValueError(json_problem(body) or str(error)) from None
+
+
+def unrecognized(why: str, body: bytes) -> BadRequest:
+    """The error for a body of which not even the kind can be read."""
+    return BadRequest(
+        f"the object provided is unrecognized (must be of a known type): {why} ({summary(body)})"
+    )
+
+
+NO_KIND = "couldn't get version/kind; json parse error: "
 
 
 def from_yaml(body: bytes) -> Any:
-    """The value of the first YAML document. Raises BadRequest for what is no YAML."""
+    """The value of the first YAML document. Raises ValueError, with Go's text, for what is no YAML."""
     if body[:1] == b"{":
         with contextlib.suppress(msgspec.DecodeError, UnicodeError, RecursionError):
             return msgspec.json.decode(body)
@@ -96,9 +104,20 @@ def from_yaml(body: bytes) -> Any:
         if _size(value, {}) > _YAML_VALUES:
             raise ValueError("document contains excessive aliasing")
         return msgspec.json.decode(msgspec.json.encode(value))
+    except yaml.MarkedYAMLError as error:
+        raise ValueError(f"yaml: {_where(error)}{error.problem or 'unknown problem'}") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, UnicodeError, OverflowError) as error:
         text = " ".join(str(error).split())
-        raise BadRequest(f"error converting YAML to JSON: {text}") from None
+        raise ValueError(f"yaml: {text}") from None
+
+
+def _where(error: yaml.MarkedYAMLError) -> str:
+    """The line that go-yaml names: of the context if there is one, counted from 0 but by the scanner."""
+    context, problem = error.context_mark, error.problem_mark
+    line = int((context.line if context else 0) or (problem.line if problem else 0))
+    if line and isinstance(error, yaml.scanner.ScannerError):
+        line += 1
+    return f"line {line}: " if line else ""
 
 
 def media_type(header: str) -> str:
@@ -120,14 +139,27 @@ def read_body(body: bytes, content_type: str, *, is_patch: bool = False) -> tupl
         return None, None
     if kind == PROTOBUF_TYPE:
         return protobuf.decode(body), None
-    if kind in (YAML_TYPE, "application/x-yaml", "text/yaml", APPLY_PATCH):
-        return from_yaml(body), None
-    if is_patch or kind == JSON_TYPE:
-        return from_json(body), body
+    try:
+        if kind in (YAML_TYPE, "application/x-yaml", "text/yaml", APPLY_PATCH):
+            return from_yaml(body), None
+        if is_patch or kind == JSON_TYPE:
+            return from_json(body), body
+    except ValueError as error:
+        raise _unreadable(body, kind, str(error)) from None
     raise UnsupportedMediaType(
         "the body of the request was in an unknown format - accepted media types include: " + _ACCEPTED,
         details={},
     )
+
+
+def _unreadable(body: bytes, kind: str, why: str) -> BadRequest:
+    if kind == APPLY_PATCH:
+        return BadRequest(f"error decoding YAML: error converting YAML to JSON: {why}")
+    if kind in (JSON_PATCH, MERGE_PATCH):
+        return BadRequest(f"error decoding patch: {why}")
+    if kind == STRATEGIC_PATCH:
+        return BadRequest(why)
+    return unrecognized(f"{NO_KIND}{why}" if kind == JSON_TYPE else why, body)
 
 
 def object_of(document: Any) -> Document:

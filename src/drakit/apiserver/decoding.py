@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from drakit.apiserver import compiled, custom
+from drakit.apiserver.body import NO_KIND, unrecognized
 from drakit.apiserver.checker import Checker, count_keys, json_name, repeated_fields
 from drakit.apiserver.defaults import set_defaults
 from drakit.apiserver.kinds import Kind
@@ -29,6 +30,10 @@ from drakit.model.conversion import convert
 from drakit.profile import Profile
 from drakit.transport import Document
 
+_FIND_KIND = (
+    r'Go value of type struct { APIVersion string "json:\"apiVersion,omitempty\""; '
+    r'Kind string "json:\"kind,omitempty\"" }'
+)
 _KEY = re.compile(rb'(?<!\\)"\s*:')
 
 
@@ -59,8 +64,8 @@ def decode(
     for another kind, for a value of a wrong type and, if strict, for unknown or repeated fields.
     """
     if not isinstance(document, dict):
-        raise BadRequest(
-            f"json: cannot unmarshal {json_name(document)} into Go value of type {version}.{kind.kind}"
+        raise unrecognized(
+            f"{NO_KIND}json: cannot unmarshal {json_name(document)} into {_FIND_KIND}", raw or b""
         )
     refused = (
         f'{document.get("kind") or kind.kind} in version "{version}" cannot be handled as a {kind.kind}: '
@@ -130,7 +135,9 @@ def decode_custom(
     """As `decode`, for a custom resource with the given openAPIV3Schema: pruned and defaulted. Wrong types
     are the strategy's business, as upstream. All versions are stored alike (conversion strategy None)."""
     if not isinstance(document, dict):
-        raise BadRequest(f"json: cannot unmarshal {json_name(document)} into Go value of type unstructured")
+        raise unrecognized(
+            f"{NO_KIND}json: cannot unmarshal {json_name(document)} into {_FIND_KIND}", raw or b""
+        )
     refused = f'{kind.kind} in version "{version}" cannot be handled as a {kind.kind}: '
     _check_kind(document, kind, version, refused)
     metadata = document.get("metadata")

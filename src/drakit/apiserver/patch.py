@@ -80,18 +80,35 @@ def _json_patch(current: Document, patch: Any) -> Document:
         raise RequestTooLarge(
             f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(patch)}"
         )
+    for operation in patch:
+        _check_operation(operation)
     copy = msgspec.json.decode(msgspec.json.encode(current))
     try:
         result = jsonpatch.JsonPatch(patch).apply(copy, in_place=True)
-    except jsonpatch.InvalidJsonPatch as error:
-        raise BadRequest(f"the JSON patch is malformed: {error}") from None
-    except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException):
+    except (
+        jsonpatch.JsonPatchException,
+        jsonpointer.JsonPointerException,
+        TypeError,
+        ValueError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        RecursionError,
+    ):
         raise _rejected() from None
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError) as error:
-        raise BadRequest(f"the JSON patch is malformed: {error}") from None
     if not isinstance(result, dict):
         raise _rejected()
     return result
+
+
+def _check_operation(operation: Any) -> None:
+    text = f"error decoding patch: json: cannot unmarshal {_json_kind(operation)} into Go"
+    if not isinstance(operation, dict):
+        raise BadRequest(f"{text} value of type handlers.jsonPatchOp")
+    for name in ("op", "path", "from"):
+        if not isinstance(value := operation.get(name, ""), str | None):
+            text = f"error decoding patch: json: cannot unmarshal {_json_kind(value)} into Go"
+            raise BadRequest(f"{text} struct field jsonPatchOp.{name} of type string")
 
 
 # --- merge patch ----------------------------------------------------------------------------------

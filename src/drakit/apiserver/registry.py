@@ -31,7 +31,7 @@ from drakit.apiserver.tls import Authority
 from drakit.apiserver.view import represent, stored_document
 from drakit.apiserver.watch import Hub
 from drakit.apiserver.webhook_call import PodIOs
-from drakit.errors import AlreadyExists, BadRequest, Conflict, FieldError, Invalid
+from drakit.errors import AlreadyExists, BadRequest, Conflict
 from drakit.profile import Profile
 from drakit.store import Entry, Stale, Store
 from drakit.transport import Document
@@ -228,12 +228,6 @@ class Registry:
         with apiVersion and kind. Warnings go to the call."""
         target = call.target
         kind, validation = target.kind, call.field_validation
-        if validation not in ("Strict", "Warn", "Ignore"):
-            choices = '"", "Ignore", "Strict", "Warn"'
-            text = f'Unsupported value: "{validation}": supported values: {choices}'
-            error = FieldError("FieldValueNotSupported", "fieldValidation", text)
-            options = {"update": "UpdateOptions", "patch": "PatchOptions"}.get(call.verb, "CreateOptions")
-            raise Invalid.of("meta.k8s.io", options, "", [error])
         own = dict(document) if isinstance(document, dict) else document
         if kind.custom is not None:
             return self._decode_custom(call, own, raw)

@@ -78,12 +78,8 @@ def select(target: Target, query: Mapping[str, str]) -> Selection:
     """What `query` asks for. Raises BadRequest for a broken selector or a field the kind does not offer."""
     kind = target.kind
     label_text, field_text = query.get("labelSelector", ""), query.get("fieldSelector", "")
-    try:
-        labels = parse_labels(label_text) if label_text else None
-        fields = parse_fields(field_text) if field_text else None
-    except BadRequest as error:
-        which = "labelSelector" if "parse requirement" in error.message else "fieldSelector"
-        raise BadRequest(f"unable to parse {which}: {error.message}") from None
+    labels = parse_labels(label_text) if label_text else None
+    fields = parse_fields(field_text) if field_text else None
     paths = kind.custom.selectable if kind.custom else _FIELDS.get((kind.group, kind.kind), {})
     name = ""
     for term in fields.terms if fields else ():

@@ -18,6 +18,8 @@ import msgspec
 
 from drakit.apiserver import apply
 from drakit.apiserver.admission_request import Review
+from drakit.apiserver.apply_check import check_fits
+from drakit.apiserver.body import NO_KIND, unrecognized
 from drakit.apiserver.patch import apply_patch
 from drakit.apiserver.patch_refusal import refused
 from drakit.apiserver.registry import Call, Registry
@@ -33,10 +35,13 @@ from drakit.errors import (
     Invalid,
     MethodNotAllowed,
 )
-from drakit.model.validation.field import invalid, quoted
+from drakit.model.validation.field import forbidden, invalid, not_supported, quoted, required, too_long
 from drakit.store import Entry
 from drakit.transport import APPLY_PATCH, Document
 
+_OTHER_NAMESPACE = "the namespace of the provided object does not match the namespace sent on the request"
+MAX_MANAGER = 128
+"""Bytes in the name of a field manager."""
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _SUFFIX = 5
 _MAX_GENERATED_BASE = 63 - _SUFFIX
@@ -77,14 +82,14 @@ def random_suffix() -> str:
 
 async def create(registry: Registry, call: Call) -> One:
     """POST: store a new object."""
-    check_dry_run(call.query)
+    check_options(call)
     document = registry.decode(call, _body(call), call.raw)
     return await create_document(registry, call, document)
 
 
 def _body(call: Call) -> Any:
-    if call.document is None:
-        raise BadRequest("the request has no body: an object was expected")
+    if call.document is None and not call.raw:
+        raise unrecognized(f"{NO_KIND}unexpected end of JSON input", b"")
     return call.document
 
 
@@ -124,8 +129,9 @@ async def _create_named(registry: Registry, call: Call, document: Document) -> O
     review = registry.review(call, target, "CREATE", document, None)
     if review is not None:
         await _mutate(registry, call, review)
-        document = review.new or document
-        _check_name(target, document)
+        if review.new is not None and review.new is not document:
+            document = review.new
+            _check_name(target, document)
     strategy.prepare_create(document, context)
     errors = strategy.validate_create(document, context)
     if errors:
@@ -146,9 +152,7 @@ def _place(target: Target, metadata: Document) -> None:
         metadata.pop("namespace", None)
         return
     if metadata.get("namespace", target.namespace) != target.namespace:
-        raise BadRequest(
-            "the namespace of the provided object does not match the namespace sent on the request"
-        )
+        raise BadRequest(_OTHER_NAMESPACE)
     if not target.namespace:
         raise BadRequest("an empty namespace may not be set during creation")
     metadata["namespace"] = target.namespace
@@ -214,11 +218,41 @@ def _track(registry: Registry, call: Call, old: Document | None, new: Document, 
 
 def check_dry_run(query: Mapping[str, str], options: str = "CreateOptions") -> None:
     """Raises Invalid (of the given kind of options) for a dryRun that is not All."""
+    if errors := _dry_run(query):
+        raise Invalid.of("meta.k8s.io", options, "", errors)
+
+
+def _dry_run(query: Mapping[str, str]) -> list[FieldError]:
     value = query.get("dryRun", "")
-    if value not in ("", "All"):
-        text = f'Unsupported value: ["{value}"]: supported values: "All"'
-        error = FieldError("FieldValueNotSupported", "dryRun", text)
-        raise Invalid.of("meta.k8s.io", options, "", [error])
+    if value in ("", "All"):
+        return []
+    text = f'Unsupported value: ["{value}"]: supported values: "All"'
+    return [FieldError("FieldValueNotSupported", "dryRun", text)]
+
+
+def check_options(call: Call) -> None:
+    """Raises Invalid for options of a create, update or patch that are none."""
+    query, errors = call.query, []
+    manager = query.get("fieldManager", "")
+    if call.verb == "patch":
+        if call.content_type != APPLY_PATCH and "force" in query:
+            errors.append(forbidden("force", "may not be specified for non-apply patch"))
+        elif call.content_type == APPLY_PATCH and not manager:
+            errors.append(required("fieldManager", "is required for apply patch"))
+    if len(manager.encode()) > MAX_MANAGER:
+        errors.append(too_long("fieldManager", MAX_MANAGER))
+    for position, char in enumerate(manager):
+        if not char.isprintable():
+            at = len(manager[:position].encode())
+            text = f"invalid character U+{ord(char):04X} (at position {at})"
+            errors.append(invalid("fieldManager", manager, text))
+    errors += _dry_run(query)
+    if call.field_validation not in ("Strict", "Warn", "Ignore"):
+        choices = ("", "Ignore", "Strict", "Warn")
+        errors.append(not_supported("fieldValidation", call.field_validation, choices))
+    if errors:
+        kind = {"update": "UpdateOptions", "patch": "PatchOptions"}.get(call.verb, "CreateOptions")
+        raise Invalid.of("meta.k8s.io", kind, "", errors)
 
 
 # --- update ---------------------------------------------------------------------------------------
@@ -229,7 +263,7 @@ Change = Callable[[Document], Document]
 
 async def update(registry: Registry, call: Call) -> One:
     """PUT: replace the object, or its status."""
-    check_dry_run(call.query, "UpdateOptions")
+    check_options(call)
     body = _body(call)
     target = call.target
     if registry.store.head(target.kind.collection, target.key) is None:
@@ -245,37 +279,40 @@ async def update(registry: Registry, call: Call) -> One:
 
 def _check_name(target: Target, document: Document) -> None:
     metadata = document["metadata"]
+    if target.kind.is_namespaced:
+        if (metadata.get("namespace") or target.namespace) != target.namespace:
+            raise BadRequest(_OTHER_NAMESPACE)
+        metadata["namespace"] = target.namespace
     name = metadata.get("name")
-    if name is not None and name != target.name:
+    if not name:
+        raise BadRequest(
+            f"the name of the object ({target.name} based on URL) was undeterminable: name must be provided"
+        )
+    if name != target.name:
         raise BadRequest(
             f"the name of the object ({name}) does not match the name on the URL ({target.name})"
         )
-    metadata["name"] = target.name
-    if target.kind.is_namespaced:
-        namespace = metadata.get("namespace") or target.namespace
-        if namespace != target.namespace:
-            raise BadRequest(
-                f"the namespace of the object ({namespace}) does not match the namespace on the URL "
-                f"({target.namespace})"
-            )
-        metadata["namespace"] = target.namespace
 
 
-async def change(registry: Registry, call: Call, next_state: Change) -> One:
+async def change(registry: Registry, call: Call, next_state: Change, *, is_admitted: bool = False) -> One:
     """Bring the object of the call from its newest state to `next_state` of it.
 
     Where a webhook was waited for somebody else may have been faster: then all of it is done again.
+    `is_admitted`: admission was asked already, about what the request really says.
     """
     said = len(call.warnings)
     for attempt in range(_ATTEMPTS):
-        done = await _change_once(registry, call, next_state, is_last=attempt == _ATTEMPTS - 1)
+        is_last = attempt == _ATTEMPTS - 1
+        done = await _change_once(registry, call, next_state, is_last=is_last, is_admitted=is_admitted)
         if done is not None:
             return done
         del call.warnings[said:]
     raise AssertionError("unreachable")
 
 
-async def _change_once(registry: Registry, call: Call, next_state: Change, *, is_last: bool) -> One | None:
+async def _change_once(
+    registry: Registry, call: Call, next_state: Change, *, is_last: bool, is_admitted: bool
+) -> One | None:
     """None if somebody else was faster while a webhook was waited for."""
     target = call.target
     entry = registry.head(target)
@@ -290,7 +327,7 @@ async def _change_once(registry: Registry, call: Call, next_state: Change, *, is
     context, strategy = registry.context(call), registry.strategy(target.kind)
     if call.content_type != APPLY_PATCH:
         _track(registry, call, old, new, context.now)
-    review = registry.review(call, target, "UPDATE", new, old)
+    review = None if is_admitted else registry.review(call, target, "UPDATE", new, old)
     has_waited = False
     if review is not None:
         has_waited = await _mutate(registry, call, review)
@@ -347,8 +384,19 @@ def _check_identity(registry: Registry, target: Target, entry: Entry, old: Docum
     uid, current = metadata.get("uid"), old["metadata"].get("uid", "")
     if uid and uid != current:
         raise registry.changed(
-            target, f"Precondition failed: UID in precondition: {uid}, UID in object meta: {current}"
+            target,
+            f"StorageError: invalid object, Code: 4, Key: {_registry_key(target)}, ResourceVersion: 0, "
+            f"AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: "
+            f"{current}",
         )
+
+
+def _registry_key(target: Target) -> str:
+    """Where upstream would keep the object, as its errors name it."""
+    kind = target.kind
+    names = {"nodes": "minions", "services": "services/specs", "endpoints": "services/endpoints"}
+    plural = f"{kind.group}/{kind.plural}" if kind.custom else names.get(kind.plural, kind.plural)
+    return f"/registry/{plural}/{target.key}"
 
 
 def _is_conditional(target: Target) -> bool:
@@ -378,7 +426,7 @@ def _keep_system_fields(entry: Entry, old: Document, new: Document) -> None:
 
 async def patch(registry: Registry, call: Call) -> One:
     """PATCH in any of the four formats."""
-    check_dry_run(call.query, "PatchOptions")
+    check_options(call)
     if call.content_type == APPLY_PATCH:
         return await _apply(registry, call)
     target = call.target
@@ -401,18 +449,15 @@ async def patch(registry: Registry, call: Call) -> One:
 async def _apply(registry: Registry, call: Call) -> One:
     """Server-side apply, which creates what is not there."""
     target, query = call.target, call.query
-    manager = query.get("fieldManager", "")
-    if not manager:
-        error = FieldError(
-            "FieldValueRequired", "fieldManager", "Required value: is required for apply patch"
-        )
-        raise Invalid.of("meta.k8s.io", "PatchOptions", "", [error])
+    manager = query["fieldManager"]
     applied = call.document
     if not isinstance(applied, dict):
         raise BadRequest("error decoding YAML: an object was expected")
     head = registry.store.head(target.kind.collection, target.key)
     if head is None and target.subresource:
         raise target.missing()
+    apply.check_head(applied, target.api_version)
+    check_fits(applied, registry.type_of(target))
     registry.decode(call, applied)
 
     def merged(old: Document | None) -> Document:

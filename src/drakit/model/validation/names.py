@@ -1,5 +1,6 @@
-"""What makes a name, a label or a key valid. Each function gives the texts of what is wrong.
+"""What makes a name, a label or a key valid: each function gives the texts of what is wrong.
 
+The lists are shared: they are not to be changed.
 Source: apimachinery/pkg/util/validation/validation.go.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from functools import lru_cache, wraps
 
 Names = Callable[[str], list[str]]
 
@@ -26,6 +28,17 @@ _QUALIFIED_RE = re.compile(_QUALIFIED, re.ASCII)
 _VALUE_RE = re.compile(_VALUE, re.ASCII)
 _IDENTIFIER_RE = re.compile(_IDENTIFIER, re.ASCII)
 _CONFIG_KEY_RE = re.compile(_CONFIG_KEY, re.ASCII)
+
+
+def _remembered(rule: Names) -> Names:
+    """`rule`, asked once for each of the short texts that come again and again."""
+    known = lru_cache(maxsize=4096)(rule)
+
+    @wraps(rule)
+    def check(value: str) -> list[str]:
+        return known(value) if len(value) <= 253 else rule(value)
+
+    return check
 
 
 def too_long(limit: int) -> str:
@@ -90,12 +103,14 @@ _CONFIG_KEY_TEXT = _wrong(
 )
 
 
+@_remembered
 def dns_label(value: str) -> list[str]:
     """RFC 1123 label."""
     wrong = [too_long(63)] if len(value.encode()) > 63 else []
     return wrong if _LABEL_RE.fullmatch(value) else [*wrong, _LABEL_TEXT]
 
 
+@_remembered
 def dns_subdomain(value: str) -> list[str]:
     """RFC 1123 subdomain: what most objects are named."""
     wrong = [too_long(253)] if len(value.encode()) > 253 else []
@@ -121,6 +136,7 @@ def path_segment(value: str) -> list[str]:
     return [f"may not contain '{part}'" for part in ("/", "%") if part in value]
 
 
+@_remembered
 def qualified_name(value: str) -> list[str]:
     """A label key: a name, or a DNS subdomain, a slash and a name."""
     parts = value.split("/")
@@ -145,6 +161,7 @@ def qualified_name(value: str) -> list[str]:
     return wrong
 
 
+@_remembered
 def label_value(value: str) -> list[str]:
     wrong = [too_long(63)] if len(value.encode()) > 63 else []
     return wrong if _VALUE_RE.fullmatch(value) else [*wrong, _VALUE_TEXT]
