@@ -11,6 +11,7 @@ import asyncio
 from drakit.client.api import Client
 from drakit.client.clock import Clock
 from drakit.client.informer import Informers
+from drakit.controllers.aggregation import Aggregation
 from drakit.controllers.context import Context, Controller
 from drakit.controllers.cronjob import CronJobs
 from drakit.controllers.daemonset import DaemonSets
@@ -21,6 +22,7 @@ from drakit.controllers.garbage import Garbage
 from drakit.controllers.job import Jobs
 from drakit.controllers.namespace import Namespaces
 from drakit.controllers.nodelifecycle import NodeLifecycle
+from drakit.controllers.podgc import PodGarbage
 from drakit.controllers.poolstatus import PoolStatus
 from drakit.controllers.quota import Quotas
 from drakit.controllers.replicaset import ReplicaSets
@@ -64,6 +66,8 @@ class Controllers:
             Jobs(context),
             CronJobs(context),
             NodeLifecycle(context),
+            PodGarbage(context),
+            Aggregation(context),
             Quotas(context),
             Disruption(context),
             Garbage(context),
