@@ -49,8 +49,8 @@ REFUSED: list[tuple[Any, str]] = [
     ),
     (
         {"spec": {"containers": [{"image": "x"}]}},
-        f'.spec.containers: element 0: {MERGED} has an element that omits key field "name" (and doesn\'t '
-        "have default value)",
+        f'.spec.containers: element 0: {MERGED} has an element that omits all key fields ["name"] (and '
+        "doesn't have default values for any key fields)",
     ),
     ({"spec": {"containers": ["x"]}}, f".spec.containers: element 0: {MERGED} may not have non-map elements"),
 ]

@@ -88,12 +88,12 @@ def _unkeyed(item: Any, type_: Type) -> str | None:
     if not isinstance(item, dict):
         kind = "a null element" if item is None else "non-map elements"
         return f"associative list with keys may not have {kind}"
-    missing = next((key for key in type_.keys if key not in item and key not in _DEFAULTS), None)
-    if missing is None:
+    if any(key in item or key in _DEFAULTS for key in type_.keys):  # some may be left out, like a shareID
         return None
+    missing = " ".join(f'"{key}"' for key in type_.keys)
     return (
-        f'associative list with keys has an element that omits key field "{missing}" (and doesn\'t have '
-        "default value)"
+        f"associative list with keys has an element that omits all key fields [{missing}] (and doesn't have "
+        "default values for any key fields)"
     )
 
 
