@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 UP = 0x1
 LOOPBACK = 0x8
+LOWER_UP = 0x10000
 MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4}
 
 _NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE = 16, 17, 18, 20, 22, 24, 26
@@ -66,6 +67,11 @@ class Link(NamedTuple):
     @property
     def is_up(self) -> bool:
         return bool(self.flags & UP)
+
+    @property
+    def has_carrier(self) -> bool:
+        """Whether something is at the other end; only known of one that is up."""
+        return bool(self.flags & LOWER_UP)
 
 
 class Address(NamedTuple):

@@ -58,7 +58,7 @@ class Machine:
 
     async def prepare(self, name: str, device: str, config: Any = None, **result: Any) -> ClaimReference:
         opaque = {"opaque": {"driver": NAME, "parameters": config}, "source": "FromClaim"}
-        if device != "ext0":
+        if not device.startswith("ext"):
             result |= {"shareID": str(uuid4()), "consumedCapacity": {"interfaces": "1"}}
         reference = await self.lab.claim(
             name, device, driver=NAME, config=[opaque] if config else [], **result
@@ -281,6 +281,12 @@ async def test_what_cannot_be(tmp_path: Path) -> None:
         second = await here.lab.claim("full", "veth", driver=NAME, shareID=str(uuid4()))
         answer = (await here.kubelet.prepare(second))["full"]
         assert answer.error == "no address of 192.0.2.0/30 is free on this node"
+        same = {"opaque": {"driver": NAME, "parameters": {"interface": {"addresses": ["192.0.2.2/24"]}}}}
+        third = await here.lab.claim(
+            "same", "veth", driver=NAME, config=[same | {"source": "FromClaim"}], shareID=str(uuid4())
+        )
+        answer = (await here.kubelet.prepare(third))["same"]
+        assert answer.error == "another claim on this node has the address 192.0.2.2"
         with Netlink(place(pod)) as there:
             there.add_bridge("net1", "02:00:00:00:00:01")
         assert here.start_container(pod, claim) == ""
@@ -297,3 +303,36 @@ async def test_what_cannot_be(tmp_path: Path) -> None:
         }
         both = await here.lab.claim("both", "x:ext0", "y:ext0", driver=NAME, config=[config])
         assert "would be called n" in (await here.kubelet.prepare(both))["both"].error
+
+
+async def test_interfaces_come_and_lose_their_carrier(tmp_path: Path) -> None:
+    host = await hold("", ["net"])
+    try:
+        with make_ext0(host):
+            async with cluster(tmp_path) as lab:
+                built = build("net", {"netns": place(host), "interfaces": "ext*", "macvlan": "ext0"}, NODE)
+                async with lab.running(built), Kubelet.meet(lab, NAME) as kubelet:
+                    here = Machine(host, lab, kubelet)
+                    assert {health.device: health.health for health in await built.health()} == {  # type: ignore[misc, union-attr]
+                        "macvlan-ext0": "Healthy",
+                        "veth": "Healthy",
+                    }
+                    with Netlink(place(host)) as netlink, open(place(host)) as namespace:
+                        netlink.add_veth("wire1", "ext1", namespace.fileno(), mac="02:00:00:00:00:02")
+                        (ext1,) = (link for link in netlink.links() if link.name == "ext1")
+                        netlink.change(ext1.ifindex, is_up=True)
+                    async with asyncio.timeout(10):
+                        while "ext1" not in [found.name for found in built.devices()]:
+                            await asyncio.sleep(0.02)
+                    trouble = {health.device: health.message for health in await built.health()}  # type: ignore[misc, union-attr]
+                    assert trouble == {"ext1": "no carrier", "macvlan-ext0": "", "veth": ""}
+                    async with pods(1) as (pod,):
+                        claim = await here.prepare("c", "ext1")
+                        assert here.start_container(pod, claim) == ""
+                        trouble = {health.device: health.message for health in await built.health()}  # type: ignore[misc, union-attr]
+                        assert trouble["ext1"] == "no carrier"
+                    trouble = {health.device: health.message for health in await built.health()}  # type: ignore[misc, union-attr]
+                    assert trouble["ext1"] == "it is neither here nor in its pod"
+    finally:
+        host.kill()
+        await host.wait()

@@ -9,7 +9,8 @@ import ipaddress
 import json
 import logging
 import socket
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -133,9 +134,9 @@ class NetDriver(Driver):
                 link = self._keeper.link_in_pod(keys[name])
                 if link is None:
                     trouble = "it is neither here nor in its pod"
-                elif link.is_up and link.state in ("down", "lowerlayerdown"):
+                elif link.is_up and not link.has_carrier:
                     trouble = "no carrier"
-            elif name in here and not here[name].has_carrier:
+            elif name in here and here[name].is_up and not here[name].has_carrier:
                 trouble = "no carrier"
             health = DeviceHealth(
                 self.node_name, name, "Unhealthy" if trouble else "Healthy", message=trouble
@@ -186,7 +187,8 @@ class NetDriver(Driver):
                 prepared.append(wanted.prepared())
                 continue
             plan, interface = self._plan(wanted, f"{claim.uid}.{number}", here, taken)
-            taken.update(plan.addresses)
+            if plan.kind == VETH:
+                taken.update(_alone(plan.addresses))
             names += [plan.name] if plan.name else []
             prepared.append(self._prepared(wanted, plan, interface))
         if len(set(names)) != len(names):
@@ -195,13 +197,15 @@ class NetDriver(Driver):
         return prepared
 
     def _plan(
-        self, wanted: AllocatedDevice, key: str, here: Sequence[Interface], taken: Collection[str]
+        self, wanted: AllocatedDevice, key: str, here: Sequence[Interface], taken: AbstractSet[str]
     ) -> tuple[Plan, Interface | None]:
         """What is to be done for a device, and the real interface that it is."""
         place = self._place()
         if wanted.name == VETH:
             config = config_of(wanted, VETH)
             addresses = config.interface.addresses or [self._free_address(taken)]
+            if others := taken & set(_alone(addresses)):
+                raise RecoverableError(f"another claim on this node has the address {min(others)}")
             return plans.for_veth(place, key, self._bridge, addresses, config), None
         parents = {_macvlan(name): name for name in self._settings.parents}
         if wanted.name in parents:
@@ -225,7 +229,7 @@ class NetDriver(Driver):
             raise RecoverableError(f"the interface {interface.name} carries a default route of this machine")
         return interface
 
-    def _free_address(self, taken: Collection[str]) -> str:
+    def _free_address(self, taken: AbstractSet[str]) -> str:
         assert self._settings.subnet is not None
         address = plans.free_address(self._settings.subnet, taken, self._settings.share)
         if address is None:
@@ -334,5 +338,12 @@ def _macvlan(name: str) -> str:
 
 
 def _addresses(claim: PreparedClaim) -> Iterator[str]:
+    """What the claim's veth pairs have."""
     for one in claim.devices:
-        yield from one.state.get("addresses", ())
+        if one.state.get("kind") == VETH:
+            yield from _alone(one.state["addresses"])
+
+
+def _alone(addresses: Iterable[str]) -> Iterator[str]:
+    """Without their prefixes."""
+    return (text.partition("/")[0] for text in addresses)

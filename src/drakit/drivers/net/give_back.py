@@ -96,7 +96,7 @@ class Keeper:
             for link, marked in marks:
                 if marked.owner != self.owner or marked.key in lost:
                     continue
-                if _uid(marked.key) in uids and not (is_last and self._is_gone(marked.key)):
+                if _uid(marked.key) in uids and not (is_last and self.link_in_pod(marked.key) is None):
                     continue
                 if mark.is_made(link):
                     host.delete(link.ifindex)
@@ -138,11 +138,6 @@ class Keeper:
             if not note.is_made:
                 self._await(host, key, note, addresses)
         (self.folder / f"{key}.json").unlink(missing_ok=True)
-
-    def _is_gone(self, key: str) -> bool:
-        """Whether the pod of the device `key` has ended."""
-        note = self.note(key)
-        return note is None or not find_namespace(note.namespace, str(self._proc))
 
     def _find(self, netlink: Netlink, key: str, note: Note) -> Link | None:
         for link in netlink.links():

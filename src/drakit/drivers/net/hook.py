@@ -47,9 +47,7 @@ def main(plan: dict[str, Any], pid: int) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         host = stack.enter_context(Netlink(plan["host"]))
         pod = stack.enter_context(Netlink(there))
-        known = noted_namespace(plan)
-        if known != number and find_namespace(known):
-            raise Refused("another pod with the same claim has it")
+        _check_free(plan, number)
         link = _find(pod, plan) or _bring(host, pod, plan, namespace)
         _configure(pod, link, plan)
         write_note(plan, number, _named(pod, link.name))
@@ -77,13 +75,26 @@ def write_note(plan: dict[str, Any], namespace: int, link: Link | None = None) -
     os.replace(hidden, path)
 
 
+def _check_free(plan: dict[str, Any], number: int) -> None:
+    """Raises Refused if the device is in another pod than that of the namespace `number`.
+
+    The note may be older than the namespaces, whose numbers come again: what counts is that it is there.
+    """
+    known = noted_namespace(plan)
+    place = find_namespace(known) if known != number else ""
+    if place:
+        with contextlib.suppress(FileNotFoundError), Netlink(place) as other:
+            if _find(other, plan):
+                raise Refused("another pod with the same claim has it")
+
+
 def _find(netlink: Netlink, plan: dict[str, Any]) -> Link | None:
     """The plan's interface, if it is here: what was made has an address of its own, the rest is marked."""
     for link in netlink.links():
         if plan["kind"] == "interface":
             if link.alias.split(" ")[:3] == plan["mark"].split(" ")[:3]:
                 return link
-        elif link.mac == plan["mac"]:
+        elif (link.kind, link.mac) == (plan["kind"], plan["mac"]):
             return link
     return None
 

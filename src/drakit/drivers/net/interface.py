@@ -31,6 +31,7 @@ class Interface(Struct, frozen=True, kw_only=True):
     kind: str
     encapsulation: str
     is_up: bool
+    has_carrier: bool
     is_virtual: bool
     alias: str = ""
     master: str = ""
@@ -53,11 +54,6 @@ class Interface(Struct, frozen=True, kw_only=True):
     def device_name(self) -> str:
         """The name of the device it is published as."""
         return normal(self.name)
-
-    @property
-    def has_carrier(self) -> bool:
-        """False where it is up and nothing is at the other end."""
-        return not (self.is_up and self.state in ("down", "lowerlayerdown"))
 
 
 def normal(name: str) -> str:
@@ -93,6 +89,7 @@ def describe(
             kind=link.kind or "device",
             encapsulation=_ENCAPSULATIONS.get(link.type, str(link.type)),
             is_up=link.is_up,
+            has_carrier=link.has_carrier,
             is_virtual=not link.device,
             alias=marked.alias if marked else link.alias,
             master=names.get(link.master, str(link.master or "")),

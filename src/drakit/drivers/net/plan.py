@@ -119,9 +119,8 @@ def free_address(subnet: ipaddress.IPv4Network, taken: Collection[str], share: t
     (INDEX, COUNT) says which are this node's."""
     index, count = share
     for offset in range(2 + index, subnet.num_addresses - 1, count):
-        text = f"{subnet[offset]}/{subnet.prefixlen}"
-        if text not in taken:
-            return text
+        if str(subnet[offset]) not in taken:
+            return f"{subnet[offset]}/{subnet.prefixlen}"
     return None
 
 
