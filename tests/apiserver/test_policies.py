@@ -156,10 +156,9 @@ async def test_whom_a_policy_concerns(server: Served, match: Document, is_hit: b
 async def test_match_conditions(server: Served) -> None:
     conditions = [
         {"name": "not-ada", "expression": "request.userInfo.username != 'ada'"},
-        {"name": "small", "expression": "variables.size < 2"},
+        {"name": "small", "expression": "object.data.size() < 2"},
     ]
-    variables = [{"name": "size", "expression": "object.data.size()"}]
-    await install(server, policy(rule("false"), variables=variables, matchConditions=conditions), binding())
+    await install(server, policy(rule("false"), matchConditions=conditions), binding())
     ada = User("ada", ("system:masters",))
     await server.ok("POST", MAPS, config_map("a", x="1"), user=ada)
     await server.ok("POST", MAPS, config_map("b", x="1", y="2"))
@@ -282,6 +281,27 @@ async def test_a_policy_for_another_version_sees_that_version(server: Served) ->
     await server.ok("POST", SLICES, one)
 
 
+async def test_scale_is_a_resource_of_its_own(server: Served) -> None:
+    what = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["UPDATE"]}
+    seen = "object.kind + ' ' + string(oldObject.spec.replicas) + ' ' + string(object.spec.replicas)"
+    few = rule("object.spec.replicas < 4", messageExpression=seen)
+    await install(server, policy(few, rules={**what, "resources": ["deployments/scale"]}), binding())
+    await install(
+        server,
+        policy(rule("false"), name="q", rules={**what, "resources": ["deployments"]}),
+        binding("c", "q"),
+    )
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}}
+    spec = {"replicas": 1, "selector": {"matchLabels": {"a": "b"}}, "template": template}
+    path = "/apis/apps/v1/namespaces/default/deployments"
+    await server.ok("POST", path, {"metadata": {"name": "d"}, "spec": spec})
+    scaled = {"spec": {"replicas": 3}}
+    await server.ok("PATCH", f"{path}/d/scale", scaled, content_type=MERGE_PATCH)
+    scaled = {"spec": {"replicas": 9}}
+    assert await denied(server, "PATCH", f"{path}/d/scale", scaled, content_type=MERGE_PATCH) == "Scale 3 9"
+    assert await denied(server, "PATCH", f"{path}/d", scaled, content_type=MERGE_PATCH)
+
+
 async def test_the_configuration_of_admission_is_exempt(server: Served) -> None:
     rules = {key: ["*"] for key in ("apiGroups", "apiVersions", "operations", "resources")}
     await install(server, policy(rule("false"), rules=rules), binding())
@@ -340,6 +360,11 @@ PROBLEMS: list[tuple[str, Document, str]] = [
         "type of a variable",
         {"variables": [rule("1", name="a")], "validations": [rule("variables.a == 'x'")]},
         "found no matching overload for '_==_' applied to '(int, string)'",
+    ),
+    (
+        "variables in conditions",
+        {"variables": [rule("1", name="a")], "matchConditions": [rule("variables.a == 1", name="a")]},
+        "undeclared reference to 'variables'",
     ),
     (
         "conditions",

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from drakit.apiserver.admission_rules import client_rules
 from drakit.apiserver.custom_path import find_field
 from drakit.apiserver.custom_rules import rule_errors, rule_texts
 from drakit.apiserver.structural import schema_rules
+from drakit.apiserver.webhook_rules import client_rules
 from drakit.model.validation import names
 from drakit.model.validation.field import (
     Errors,

@@ -43,7 +43,12 @@ async def scale(registry: Registry, call: Call) -> Answer:
         head = {"kind": owner.kind.kind, "apiVersion": owner.kind.storage_api_version}
         return _with_value({**head, **old, "metadata": metadata}, path, replicas)
 
-    changed = await change(registry, msgspec.structs.replace(call, target=owner), scaled)
+    review = registry.review(call, call.target, "UPDATE", None, None)
+    if review is not None:
+        review.given, review.given_old = {**current, "spec": {"replicas": replicas}}, current
+        await registry.admission.validate(review)
+    owned = msgspec.structs.replace(call, target=owner)
+    changed = await change(registry, owned, scaled, is_admitted=True)
     return Plain(document=_scale_of(stored_document(changed.entry), owner))
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-from drakit.apiserver.admission_rules import binding_rules, policy_rules, webhook_rules
 from drakit.apiserver.definition_rules import definition_rules, not_done
+from drakit.apiserver.policy_rules import binding_rules, policy_rules
 from drakit.apiserver.strategy_rules import Context, Rules
+from drakit.apiserver.webhook_rules import webhook_rules
 from drakit.model.validation import core, names
 from drakit.model.validation.field import Errors, listed, mapped
 from drakit.transport import Document
