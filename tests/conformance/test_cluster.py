@@ -1,8 +1,8 @@
 """Recorded scenarios of a real control plane, played again: the same objects and reasons in the end.
 
-Two differences are wanted. A pod whose claims are not there is told so here, where the reference keeps it
-waiting in silence. And a pod whose claim is being allocated for another pod waits for that here, where
-the reference reports a failure and tries again.
+One difference is wanted: a pod whose claims are not there is told so here, where the reference keeps it
+waiting in silence. And whether a claim is just being allocated for another pod when a pod asks for it is a
+matter of moments in both.
 """
 
 from __future__ import annotations

@@ -223,15 +223,15 @@ def test_older_news_does_not_undo_what_was_written() -> None:
     world.failed()
 
 
-def test_a_shared_claim_keeps_later_pods_on_its_node_and_waits_quietly_while_it_is_in_flight() -> None:
+def test_a_shared_claim_keeps_later_pods_on_its_node_and_waits_while_it_is_in_flight() -> None:
     world = World(*cluster(nodes=3))
     world.put(claim("c"))
     world.put(pod("p", claims=["c"]))
     world.put(pod("q", claims=["c"]))
     first = world.placed()
     waiting = world.failed()
-    assert waiting.is_quiet
-    assert waiting.message == "resourceclaim default/c is in the process of being allocated"
+    text = "resourceclaim default/c is in the process of being allocated"
+    assert waiting.message == f"0/3 nodes are available: {text}."
     world.written(first)
     second = world.placed()
     assert (second.node, second.promises) == (first.node, {})

@@ -125,7 +125,8 @@ async def test_two_pods_share_a_claim_and_a_node() -> None:
         assert await it.node_of("p") == await it.node_of("q") is not None
         status = (await it.get("ResourceClaim", "c"))["status"]
         assert sorted(row["name"] for row in status["reservedFor"]) == ["p", "q"]
-        assert [e["reason"] for e in await it.events("q")] == ["Scheduled"], "the short wait is no news"
+        assert [e["reason"] for e in await it.events("q")] == ["FailedScheduling", "Scheduled"]
+        assert (await it.condition("q"))["status"] == "True"
 
 
 async def test_many_pods_share_one_claim_although_their_writes_conflict() -> None:

@@ -176,7 +176,7 @@ class DynamicResources:
         name = f"{meta['namespace']}/{meta['name']}"
         if self.claims.is_in_flight(meta["uid"]):
             text = f"resourceclaim {name} is in the process of being allocated"
-            return Failure(text, Wake.CLAIM, is_quiet=True)
+            return Failure(text, Wake.CLAIM)
         if status.get("allocation") is None:
             plan.wanted.append(claim)
             return self._look_at_requests(plan, claim, name)
