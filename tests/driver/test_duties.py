@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import socket
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -270,6 +271,25 @@ def test_what_a_pool_says_of_all_its_slices() -> None:
         (attribute, ["*"]),
         (attribute, ["*"]),
     ]
+
+
+async def test_sockets_of_killed_instances_go_and_no_others(lab: Cluster) -> None:
+    dead, live = (f"00000000-0000-4000-8000-00000000000{number}" for number in range(2))
+    folder = lab.plugins / LampDriver.name
+    folder.mkdir(parents=True)
+    left = [
+        lab.registry / f"{LampDriver.name}-{dead}-reg.sock",
+        folder / f"dra-{dead}.sock",
+        lab.registry / f"other.example.com-{dead}-reg.sock",
+        lab.registry / f"{LampDriver.name}-reg.sock",
+    ]
+    for path in left:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+    async with lab.running(LampDriver(), pod_uid=live):
+        assert [path.exists() for path in left] == [False, False, True, True]
+        async with lab.running(LampDriver(), pod_uid=live.replace("1", "2")):
+            await until(lambda: len(list(lab.registry.glob(f"{LampDriver.name}-0*-reg.sock"))) == 2)
 
 
 async def test_health_may_be_asked_for(lab: Cluster) -> None:

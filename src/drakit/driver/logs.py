@@ -14,7 +14,7 @@ _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "task
 
 
 class JSONFormatter(logging.Formatter):
-    """One JSON object a line: `time`, `level`, `logger`, `message`, what was given as `extra`, and `traceback`."""
+    """One JSON object a line: `time`, `level`, `logger`, `message`, each `extra`, and a `traceback`."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {

@@ -3,13 +3,16 @@
 The plugin socket (`<plugins>/<driver>/dra.sock`) answers DRA and health, the registry socket
 (`<registry>/<driver>-reg.sock`) says where it is. The kubelet watches the registry folder: whatever shows
 up there is asked who it is. A kubelet that starts again finds the sockets still there; where somebody
-cleared the folders, the sockets are made again. With a pod's UID in the names two instances can overlap.
+cleared the folders, the sockets are made again. With a pod's UID in the names two instances can overlap;
+sockets that an instance left when it was killed are then nobody's, and the next one removes them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +25,8 @@ from drakit.pluginapi.registration import DRA_PLUGIN_TYPE, PluginInfo, registrat
 
 CHECK_SECONDS = 2.0
 """How often the sockets are looked for: two stat calls."""
+
+_POD_UID = r"-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +50,7 @@ class Registrar:
     ) -> None:
         suffix = f"-{pod_uid}" if pod_uid else ""
         self._driver = driver
+        self._has_pod_uid = bool(pod_uid)
         self._plugin_socket = (plugins_dir / driver / f"dra{suffix}.sock").absolute()
         self._registry_socket = (registry_dir / f"{driver}{suffix}-reg.sock").absolute()
         self._handlers = handlers
@@ -61,6 +67,7 @@ class Registrar:
 
     async def run(self) -> None:
         """Serve until cancelled. Raises UsageError if a socket cannot be made."""
+        await self._remove_dead()
         is_told = False
         while True:
             await self._keep(self._plugin_socket, self._handlers)
@@ -80,6 +87,20 @@ class Registrar:
             if server is not None:
                 await server.stop(grace)
         self.registered.clear()
+
+    async def _remove_dead(self) -> None:
+        """Remove sockets of other instances at which nobody answers."""
+        if not self._has_pod_uid:
+            return
+        folders = {
+            self._registry_socket.parent: re.compile(re.escape(self._driver) + _POD_UID + r"-reg\.sock"),
+            self._plugin_socket.parent: re.compile("dra" + _POD_UID + r"\.sock"),
+        }
+        for folder, pattern in folders.items():
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if pattern.fullmatch(path.name) and await _is_dead(path):
+                    _log.warning("removing %s: its instance was killed", path)
+                    path.unlink(missing_ok=True)
 
     async def _keep(self, path: Path, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Serve `path` if nobody does. A socket of another instance there is left alone."""
@@ -105,6 +126,20 @@ class Registrar:
             _log.error(
                 "the kubelet refused driver %s: %s", self._driver, error, extra={"driver": self._driver}
             )
+
+
+async def _is_dead(path: Path) -> bool:
+    """Whether `path` is a socket that nobody listens at."""
+    try:
+        _, writer = await asyncio.open_unix_connection(path)
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return False
 
 
 def check_names(driver: str, node_name: str) -> None:
