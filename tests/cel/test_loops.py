@@ -10,8 +10,11 @@ import pytest
 from drakit import cel
 from drakit.cel import warm
 from drakit.cel.compile import _compile
+from drakit.cel.declare import declared
+from drakit.cel.expression import Expression
 from drakit.errors import CELError
 from drakit.model.resource import Device, DeviceAttribute, DeviceCapacity
+from drakit.profile import profile_for
 
 DEVICE = Device(
     name="d",
@@ -119,3 +122,19 @@ def test_generated_statements_do_what_stepping_does(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(warm, "_WARM", -1)
         assert outcome(text) == expected, text
     assert compiled > 400
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["lists.range(1000).all(x, lists.range(1000).all(y, x + y >= 0))", "lists.range(70000).map(x, [x]) != []",
+     "lists.range(9000).all(x, string(x) != 'abc' || x > 0)", "lists.range(999).exists(x, [x] == ['a'])"],
+)  # fmt: skip
+@pytest.mark.parametrize("limit", [3000, 3001, 3002, 3003, 3017])
+def test_loops_stop_at_the_cost_at_which_stepping_stops(
+    text: str, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = declared(profile_for("1.37"), {}, {}, is_new=False)
+    generated = Expression(text, environment).evaluate({}, limit)
+    monkeypatch.setattr(warm, "_WARM", 1 << 60)
+    assert Expression(text, environment).evaluate({}, limit) == generated
+    assert generated.cost > limit

@@ -41,6 +41,10 @@ class Frame:
         self.meter = Meter()
         self.trace: dict[int, Any] = {}
 
+    def stopped(self) -> None:
+        """Notes that the evaluation was stopped: whether by its cost or by its work, it cost too much."""
+        self.cost = max(self.cost, self.limit + 1)
+
     def charge(self, amount: int) -> None:
         """Raises CostExceeded once the limit is passed."""
         self.cost += amount

@@ -149,6 +149,7 @@ class Program:
                     return frame, run(frame)
             return frame, run(frame)
         except CostExceeded:
+            frame.stopped()
             return frame, Failure(COST_EXCEEDED, self.root)
         except Fault as fault:
             return frame, Failure(fault.message, self.root)

@@ -68,14 +68,14 @@ def _holds(a: Any, b: Any, meter: Meter) -> bool:
 def _equal_lists(a: list[Any], b: list[Any], meter: Meter) -> bool:
     if len(a) != len(b):
         return False
-    meter.spend(12 + 4 * len(a))
+    meter.spend(30 + 15 * len(a))
     return all(_holds(x, y, meter) for x, y in zip(a, b, strict=True))
 
 
 def _equal_maps(a: dict[Any, Any], b: dict[Any, Any], meter: Meter) -> bool:
     if len(a) != len(b):
         return False
-    meter.spend(15 + 6 * len(a))
+    meter.spend(30 + 15 * len(a))
     has_default = b.__class__ is DeviceMap
     return all((key in b or has_default) and _holds(value, b[key], meter) for key, value in a.items())
 

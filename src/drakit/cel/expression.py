@@ -65,6 +65,7 @@ class Expression:
             with deep_stack(self.text):
                 value = self._run(frame)
         except CostExceeded:
+            frame.stopped()
             return Outcome(None, COST_EXCEEDED, frame.cost)
         except Fault as fault:
             return Outcome(None, fault.message, frame.cost)

@@ -8,7 +8,8 @@ The function does what `Loop.go` does, costs to the unit included, with these sa
 - Integers are added and compared where they are; anything else goes through the planned call.
 
 A node that is not known here is left to its planned step, with variables and cost handed over. A round
-that passes the limit is finished first; nobody can tell, since evaluation has no effects but its cost.
+that passes the limit is finished first, and then gone through again step by step, for the cost at which it
+passed it; nobody can tell, since evaluation has no effects but its cost.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from __future__ import annotations
 from typing import Any
 
 from drakit.cel.arithmetic import INT_MAX, INT_MIN
-from drakit.cel.attribute import Step
+from drakit.cel.attribute import Step, Strict
 from drakit.cel.dependence import Dependence
 from drakit.cel.loop import Loop
 from drakit.cel.macro import is_accumulator
-from drakit.cel.statements import Statements, Term, are_ints, entry_test
+from drakit.cel.statements import Open, Statements, Term, are_ints, entry_test
 from drakit.cel.syntax import Call, Fold, Ident, ListNode, Literal, Node, Select
 
 _MAX_NODES = 150
@@ -46,6 +47,7 @@ class _Writer:
         self._left = _MAX_NODES
         self._loops = 0
         self._depth = 0
+        self._open: list[Open] = []
         self._resets: dict[int, list[str]] = {}
         self._has_steps = False
 
@@ -57,7 +59,8 @@ class _Writer:
         result = self._loop(loop, "items")
         self._text.charge()
         self._text.line("frame.cost = c")
-        self._text.line("if c > L: over(frame)")
+        # The rounds stayed within the limit, and what follows the last goes up by 1 at a time.
+        self._text.line("if c > L: frame.cost = L + 1; raise Exceeded")
         self._text.line(f"return {result.text}")
         self._text.lines[start:start] = [f"  {name} = U" for name in resets]
         return self._text.lines
@@ -123,9 +126,11 @@ class _Writer:
         self._text.charge()
         self._text.line(f"{name} = S[{slot}]")
         self._text.line(f"if {name} is U:")
-        self._text.line(
-            f"  frame.cost = c; {name} = S[{slot}] = {self._text.constant(loop.init)}(frame); c = frame.cost"
-        )
+        self._text.indent += 1
+        self._check(is_handed=True)
+        init = f"{self._text.constant(loop.init)}(frame)"
+        self._text.line(f"frame.cost = c; {name} = S[{slot}] = {init}; c = frame.cost")
+        self._text.indent -= 1
         self._has_steps = True
         return Term(name)
 
@@ -135,6 +140,7 @@ class _Writer:
         self._text.charge()
         self._has_steps = True
         name = self._text.name()
+        self._check(is_handed=True)
         self._text.line(f"frame.cost = c; M.spend({_STEP_WORK + _NODE_WORK * self._nodes.size(node)})")
         self._text.line(f"{name} = {self._text.constant(run)}(frame)")
         self._text.line("c = frame.cost")
@@ -222,7 +228,6 @@ class _Writer:
                 self._text.line(f"else: {name} = {other}")
             return Term(name)
         self._text.charge()
-        applied = f"frame.cost = c; {name} = {self._text.constant(call.apply)}(frame, {args}); c = frame.cost"
         if node.function in _EQUALITY:
             left, right = terms
             self._text.line(f"if {are_ints(left, right)}:")
@@ -230,10 +235,19 @@ class _Writer:
             self._text.line(f"elif {left.text}.__class__ is str and {right.text}.__class__ is str:")
             self._text.line(f"  {name} = {left.text} {_EQUALITY[node.function]} {right.text}")
             self._text.line(f"  c += tenth(min(len({left.text}), len({right.text})))")
-            self._text.line(f"else: {applied}")
+            self._text.line("else:")
+            self._text.indent += 1
+            self._apply(call, name, args)
+            self._text.indent -= 1
         else:
-            self._text.line(applied)
+            self._apply(call, name, args)
         return Term(name)
+
+    def _apply(self, call: Strict, name: str, args: str) -> None:
+        """Writes down a call that may cost anything."""
+        self._check()
+        applied = f"{self._text.constant(call.apply)}(frame, {args})"
+        self._text.line(f"frame.cost = c; {name} = {applied}; c = frame.cost")
 
     def _inline(self, node: Call, terms: list[Term]) -> tuple[str, str, bool] | None:
         """(test, value, may overflow) for a call on integers or booleans."""
@@ -347,7 +361,9 @@ class _Writer:
             targets = f"{first}, {second}"
         self._text.line(f"for {targets} in {items}:")
         self._text.indent += 1
+        self._open.append(Open(loop, targets, accu, self._text.name("z")))
         self._round(loop, accu, targets)
+        self._open.pop()
         self._text.indent -= 1
         self._depth -= 1
         self._loops -= 1
@@ -362,16 +378,33 @@ class _Writer:
         condition = self._value(loop.node.condition)
         if not condition.is_constant:
             self._text.charge()
-            self._text.line(f"if {condition.text} is False: break")
+            self._text.line(f"if {condition.text} is False:")
+            self._text.indent += 1
+            self._check()
+            self._text.line("break")
+            self._text.indent -= 1
         step = self._value(loop.node.step)
         self._text.charge()
+        self._check()
         self._text.line(f"{accu} = {step.text}")
-        self._text.line("if c > L: over(frame)")
-        before = [f"{name} = U" for name in resets]
+        before = [f"{self._open[-1].cost} = c"] + [f"{name} = U" for name in resets]
         if self._has_steps:
-            slots = [loop.first_slot] + ([] if loop.second_slot is None else [loop.second_slot])
-            values = zip(slots, targets.split(", "), strict=True)
-            before += [f"S[{slot}] = {name}" for slot, name in values] + [f"S[{loop.accu_slot}] = {accu}"]
+            before += [*self._open[-1].handed(), f"S[{loop.accu_slot}] = {accu}"]
         self._text.lines[start:start] = ["  " * self._text.indent + text for text in before]
         if outer is not None:
             self._resets[self._depth] = outer
+
+    def _check(self, is_handed: bool = False) -> None:
+        """Writes down what is done where the innermost loop's round has passed the limit; `is_handed` where
+        planned steps have the variables anyhow."""
+        if not self._open:
+            return
+        loop, _, accu, cost = self._open[-1]
+        over = f"over(frame, {cost}, {self._text.constant(loop)})"
+        if is_handed:
+            self._text.line(f"if c > L: {over}")
+            return
+        self._text.line("if c > L:")
+        handed = [text for each in self._open for text in each.handed()]
+        for text in (*handed, f"S[{loop.accu_slot}] = {accu}", over):
+            self._text.line(f"  {text}")

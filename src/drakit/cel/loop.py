@@ -9,7 +9,7 @@ from drakit.cel.lookup import iterate, iterate_pairs
 from drakit.cel.syntax import Fold
 from drakit.cel.value import Fault
 
-_NODE_WORK = 3
+_NODE_WORK = 6
 
 
 class Loop:

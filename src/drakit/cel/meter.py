@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-MAX_WORK: Final = 200_000
+MAX_WORK: Final = 500_000
 """Steps, of about a tenth of a microsecond, that one evaluation may take (see `drakit.cel.library.work`)."""
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from drakit.cel.loop import Loop
+
 
 class Term(NamedTuple):
     """A value: a name or literal of the generated code. `is_bool` says it is certainly true or false."""
@@ -14,6 +16,21 @@ class Term(NamedTuple):
     """It is no error."""
     is_constant: bool = False
     value: Any = None
+
+
+class Open(NamedTuple):
+    """A loop whose body is being written: the names of its variables, its accumulator, its round's cost."""
+
+    loop: Loop
+    targets: str
+    accu: str
+    cost: str
+
+    def handed(self) -> list[str]:
+        """Statements that hand the variables to planned steps."""
+        loop = self.loop
+        slots = [loop.first_slot] + ([] if loop.second_slot is None else [loop.second_slot])
+        return [f"S[{slot}] = {name}" for slot, name in zip(slots, self.targets.split(", "), strict=True)]
 
 
 class Statements:

@@ -51,8 +51,11 @@ def _generate(loop: Loop, steps: Steps) -> _Fast:
     return fast
 
 
-def _over(frame: Frame) -> None:
-    frame.cost = frame.limit + 1
+def _over(frame: Frame, before: int, loop: Loop) -> None:
+    """Goes through a round again that began at the cost `before` and passes the limit."""
+    frame.cost = before
+    loop.condition.run(frame)
+    loop.step.run(frame)
     raise CostExceeded
 
 
@@ -71,6 +74,7 @@ def _no_condition(value: Any, node: Node) -> Any:
 
 
 _NAMESPACE = {
-    "over": _over, "either": _disjunction, "refuse": _no_condition, "Failure": Failure, "U": UNSET,
+    "over": _over, "Exceeded": CostExceeded, "either": _disjunction, "refuse": _no_condition,
+    "Failure": Failure, "U": UNSET,
     "sized": frozenset((str, bytes, list, dict, DeviceMap)), "tenth": tenth,
 }  # fmt: skip
