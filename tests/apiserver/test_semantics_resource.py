@@ -298,6 +298,20 @@ def test_pool_status_requests_are_written_once() -> None:
         "spec.driver: Required value",
         "spec.limit: Invalid value: 1001: must be less than or equal to 1000",
     ]
+    other = {**old, "spec": {**old["spec"], "driver": "e.example.com"}}
+    assert semantics.updated(GROUP, "resourcepoolstatusrequests", old, other)[1] == [
+        'spec: Invalid value: {"driver":"e.example.com","limit":100}: field is immutable'
+    ]
+    broken = {"poolCount": -1, "pools": [{"driver": "", "poolName": "P", "resourceSliceCount": 0}]}
+    found = semantics.updated(GROUP, "resourcepoolstatusrequests", old, _with_status(old, broken), "status")[
+        1
+    ]
+    assert [error.partition(":")[0] for error in found] == [
+        "status.poolCount",
+        "status.pools[0].driver",
+        "status.pools[0].poolName",
+        "status.pools[0].resourceSliceCount",
+    ]
     first, errors = semantics.updated(
         GROUP, "resourcepoolstatusrequests", old, _with_status(old, {"poolCount": 1}), "status"
     )

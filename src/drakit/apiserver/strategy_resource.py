@@ -245,11 +245,6 @@ def _change_rule(new: Document, old: Document, subresource: str, context: Contex
     _stamp([taint], context.now)
 
 
-def _change_request(new: Document, old: Document, subresource: str, context: Context) -> None:
-    if subresource != "status":
-        new["spec"] = old.get("spec")
-
-
 _GROUP = "resource.k8s.io"
 
 RESOURCE_RULES: dict[tuple[str, str], Rules] = {
@@ -297,9 +292,8 @@ RESOURCE_RULES: dict[tuple[str, str], Rules] = {
     (_GROUP, "ResourcePoolStatusRequest"): Rules(
         is_namespaced=False,
         has_status=True,
-        change=_change_request,
         check=lambda document, old, context: resource.pool_status_request(document),
-        check_update=lambda new, old, context: [],
+        check_update=lambda new, old, context: resource.pool_status_request_update(new, old),
         check_status=lambda new, old, context: resource.pool_status_request_status(new, old),
     ),
     (_GROUP, "ResourceSlice"): Rules(

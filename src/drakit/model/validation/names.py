@@ -63,6 +63,12 @@ _SUBDOMAIN_TEXT = _wrong(
     _SUBDOMAIN,
     "example.com",
 )
+_CASELESS_TEXT = _wrong(
+    "an RFC 1123 subdomain must consist of alphanumeric characters, '-' or '.', and must start and end with "
+    "an alphanumeric character",
+    f"(?i){_SUBDOMAIN}",
+    "example.com",
+)
 _LABEL_1035_TEXT = _wrong(
     "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic "
     "character, and end with an alphanumeric character",
@@ -121,6 +127,12 @@ def long_name(value: str) -> list[str]:
     """A subdomain as declarative validation words it, which counts bytes: names of DeviceClasses."""
     wrong = ["must be no more than 253 bytes"] if len(value.encode()) > 253 else []
     return wrong if _SUBDOMAIN_RE.fullmatch(value) else [*wrong, _SUBDOMAIN_TEXT]
+
+
+def caseless_long_name(value: str) -> list[str]:
+    """A subdomain that may have capitals, in the words of declarative validation."""
+    wrong = ["must be no more than 253 bytes"] if len(value.encode()) > 253 else []
+    return wrong if _SUBDOMAIN_RE.fullmatch(value.lower()) else [*wrong, _CASELESS_TEXT]
 
 
 def dns_1035_label(value: str) -> list[str]:
