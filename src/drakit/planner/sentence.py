@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from drakit.allocator.trace import Check, FellShort, Refusal
@@ -65,11 +66,11 @@ def _nothing_free(demand: Demand, findings: Findings, hints: Sequence[str]) -> s
         return f"no device matches the selectors of {whose} ({demand.wanted}){why}"
     last = [refusal for refusal in away if refusal.check is not Check.SELECTOR]
     if len({(refusal.check, refusal.name) for refusal in last}) == 1:
-        return _one_cause(demand, last)
+        return _one_cause(demand, findings, last)
     return f"no node has a free device for request {request} ({demand.wanted})"
 
 
-def _one_cause(demand: Demand, last: Sequence[Refusal]) -> str:
+def _one_cause(demand: Demand, findings: Findings, last: Sequence[Refusal]) -> str:
     """What all devices that the selectors leave have against them."""
     what = f"request {demand.place[1]} ({demand.wanted})"
     match last[0].check:
@@ -80,12 +81,20 @@ def _one_cause(demand: Demand, last: Sequence[Refusal]) -> str:
             return f"no device can serve {what}: {last[0].name}: {last[0].reason}"
         case Check.TAINT:
             return f"every device that {what} could have is tainted"
+        case Check.IN_USE if demand.count > (most := _most_in_use(findings)):
+            return f"no node has more than {most} devices that match {what}, and all are allocated"
         case Check.IN_USE:
             return f"every device that matches {what} is allocated"
         case Check.GATE:
             return f"{what} could have only devices that need {last[0].reason}, which is off"
         case _:
             return f"no node has a free device for {what}"
+
+
+def _most_in_use(findings: Findings) -> int:
+    """How many devices that somebody has there are on one node, at most."""
+    on = Counter(findings.node_of[d] for d, refusal in findings.away.items() if refusal.check is Check.IN_USE)
+    return max(on.values())
 
 
 def _too_few(demand: Demand, findings: Findings) -> str:
