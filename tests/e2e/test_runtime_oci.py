@@ -363,3 +363,75 @@ async def test_an_image_that_is_not_there(tmp_path: Path) -> None:
     async with host(tmp_path) as here:
         with pytest.raises(ImageNotFound, match="nothing is ever downloaded"):
             await here.runtime.ensure_image("docker.io/library/nginx:1.27")
+
+
+async def test_attach(tmp_path: Path) -> None:
+    async with host(tmp_path) as here:
+        container = await here.create("cat; echo over; sleep 1000", has_stdin=True, is_stdin_once=True)
+        await here.runtime.start(container.id)
+        session = await here.runtime.attach(container.id, stdin=True, tty=False)
+        await session.write(b"typed\n")
+        assert await session.read() == (1, b"typed\n")
+        watcher = await here.runtime.attach(container.id, stdin=False, tty=False)
+        await session.close_stdin()
+        assert await session.read() == (1, b"over\n")
+        assert await watcher.read() == (1, b"over\n")
+        await session.kill()
+        await here.runtime.stop(container.id, 0)
+        async with asyncio.timeout(5):
+            assert await watcher.read() is None
+        assert await watcher.wait() == 0
+        await watcher.kill()
+        assert here.log(container).splitlines() == ["typed", "over"]
+
+
+async def test_attach_to_a_terminal(tmp_path: Path) -> None:
+    async with host(tmp_path) as here:
+        container = await here.create("", args=["sh"], has_stdin=True, has_terminal=True)
+        await here.runtime.start(container.id)
+        session = await here.runtime.attach(container.id, stdin=True, tty=True)
+        await session.resize(101, 41)
+        await session.write(b"stty size; tty; exit 7\n")
+        output = b""
+        async with asyncio.timeout(10):
+            while chunk := await session.read():
+                output += chunk[1]
+        assert b"41 101" in output
+        assert b"/dev/" in output
+        await session.kill()
+        assert (await here.runtime.wait(container.id)).exit_code == 7
+
+
+async def test_exec_of_what_cannot_run_ends_as_in_a_shell(tmp_path: Path) -> None:
+    async with host(tmp_path) as here:
+        container = await here.create("sleep 1000")
+        await here.runtime.start(container.id)
+        for command, code in (("nosuch", 127), ("/etc", 126), ("false", 1)):
+            session = await here.runtime.exec(container.id, [command], stdin=False, tty=False)
+            said = b""
+            while chunk := await session.read():
+                said += chunk[1]
+            assert (await session.wait(), command.encode() in said) == (code, code != 1)
+
+
+async def test_containers_that_share_their_processes(tmp_path: Path) -> None:
+    async with host(tmp_path) as here:
+        spec = SandboxSpec(
+            uid=f"shared-{os.getpid()}",
+            namespace="default",
+            name="s",
+            hostname="s",
+            shares_processes=True,
+            sysctls={"kernel.shm_rmid_forced": "1"},
+        )
+        first, here.sandbox = here.sandbox, await here.runtime.run_sandbox(spec)
+        sleeper = await here.create("exec sleep 4711", "a")
+        await here.runtime.start(sleeper.id)
+        text = await here.output("ps; cat /proc/sys/kernel/shm_rmid_forced", "b")
+        assert "sleep 4711" in text
+        assert text.splitlines()[-1] == "1"
+        for container in await here.runtime.containers():
+            await here.runtime.remove(container.id)
+        await here.runtime.remove_sandbox(spec.uid)
+        assert not is_alive(here.sandbox.pid, here.sandbox.pid_started)
+        here.sandbox = first

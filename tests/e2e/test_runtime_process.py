@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -301,3 +302,42 @@ def _running(command: str) -> list[str]:
             except OSError:
                 continue
     return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_attach(tmp_path: Path, kind: str) -> None:
+    async with host(tmp_path, kind) as here:
+        container = await here.create("cat; echo over; sleep 1000", has_stdin=True, is_stdin_once=True)
+        await here.runtime.start(container.id)
+        session = await here.runtime.attach(container.id, stdin=True, tty=False)
+        await session.write(b"typed\n")
+        assert await session.read() == (1, b"typed\n")
+        watcher = await here.runtime.attach(container.id, stdin=False, tty=False)
+        await session.close_stdin()
+        assert await session.read() == (1, b"over\n")
+        assert await watcher.read() == (1, b"over\n")
+        await session.kill()
+        await here.runtime.stop(container.id, 0)
+        async with asyncio.timeout(5):
+            assert await watcher.read() is None
+        assert await watcher.wait() == 0
+        await watcher.kill()
+        assert here.log(container).splitlines() == ["typed", "over"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_attach_to_a_terminal(tmp_path: Path, kind: str) -> None:
+    async with host(tmp_path, kind) as here:
+        container = await here.create("", args=["sh"], has_stdin=True, has_terminal=True)
+        await here.runtime.start(container.id)
+        session = await here.runtime.attach(container.id, stdin=True, tty=True)
+        await session.resize(101, 41)
+        await session.write(b"stty size; tty; exit 7\n")
+        output = b""
+        async with asyncio.timeout(10):
+            while chunk := await session.read():
+                output += chunk[1]
+        assert b"41 101" in output
+        assert b"/dev/" in output
+        await session.kill()
+        assert (await here.runtime.wait(container.id)).exit_code == 7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from drakit.client.api import CONFIG_MAPS, PODS
 from drakit.errors import BadRequest, NotFound
 from drakit.node.runtime import RuntimeFailed, UnresolvableCDI
 from drakit.podio import LogOptions
+from drakit.transport import Document
 from tests.node.make import NODE, NS, make_pod, running_node, until
 
 pytestmark = pytest.mark.anyio
@@ -280,3 +282,77 @@ async def test_a_bug_in_one_pod_leaves_the_others_alone(tmp_path: Path) -> None:
         await node.until_phase("good", "Running")
         del node.runtime.errors["bad"]
         await node.until_phase("bad", "Running")
+
+
+def _with(container: Document, **more: Any) -> Document:
+    return make_pod(
+        "a", containers=[{"name": "c", "image": "busybox", "command": ["sh"], **container}], **more
+    )
+
+
+async def test_a_container_whose_post_start_hook_fails_is_ended(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        node.runtime.exec_code = 1
+        hook = {"postStart": {"exec": {"command": ["prepare", "it"]}}}
+        await node.create(_with({"lifecycle": hook}, restartPolicy="Never"))
+        assert "prepare it" in await node.until_event("a", "FailedPostStartHook")
+        await node.until_phase("a", "Failed")
+
+
+async def test_sidecars_end_after_the_containers_they_serve(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        sidecars = [
+            {"name": name, "image": "busybox", "command": ["sh"], "restartPolicy": "Always"}
+            for name in ("first", "second")
+        ]
+        hook = {"preStop": {"exec": {"command": ["say", "goodbye"]}}}
+        await node.create(_with({"lifecycle": hook}, initContainers=sidecars))
+        await node.until_phase("a", "Running")
+        node.runtime.calls.clear()
+        await node.client.delete(PODS, "a", NS)
+        await node.until_gone("a")
+        ended = [call.rsplit(" ", 1)[0] for call in node.runtime.calls if call.startswith(("exec", "stop"))]
+        assert ended == ["exec say", "stop c.0", "stop second.0", "stop first.0"]
+
+
+async def test_an_ephemeral_container_joins_and_is_not_started_again(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        await node.create(make_pod("a"))
+        pod = await node.until_phase("a", "Running")
+        node.runtime.exit_codes["debug"] = 3
+        debugger = {"name": "debug", "image": "busybox", "command": ["sh"], "targetContainerName": "c"}
+        pod["spec"]["ephemeralContainers"] = [debugger]
+        await node.client.update(PODS, pod, subresource="ephemeralcontainers")
+
+        async def ended() -> Document | None:
+            found = await node.get("a")
+            statuses = (found or {}).get("status", {}).get("ephemeralContainerStatuses") or [{}]
+            return statuses[0] if "terminated" in (statuses[0].get("state") or {}) else None
+
+        status = await until(ended)
+        assert (status["state"]["terminated"]["exitCode"], status["restartCount"]) == (3, 0)
+        assert (await node.get("a") or {})["status"]["phase"] == "Running"
+        spec = next(spec for spec in node.runtime.specs.values() if spec.name == "debug")
+        target = next(c for c in node.runtime.found.values() if c.name == "c")
+        assert spec.sees_processes_of == target.id
+
+
+@pytest.mark.parametrize("name", ["kernel.panic", "net.core.somaxconn"])
+async def test_a_sysctl_that_is_the_machines_is_refused(tmp_path: Path, name: str) -> None:
+    async with running_node(tmp_path) as node:
+        sysctls = {"securityContext": {"sysctls": [{"name": name, "value": "1"}]}, "hostNetwork": True}
+        await node.create(make_pod("a", **sysctls))
+        assert "is not the pod's own" in await node.until_event("a", "FailedMount")
+
+
+async def test_attach_and_connect(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        assert node.agent is not None
+        pod = await node.create(make_pod("a"))
+        await node.until_phase("a", "Running")
+        session = await node.agent.attach(pod, "c", stdin=True, tty=False)
+        assert await session.read() == (1, b"attached")
+        with pytest.raises(BadRequest, match="error forwarding port 1 to pod a"):
+            await node.agent.connect(pod, 1)
+        with pytest.raises(NotFound):
+            await node.agent.connect(make_pod("b") | {"metadata": {"name": "b", "uid": "x"}}, 1)

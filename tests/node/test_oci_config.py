@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from drakit.model.cdi import ContainerEdits, DeviceNode, Hook, IntelRdt
 from drakit.model.cdi import Mount as CDIMount
@@ -183,3 +184,35 @@ def test_without_an_overlay_the_layers_are_copied(tmp_path: Path, monkeypatch: p
     assert os.readlink(root / "link") == "d"
     drop_rootfs(folder)
     assert list(folder.iterdir()) == []
+
+
+def test_what_a_pod_may_share_and_set() -> None:
+    shared = structs.replace(SANDBOX, shares_processes=True, sysctls={"net.core.somaxconn": "9"})
+    linux = config(sandbox=shared)["linux"]
+    assert {"type": "pid", "path": "/proc/42/ns/pid"} in linux["namespaces"]
+    assert linux["sysctl"] == {"net.core.somaxconn": "9"}
+    assert {"type": "pid"} in config()["linux"]["namespaces"]
+
+
+def test_huge_pages_and_system_calls() -> None:
+    limits = Limits(huge_pages={"2MB": 4 << 20})
+    pages = config(limits=limits)["linux"]["resources"]["hugepageLimits"]
+    assert pages == [{"pageSize": "2MB", "limit": 4 << 20}]
+    assert "seccomp" not in config()["linux"]
+    assert "seccomp" in config(security=Security(seccomp="RuntimeDefault"))["linux"]
+    assert "seccomp" not in config(security=Security(seccomp="RuntimeDefault", is_privileged=True))["linux"]
+
+
+PROPAGATION = {
+    "None": ("rprivate", None),
+    "HostToContainer": ("rslave", "rslave"),
+    "Bidirectional": ("rshared",) * 2,
+}
+
+
+@pytest.mark.parametrize("name", PROPAGATION)
+def test_mounts_that_come_later(name: str) -> None:
+    of_mount, of_root = PROPAGATION[name]
+    built = config(mounts=[Mount(source="/s", target="/t", propagation=name)])
+    assert of_mount in next(mount for mount in built["mounts"] if mount["destination"] == "/t")["options"]
+    assert built["linux"].get("rootfsPropagation") == of_root

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
+import grpc
+import grpc.aio
 import pytest
 
-from drakit.node.action import Actions
+from drakit.apiserver.tls import certificates
+from drakit.node.action import ActionFailed, Actions
 from drakit.node.probe import Kind, Prober
 from drakit.node.runtime import Sandbox
 from tests.client.fake_clock import FakeClock
@@ -90,6 +95,60 @@ async def test_tcp() -> None:
     async with probing({"readinessProbe": {"tcpSocket": {"port": port}, "failureThreshold": 1}}) as seen:
         await seen[0].advance(0)
         await until(lambda: ("readiness", False) in seen)
+
+
+GRPC = {
+    "well": (b"\x08\x01", ""),
+    "not well": (b"\x08\x02", "NOT_SERVING"),
+    "not there": (None, "does not implement"),
+}
+
+
+@pytest.mark.parametrize("name", GRPC)
+async def test_grpc(name: str) -> None:
+    answer, problem = GRPC[name]
+    asked: list[bytes] = []
+
+    async def check(request: bytes, context: Any) -> bytes:
+        asked.append(request)
+        return answer or b""
+
+    health = grpc.aio.server()
+    methods = {"Check": grpc.unary_unary_rpc_method_handler(check)} if answer is not None else {}
+    health.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", methods),))
+    port = health.add_insecure_port("127.0.0.1:0")
+    await health.start()
+    actions = Actions(FakeRuntime(FakeClock()), "c", {}, SANDBOX, FakeClock())
+    try:
+        if problem:
+            with pytest.raises(ActionFailed, match=problem):
+                await actions.perform({"grpc": {"port": port}})
+        else:
+            await actions.perform({"grpc": {"port": port, "service": "mine"}})
+            assert asked == [b"\x0a\x04mine"]
+    finally:
+        await health.stop(0)
+
+
+async def test_https_with_a_certificate_nobody_knows(tmp_path: Path) -> None:
+    files = certificates(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.certificate, files.key)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    actions = Actions(FakeRuntime(FakeClock()), "c", {}, SANDBOX, FakeClock())
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        await actions.perform({"httpGet": {"scheme": "HTTPS", "port": port}})
+    with pytest.raises(
+        ActionFailed, match=r'Get "https://127\.0\.0\.1:\d+/": dial tcp .*: connection refused'
+    ):
+        await actions.perform({"httpGet": {"scheme": "HTTPS", "port": port}})
 
 
 async def test_a_port_nobody_named() -> None:

@@ -133,6 +133,48 @@ async def test_projected_service_account(tmp_path: Path) -> None:
         assert (folder / "token").read_text() == token, "not asked for again while it is young"
 
 
+OWNERS = {
+    "everybody's": ({}, (0, 0, 0o644), 0o644),
+    "the group's": ({"securityContext": {"fsGroup": 2000}}, (0, 2000, 0o640), 0o644),
+    "the one user's": ({"securityContext": {"runAsUser": 1000}}, (1000, 0, 0o600), 0o644),
+    "two users'": (
+        {
+            "securityContext": {"runAsUser": 1000},
+            "containers": [
+                {"name": "a", "image": "x"},
+                {"name": "b", "image": "x", "securityContext": {"runAsUser": 7}},
+            ],
+        },
+        (0, 0, 0o644),
+        0o644,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OWNERS)
+async def test_whose_files_are(tmp_path: Path, name: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("giving files away needs root")
+    spec, of_token, of_data = OWNERS[name]
+    sources = [
+        {"serviceAccountToken": {"path": "token"}},
+        {"downwardAPI": {"items": [{"path": "sub/name", "fieldRef": {"fieldPath": "metadata.name"}}]}},
+    ]
+    async with here(tmp_path) as node:
+        await node.client.create(
+            SERVICE_ACCOUNTS,
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": NS}},
+        )
+        pod = await node.store_pod(spec)
+        pod["spec"]["volumes"] = [{"name": "v", "projected": {"sources": sources}}]
+        await node.volumes.prepare(pod, FACTS)
+        token, data = (node.source("v") / name for name in ("token", "sub/name"))
+        found = token.stat()
+        assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == of_token
+        assert (data.stat().st_gid, data.stat().st_mode & 0o777) == (of_token[1], of_data)
+        assert data.parent.stat().st_gid == of_token[1]
+
+
 async def test_empty_dirs_and_sub_paths(tmp_path: Path) -> None:
     async with here(tmp_path) as node:
         await node.prepare({"name": "v", "emptyDir": {}}, {"name": "m", "emptyDir": {"medium": "Memory"}})

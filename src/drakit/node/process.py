@@ -150,6 +150,8 @@ class ProcessRuntime:
         self._records.put_container(container)
         argv = [program, *spec.argv[1:]]
         if self._bwrap:
+            # Job control needs a session that began inside of the pid namespace.
+            argv = ["setsid", "--ctty", *argv] if spec.has_terminal else argv
             argv = bwrap_argv(self._bwrap, spec, edits, sandbox.hostname) + argv
         config = {
             "argv": argv,

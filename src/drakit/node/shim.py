@@ -227,8 +227,6 @@ def start_bwrap(config: dict[str, Any], ends: tuple[int, int, int]) -> tuple[int
         os.set_inheritable(descriptor, True)
     argv = [config["argv"][0], "--info-fd", str(told), "--block-fd", str(gate), *config["argv"][1:]]
     actions: list[Any] = [(os.POSIX_SPAWN_DUP2, source, number) for number, source in enumerate(ends)]
-    if config["terminal"]:  # a session leader that opens a terminal by its path gets it for its own
-        actions[0] = (os.POSIX_SPAWN_OPEN, 0, os.ttyname(ends[0]), os.O_RDWR, 0)
     defaults = [signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
     pid = os.posix_spawn(argv[0], argv, config["env"], file_actions=actions, setsid=True, setsigdef=defaults)
     os.close(gate)
