@@ -7,10 +7,15 @@ import os
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from drakit.driver import Claim, PreparedClaim
+from drakit.drivers import build
 from drakit.netlink import Netlink
 from tests.e2e.cluster import Cluster, need, wait_for
+from tests.e2e.containerd import Containerd
+from tests.e2e.test_runtime_cri import containerd, host  # noqa: F401
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs_root]
 
@@ -31,7 +36,7 @@ spec:
 
 
 def nodes_seen_from(cluster: Cluster, pod: str) -> str:
-    """What kubectl says in the network of `pod`, with the place of the API server that its environment has."""
+    """What kubectl says in the network of `pod`, of the API server that its environment names."""
     ask = 'echo "$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT"'
     server = cluster.kubectl("exec", pod, "--", "sh", "-c", ask).strip()
     uid = cluster.get("pod", pod)["metadata"]["uid"]
@@ -87,4 +92,26 @@ def test_networks_of_pods(tmp_path: Path) -> None:
         assert "10.213.0.200/24" in again
     finally:
         cluster.down()
+    assert made_on_the_host() == before
+
+
+@pytest.mark.anyio
+async def test_an_interface_in_a_pod_of_containerd(
+    containerd: Containerd,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    driver = build("net", {"veth": "192.0.2.128/30"}, "node-1")
+    driver.folder = tmp_path / "driver"
+    result = {"request": "nic", "driver": "dra.net", "pool": "node-1", "device": "veth", "shareID": "s"}
+    meta = {"namespace": "default", "name": "c", "uid": "u1"}
+    document = {"metadata": meta, "status": {"allocation": {"devices": {"results": [result]}}}}
+    before = made_on_the_host()
+    async with host(containerd, tmp_path) as here:
+        (nic,) = driver.prepare(Claim.of(document, driver.name))  # type: ignore[misc]
+        name = here.write_cdi("nic", **msgspec.to_builtins(nic.edits))
+        script = "ls /sys/class/net; cat /sys/class/net/net1/address /sys/class/net/net1/operstate"
+        text = await here.output(script, cdi_devices=[name])
+        assert text == ["lo", "net1", nic.network_data.hardware_address, "up"]
+        driver.unprepare(PreparedClaim(namespace="default", name="c", uid="u1", devices=[nic]))
+        assert await here.output("ls /sys/class/net", "later") == ["lo"]
     assert made_on_the_host() == before

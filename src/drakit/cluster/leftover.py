@@ -6,6 +6,7 @@ no `dra up` will ever take over: the next one of the same user sweeps them away.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
@@ -15,6 +16,8 @@ import time
 from pathlib import Path
 
 from drakit.cluster.place import Place
+from drakit.drivers.net.driver import NetDriver
+from drakit.drivers.net.give_back import notes_of, release
 from drakit.errors import DRAError, UsageError
 from drakit.node.choose import NAMES, choose_runtime
 from drakit.node.paths import NodePaths
@@ -37,6 +40,7 @@ async def remove_leftovers(place: Place) -> None:
             await _remove_containers(kind, paths)
         for pod in paths.pods.glob("*/"):
             unmount_volumes(pod)
+        await _give_back_interfaces(paths)
         paths.remove_sockets()
     await PodNetwork(place.network).remove()
     if mounted := _mounts_below(place.root):
@@ -71,6 +75,16 @@ def _is_old(path: Path) -> bool:
     """Whether it is this user's, and nobody is just making it."""
     found = path.lstat()
     return found.st_uid == os.geteuid() and found.st_mtime < time.time() - _YOUNG_SECONDS
+
+
+async def _give_back_interfaces(paths: NodePaths) -> None:
+    """Have the machine's network interfaces that pods had back, with their names."""
+    folder = paths.plugins / NetDriver.name
+    if notes_of(folder).is_dir():
+        try:
+            await asyncio.to_thread(release, folder)
+        except OSError as error:
+            raise UsageError(f"network interfaces of {paths.root.name}: {error.strerror}") from None
 
 
 async def _remove_containers(kind: str, paths: NodePaths) -> None:

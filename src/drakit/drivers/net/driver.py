@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import ipaddress
 import json
 import logging
@@ -36,7 +35,7 @@ from drakit.driver import (
 from drakit.driver.device import AttributeValue
 from drakit.drivers.net import plan as plans
 from drakit.drivers.net.config import config_of
-from drakit.drivers.net.give_back import Keeper
+from drakit.drivers.net.give_back import Keeper, notes_of, owner_of
 from drakit.drivers.net.interface import Interface, attributes, look, normal, select
 from drakit.drivers.net.plan import Plan
 from drakit.drivers.net.rdma import device_nodes
@@ -294,10 +293,9 @@ class NetDriver(Driver):
         return Keeper(place.owner, place.host, Path(place.folder), self._settings.root / "proc")
 
     def _place(self) -> plans.Place:
-        owner = hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]
-        folder = self.folder / "attached"
+        folder = notes_of(self.folder)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return plans.Place(owner, self._settings.namespace, str(folder))
+        return plans.Place(owner_of(self.folder), self._settings.namespace, str(folder))
 
     @property
     def _bridge(self) -> str:

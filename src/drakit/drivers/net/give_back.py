@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import logging
 import os
 import time
@@ -177,6 +178,29 @@ class Keeper:
                 _log.warning("the interface of %s has not come back: a virtual one goes with its pod", key)
                 return
             time.sleep(_LOOK_SECONDS)
+
+
+def owner_of(folder: Path) -> str:
+    """How interfaces say that they belong to the driver instance with this folder."""
+    return hashlib.sha256(str(folder).encode()).hexdigest()[:8]
+
+
+def notes_of(folder: Path) -> Path:
+    """Where the hooks of the driver instance with this folder write."""
+    return folder / "attached"
+
+
+def release(folder: Path) -> None:
+    """Take back everything that the driver instance with this folder gave away: it will not run again.
+
+    Raises NetlinkError where the kernel refuses.
+    """
+    keeper = Keeper(owner_of(folder), "", notes_of(folder), Path("/proc"))
+    keeper.recover(tuple)
+    with Netlink() as host:
+        bridges = [link.name for link in host.links() if mark.is_made(link) and link.kind == "bridge"]
+    for name in bridges:
+        keeper.drop_bridge(name)
 
 
 def _uid(key: str) -> str:
