@@ -12,6 +12,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -80,7 +81,7 @@ class Caller:
         except TimeoutError:
             text = "context deadline exceeded"
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            text = " ".join(str(error).split()) or type(error).__name__
+            text = _why(error)
         else:
             return _answer(status, body)
         raise CallFailed(f'failed to call webhook: Post "{shown}": {text}')
@@ -168,6 +169,19 @@ def _pod_port(pod: Document, port: int | str) -> int | None:
 
 
 # --- HTTP -----------------------------------------------------------------------------------------
+
+
+def _why(error: Exception) -> str:
+    """What went wrong, in the words that Go's client has for it."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"tls: failed to verify certificate: {error.certificate_error}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        problem = error.os_error
+        why = os.strerror(problem.errno).lower() if problem.errno else str(problem)
+        return f"dial tcp {error.host}:{error.port}: connect: {why}"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "EOF"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _with_timeout(url: str, seconds: int) -> str:
