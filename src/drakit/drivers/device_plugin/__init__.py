@@ -224,8 +224,7 @@ class DevicePluginDriver(Driver):
         given = await plugin.allocate(ids)
         if given.annotations:
             _log.warning(
-                "the device plugin of %s wants container annotations (%s): they are in the CDI file,"
-                " but container runtimes do not look at them",
+                "the device plugin of %s wants annotations of the container (%s): CDI has no place for them",
                 plugin.resource,
                 ", ".join(sorted(given.annotations)),
             )
@@ -235,7 +234,6 @@ class DevicePluginDriver(Driver):
             first.prepared(
                 edits=edits(given),
                 cdi_device_ids=given.cdi_devices,
-                annotations=given.annotations,
                 state=state,
             ),
             *(other.prepared(state=state) for other in others),
