@@ -151,7 +151,7 @@ async def test_a_rule_tells_what_it_does() -> None:
         await c.settle()
         row = await rule_condition(c)
         assert (row["status"], row["reason"]) == ("False", "Completed")
-        assert "2 pods evicted" in row["message"]
+        assert row["message"] == "2 pods evicted since starting the controller."
 
 
 @pytest.mark.parametrize("version", ["1.33", "1.34", "1.35", "1.36", "1.37"])
@@ -175,8 +175,8 @@ async def test_effect_none_is_a_dry_run() -> None:
         row = await rule_condition(c)
         assert row["status"] == "False"
         assert row["message"].startswith(
-            "1 published devices selected. 1 allocated devices selected. "
-            "1 pods in 1 namespaces would be evicted"
+            "1 published device selected. 1 allocated device selected. "
+            "1 pod would be evicted in 1 namespace if the effect was NoExecute. "
         )
         assert not await is_going(c)
 

@@ -182,19 +182,23 @@ class DeviceEviction:
         if effect != "NoExecute" and before is not None and before.get("observedGeneration") == generation:
             return
         pods = self._pods_to_evict(rule)
+        done = self._evicted.get(rule["metadata"]["uid"], 0)
+        past = f"{_count(done, 'pod')} evicted since starting the controller." if done else ""
         if effect == "None":
-            row = {"status": "False", "reason": "NoEffect", "message": self._preview(rule, pods)}
+            reason, text = "NoEffect", self._preview(rule, pods)
         elif effect != "NoExecute":
-            row = {"status": "False", "reason": "NotEvicting", "message": f"{effect} evicts no pods."}
+            reason, text = "OtherEffect", "Eviction only happens for the NoExecute effect."
         else:
-            done = self._evicted.get(rule["metadata"]["uid"], 0)
-            row = {
-                "status": "True" if pods else "False",
-                "reason": "PodsPendingEviction" if pods else "Completed" if done else "NotStarted",
-                "message": f"{_pods_text(pods)} to be evicted. "
-                f"{done} pods evicted since starting the controller.",
-            }
-        row |= {"type": _CONDITION, "observedGeneration": generation}
+            reason = "PodsPendingEviction" if pods else "Completed" if done else "NotStarted"
+            needs = "needs" if len(pods) == 1 else "need"
+            text = f"{_count(len(pods), 'pod')} {needs} to be evicted in {_namespaces(pods)}." if pods else ""
+        row: Document = {
+            "type": _CONDITION,
+            "status": "True" if reason == "PodsPendingEviction" else "False",
+            "reason": reason,
+            "message": " ".join(filter(None, (text, past))),
+            "observedGeneration": generation,
+        }
         same = ("status", "reason", "message", "observedGeneration")
         if before is not None and all(before.get(field) == row[field] for field in same):
             return
@@ -229,15 +233,21 @@ class DeviceEviction:
             _device_id(row) for c in self._claims.items() for row in _results(c) if _selects(rule, row)
         }
         return (
-            f"{published} published devices selected. {len(allocated)} allocated devices selected. "
-            f"{_pods_text(pods)} would be evicted if the effect was NoExecute. "
+            f"{_count(published, 'published device')} selected. "
+            f"{_count(len(allocated), 'allocated device')} selected. "
+            f"{_count(len(pods), 'pod')} would be evicted in {_namespaces(pods)} "
+            "if the effect was NoExecute. "
             "This information will not be updated again. Recreate the DeviceTaintRule to trigger an update."
         )
 
 
-def _pods_text(pods: Iterable[Document]) -> str:
-    namespaces = [pod["metadata"]["namespace"] for pod in pods]
-    return f"{len(namespaces)} pods in {len(set(namespaces))} namespaces"
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _namespaces(pods: Iterable[Document]) -> str:
+    number = len({pod["metadata"]["namespace"] for pod in pods})
+    return "1 namespace" if number == 1 else f"{number} different namespaces"
 
 
 def _results(claim: Document) -> list[Document]:
