@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from drakit.driver import AllocatedDevice, DeviceNode
+from drakit.driver import AllocatedDevice, Claim, DeviceNode, RecoverableError
 from drakit.driver.claim import OpaqueConfig
 from drakit.drivers import build
 from drakit.drivers.net import mark, plan
 from drakit.drivers.net.config import config_of
-from drakit.drivers.net.interface import Interface, attributes, describe, select
+from drakit.drivers.net.interface import Interface, attributes, describe, rdma_only, select
 from drakit.drivers.net.rdma import device_nodes
 from drakit.errors import DRAError, UsageError
 from drakit.netlink import LOOPBACK, UP, Address, Link
@@ -153,6 +153,42 @@ def test_rdma_devices(tmp_path: Path) -> None:
         DeviceNode(path=f"/dev/infiniband/{name}", permissions="rw") for name in expected
     ]
     assert device_nodes(tmp_path, "mlx5_7") == []
+
+
+def test_rdma_without_an_interface(tmp_path: Path) -> None:
+    machine(tmp_path)
+    card = tmp_path / ROOT / "0000:3b:00.0"
+    for name in ("mlx5_0", "mlx5_1"):
+        folder = tmp_path / "sys/class/infiniband" / name
+        write(folder / "ports/1", state="4: ACTIVE", link_layer="InfiniBand")
+        (folder / "device").symlink_to(card)
+    (found,) = rdma_only(tmp_path, {"mlx5_0"})
+    values = attributes(found)
+    assert (values["ifName"], values["type"], values["rdmaDevice"]) == ("", "rdma", "mlx5_1")
+    assert (values["state"], values["encapsulation"], values["pciAddress"]) == (
+        "up",
+        "infiniband",
+        "0000:3b:00.0",
+    )
+    driver = build("net", {"root": str(tmp_path)}, NODE)
+    assert {"mlx5-0", "mlx5-1"} <= {device.name for device in driver.devices()}
+    with pytest.raises(RecoverableError, match="RDMA device mlx5_1 has no files in /dev/infiniband"):
+        driver.prepare(claimed("mlx5-1"))
+    write(tmp_path / "sys/class/infiniband_verbs/uverbs1", ibdev="mlx5_1")
+    write(tmp_path / "dev/infiniband", uverbs1="")
+    (given,) = driver.prepare(claimed("mlx5-1"))  # type: ignore[misc]
+    assert [node.path for node in given.edits.device_nodes] == ["/dev/infiniband/uverbs1"]
+    assert given.edits.hooks == []
+    with pytest.raises(DRAError, match="mlx5-1 has no network interface to configure"):
+        driver.prepare(claimed("mlx5-1", {"interface": {"name": "net1"}}))
+
+
+def claimed(device: str, parameters: Any = None) -> Claim:
+    result = {"request": "nic", "driver": "dra.net", "pool": NODE, "device": device}
+    opaque = {"opaque": {"driver": "dra.net", "parameters": parameters}, "source": "FromClaim"}
+    devices = {"results": [result], "config": [opaque] if parameters else []}
+    meta = {"namespace": "default", "name": "c", "uid": "u1"}
+    return Claim.of({"metadata": meta, "status": {"allocation": {"devices": devices}}}, "dra.net")
 
 
 # --- configuration --------------------------------------------------------------------------------

@@ -34,9 +34,9 @@ from drakit.driver import (
 )
 from drakit.driver.device import AttributeValue
 from drakit.drivers.net import plan as plans
-from drakit.drivers.net.config import config_of
+from drakit.drivers.net.config import NetworkConfig, config_of
 from drakit.drivers.net.give_back import Keeper, notes_of, owner_of
-from drakit.drivers.net.interface import Interface, attributes, look, normal, select
+from drakit.drivers.net.interface import RDMA_ONLY, Interface, attributes, look, normal, select
 from drakit.drivers.net.plan import Plan
 from drakit.drivers.net.rdma import device_nodes
 from drakit.errors import DRAError
@@ -185,6 +185,9 @@ class NetDriver(Driver):
             if wanted.admin_access:  # looks after it, takes nothing
                 prepared.append(wanted.prepared())
                 continue
+            if (rdma := self._rdma_only(wanted, here)) is not None:
+                prepared.append(rdma)
+                continue
             plan, interface = self._plan(wanted, f"{claim.uid}.{number}", here, taken)
             if plan.kind == VETH:
                 taken.update(_alone(plan.addresses))
@@ -194,6 +197,19 @@ class NetDriver(Driver):
             raise DRAError(f"two interfaces of the claim would be called {max(names, key=names.count)}")
         self._look_soon()
         return prepared
+
+    def _rdma_only(self, wanted: AllocatedDevice, here: Sequence[Interface]) -> PreparedDevice | None:
+        """The device if it has no interface to be moved: its character devices are all of it."""
+        interface = next((one for one in here if one.device_name == wanted.name), None)
+        if interface is None or interface.kind != RDMA_ONLY:
+            return None
+        if config_of(wanted, interface.kind) != NetworkConfig():
+            raise DRAError(f"{wanted.configs[-1].where}: {wanted.name} has no network interface to configure")
+        nodes = device_nodes(self._settings.root, interface.rdma)
+        if not nodes:
+            raise RecoverableError(f"the RDMA device {interface.rdma} has no files in /dev/infiniband")
+        ready = DeviceCondition("Ready", reason="RDMAOnlyDeviceReady")
+        return wanted.prepared(device_nodes=nodes, conditions=[ready])
 
     def _plan(
         self, wanted: AllocatedDevice, key: str, here: Sequence[Interface], taken: AbstractSet[str]

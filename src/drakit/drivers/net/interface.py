@@ -7,14 +7,18 @@ import ipaddress
 import re
 import zlib
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from drakit.driver.device import AttributeValue
 from drakit.drivers.net import mark
 from drakit.drivers.sysfs import number, pci_place, text
 from drakit.netlink import LOOPBACK, Address, Link, Netlink
+
+RDMA_ONLY = "rdma"
+"""The kind of an RDMA device without a network interface."""
 
 _MAX_TEXT = 64
 _ENCAPSULATIONS = {1: "ether", 32: "infiniband", 512: "ppp", 65534: "none"}
@@ -64,7 +68,8 @@ def normal(name: str) -> str:
 def look(root: Path, namespace: str) -> list[Interface]:
     """The interfaces of the network namespace `namespace` ("" is ours); sysfs is below `root`."""
     with Netlink(namespace) as netlink:
-        return describe(root, netlink.links(), netlink.addresses(), netlink.default_routes())
+        found = describe(root, netlink.links(), netlink.addresses(), netlink.default_routes())
+    return found + rdma_only(root, {interface.rdma for interface in found})
 
 
 def describe(
@@ -97,12 +102,13 @@ def describe(
             has_default_route=link.ifindex in default_routes,
             key=marked.key if marked else "",
         )
-        found.append(_with_hardware(root, link, interface) if link.device else interface)
+        behind = root / "sys/bus" / link.bus / "devices" / link.device
+        found.append(_with_hardware(behind, interface) if link.device else interface)
     return found
 
 
-def _with_hardware(root: Path, link: Link, interface: Interface) -> Interface:
-    behind = root / "sys/bus" / link.bus / "devices" / link.device
+def _with_hardware(behind: Path, interface: Interface) -> Interface:
+    """With what sysfs says of the device whose folder is `behind`."""
     pci = pci_place(behind)
     folder = pci.folder or behind.resolve()
     numa = number(folder / "numa_node")
@@ -118,9 +124,33 @@ def _with_hardware(root: Path, link: Link, interface: Interface) -> Interface:
         "sriov_total": number(folder / "sriov_totalvfs") or 0,
         "sriov_vfs": number(folder / "sriov_numvfs") or 0,
         "is_vf": (folder / "physfn").exists(),
-        "rdma": rdma[0] if rdma else "",
+        "rdma": interface.rdma or (rdma[0] if rdma else ""),
     }
-    return Interface(**{field: getattr(interface, field) for field in interface.__struct_fields__} | more)
+    return structs.replace(interface, **more)
+
+
+def rdma_only(root: Path, known: AbstractSet[str]) -> list[Interface]:
+    """RDMA devices that no interface stands for: those but `known`, named as the kernel does (mlx5_0)."""
+    found = []
+    for folder in sorted((root / "sys/class/infiniband").glob("*")):
+        if folder.name in known:
+            continue
+        state = text(folder / "ports/1/state").partition(": ")[2]
+        layer = text(folder / "ports/1/link_layer").lower().replace("ethernet", "ether")
+        interface = Interface(
+            name=folder.name,
+            mac="",
+            mtu=0,
+            state="up" if state == "ACTIVE" else "down",
+            kind=RDMA_ONLY,
+            encapsulation=layer,
+            is_up=True,
+            has_carrier=state == "ACTIVE",
+            is_virtual=False,
+            rdma=folder.name,
+        )
+        found.append(_with_hardware(folder / "device", interface))
+    return found
 
 
 def select(
@@ -148,7 +178,7 @@ def select(
 def attributes(interface: Interface) -> dict[str, AttributeValue]:
     """What is published of it: the names of kubernetes-sigs/dranet, and the standard ones."""
     values: dict[str, AttributeValue] = {
-        "ifName": interface.name,
+        "ifName": "" if interface.kind == RDMA_ONLY else interface.name,
         "mac": interface.mac,
         "mtu": interface.mtu,
         "state": interface.state,
