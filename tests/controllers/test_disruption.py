@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -83,6 +84,15 @@ async def test_evictions_spend_the_budget() -> None:
         status = (await c.get(BUDGETS, "b") or {})["status"]
         assert (status["disruptionsAllowed"], status.get("disruptedPods")) == (1, None)
         await evict(c, second)
+
+
+async def test_evictions_side_by_side() -> None:
+    async with cluster() as c:
+        names = [row["metadata"]["name"] for row in await started(c)]
+        await c.client.create(BUDGETS, budget(minAvailable=2))
+        await c.settle()
+        found = await asyncio.gather(*(evict(c, name) for name in names), return_exceptions=True)
+        assert [type(one) for one in found if one is not None] == [TooManyRequests] * 2
 
 
 async def test_pods_that_are_not_ready() -> None:

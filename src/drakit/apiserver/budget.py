@@ -50,7 +50,10 @@ def _budgets_of(registry: Registry, pod: Document) -> list[tuple[Target, Entry]]
         wanted = mapped(stored_document(entry).get("spec")).get("selector")
         selector = read_labels(wanted) if isinstance(wanted, dict) else None
         if selector is not None and selector.matches(labels):
-            found.append((Target(kind, "v1", namespace, entry.key.partition("/")[2]), entry))
+            # The newest state, written or about to be: evictions side by side must not miss each other.
+            newest = registry.store.head(kind.collection, entry.key)
+            if newest is not None:
+                found.append((Target(kind, "v1", namespace, entry.key.partition("/")[2]), newest))
     return found
 
 
