@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
 
@@ -299,7 +300,7 @@ class Agent:
         try:
             return await open_connection(worker.sandbox, port)
         except OSError as error:
-            why = error.strerror or str(error)
+            why = os.strerror(error.errno).lower() if error.errno else str(error)
             raise BadRequest(
                 f"error forwarding port {port} to pod {meta['name']}, uid {meta['uid']}: {why}"
             ) from None

@@ -55,6 +55,9 @@ from drakit.pluginapi.wire import CallFailed
 SOCKETS = ("/run/containerd/containerd.sock", "/run/crio/crio.sock", "/var/run/cri-dockerd.sock")
 """Where runtimes listen that were installed in the usual way."""
 
+LOG_SIZE_LIMIT, LOG_SECONDS = 16 << 20, 30.0
+"""Bytes after which a log begins anew, and how often that is looked at."""
+
 _STATES: tuple[State, ...] = ("created", "running", "exited", "unknown")
 _READY = 0
 _POLL_SECONDS = 1.0
@@ -232,7 +235,8 @@ class CRIRuntime:
         return [container for container in found if container is not None]
 
     async def wait(self, container_id: str) -> Container:
-        """By the process where this machine shows it, else by asking again and again."""
+        """By the process where this machine shows it, else by asking again and again. Meanwhile a log that
+        has grown too long begins anew: that is left to the kubelet, the runtime does not care."""
         delay = 0.01
         while True:
             answer = await self._call("ContainerStatus", container_id=container_id, verbose=True)
@@ -241,9 +245,20 @@ class CRIRuntime:
                 return container
             pid = _pid(answer)
             if ticks := started_at_ticks(pid):
-                await wait_gone(pid, ticks)
+                try:
+                    async with asyncio.timeout(LOG_SECONDS):
+                        await wait_gone(pid, ticks)
+                except TimeoutError:
+                    await self._rotate_log(container)
+                    continue
             await asyncio.sleep(delay if pid else _POLL_SECONDS)
             delay = min(2 * delay, _POLL_SECONDS)
+
+    async def _rotate_log(self, container: Container) -> None:
+        with contextlib.suppress(OSError, RuntimeFailed):
+            if os.stat(container.log_path).st_size > LOG_SIZE_LIMIT:
+                os.replace(container.log_path, container.log_path + ".1")
+                await self._call("ReopenContainerLog", container_id=container.id)
 
     async def _known(self, container_id: str) -> Container:
         answer = await self._call("ContainerStatus", container_id=container_id)
