@@ -73,12 +73,10 @@ async def test_evictions_spend_the_budget() -> None:
         await evict(c, first)
         with pytest.raises(TooManyRequests, match="would violate the pod's disruption budget") as refused:
             await evict(c, second)
-        assert (refused.value.details or {})["causes"] == [
-            {
-                "reason": "DisruptionBudget",
-                "message": "The disruption budget b needs 3 healthy pods and has 4 currently",
-            }
-        ]
+        (cause,) = (refused.value.details or {})["causes"]
+        # Whether the controller has counted the evicted pod out already is a matter of time.
+        assert cause["message"].startswith("The disruption budget b needs 3 healthy pods and has ")
+        assert cause["reason"] == "DisruptionBudget"
         await run_pods(c)
         await run_pods(c)
         status = (await c.get(BUDGETS, "b") or {})["status"]
