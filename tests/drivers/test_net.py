@@ -14,7 +14,7 @@ from drakit.driver.claim import OpaqueConfig
 from drakit.drivers import build
 from drakit.drivers.net import mark, plan
 from drakit.drivers.net.config import config_of
-from drakit.drivers.net.interface import Interface, attributes, describe, rdma_only, select
+from drakit.drivers.net.interface import Interface, attributes, describe, normal, rdma_only, select
 from drakit.drivers.net.rdma import device_nodes
 from drakit.errors import DRAError, UsageError
 from drakit.netlink import LOOPBACK, UP, Address, Link
@@ -140,6 +140,22 @@ def test_a_marked_interface_is_still_the_one_it_was(tmp_path: Path) -> None:
     long = mark.of(link._replace(alias="x" * 255), "0a1b2c3d", "uid-1.0")
     assert len(long.text()) == 255
     assert mark.read(link._replace(alias="drakit of yours")) is None
+
+
+NAMES = [
+    ("eth0", "eth0"),
+    ("mlx5_0", "mlx5-0"),
+    ("eth0.7", "eth0-7-8ceaef1a"),
+    ("Eth0", "eth0-558b669c"),
+    ("veth", "veth-29367c0f"),
+    ("macvlan-a", "macvlan-a-b7cf8dfd"),
+    ("_", "x-29d6a3e8"),
+]
+
+
+@pytest.mark.parametrize(("name", "device"), NAMES)
+def test_names_of_devices(name: str, device: str) -> None:
+    assert normal(name) == device
 
 
 def test_rdma_devices(tmp_path: Path) -> None:

@@ -36,14 +36,22 @@ from drakit.driver.device import AttributeValue
 from drakit.drivers.net import plan as plans
 from drakit.drivers.net.config import NetworkConfig, config_of
 from drakit.drivers.net.give_back import Keeper, notes_of, owner_of
-from drakit.drivers.net.interface import RDMA_ONLY, Interface, attributes, look, normal, select
+from drakit.drivers.net.interface import (
+    MACVLAN,
+    RDMA_ONLY,
+    VETH,
+    Interface,
+    attributes,
+    look,
+    normal,
+    select,
+)
 from drakit.drivers.net.plan import Plan
 from drakit.drivers.net.rdma import device_nodes
 from drakit.errors import DRAError
 from drakit.netlink import NetlinkError, watch_links
 
 NAME = "dra.net"
-VETH = "veth"
 CAPACITY = "interfaces"
 _SETTLE_SECONDS = 0.2
 _PENDING_SECONDS = 0.5
@@ -85,13 +93,13 @@ class NetDriver(Driver):
 
     def devices(self) -> Sequence[Device]:
         s = self._settings
-        chosen = {each.name: each for each in select(self._seen, s.patterns, s.parents, s.share)}
+        chosen = {each.device_name: each for each in select(self._seen, s.patterns, s.parents, s.share)}
         chosen |= self._given()
         found = [_device(chosen[name]) for name in sorted(chosen)]
         shares = {CAPACITY: capacity(s.count, default="1", min="1", max="1")}
         for parent in self._parents():
             own: dict[str, AttributeValue] = {
-                "type": "macvlan",
+                "type": MACVLAN,
                 "virtual": True,
                 "parent": parent.name,
                 "ifName": "",
@@ -111,9 +119,9 @@ class NetDriver(Driver):
 
     def _given(self) -> dict[str, Interface]:
         """Interfaces that are in pods, as they were."""
-        states = (one.state for claim in self.prepared.values() for one in claim.devices)
+        states = (one.state for _, one in self._prepared_devices())
         given = [msgspec.convert(state["interface"], Interface) for state in states if "interface" in state]
-        return {interface.name: interface for interface in given}
+        return {interface.device_name: interface for interface in given}
 
     def _parents(self) -> list[Interface]:
         return [interface for interface in self._seen if interface.name in self._settings.parents]
@@ -123,9 +131,9 @@ class NetDriver(Driver):
 
     def _health(self) -> Sequence[DeviceHealth]:
         here = {interface.device_name: interface for interface in self._look()}
-        here |= {_macvlan(name): interface for name, interface in here.items()}
-        keys = {one.name: one.state["key"] for claim in self.prepared.values() for one in claim.devices
-                if "interface" in one.state}  # fmt: skip
+        here |= {f"{MACVLAN}-{name}": interface for name, interface in here.items()}
+        states = ((one.name, one.state) for _, one in self._prepared_devices())
+        keys = {name: state["key"] for name, state in states if "interface" in state}
         found = []
         for name in (published.name for published in self.devices()):
             trouble = ""
@@ -178,7 +186,7 @@ class NetDriver(Driver):
 
     def prepare(self, claim: Claim) -> list[PreparedDevice]:
         here = self._look()
-        taken = {text for claim in self.prepared.values() for text in _addresses(claim)}
+        taken = {text for _, one in self._prepared_devices() for text in _addresses(one)}
         prepared: list[PreparedDevice] = []
         names: list[str] = []
         for number, wanted in enumerate(claim.devices):
@@ -227,7 +235,7 @@ class NetDriver(Driver):
             parent = parents[wanted.name]
             if all(interface.name != parent for interface in here):
                 raise RecoverableError(f"the interface {parent} is not there (any more)")
-            return plans.for_macvlan(place, key, parent, config_of(wanted, "macvlan")), None
+            return plans.for_macvlan(place, key, parent, config_of(wanted, MACVLAN)), None
         interface = self._real(wanted.name, key, here)
         config = config_of(wanted, interface.kind)
         return plans.for_interface(place, key, interface, config), interface
@@ -285,7 +293,7 @@ class NetDriver(Driver):
     async def _report_attached(self) -> bool:
         """Say which interfaces are in their pods; whether some are not there yet."""
         is_pending = False
-        for uid, one in list(self._prepared_devices()):
+        for uid, one in self._prepared_devices():
             note = self._keeper.note(one.state["key"])
             is_ready = _READY in one.conditions
             if note is None or not note.is_done:
@@ -298,7 +306,7 @@ class NetDriver(Driver):
         return is_pending
 
     def _prepared_devices(self) -> Iterator[tuple[str, PreparedDevice]]:
-        for uid, claim in self.prepared.items():
+        for uid, claim in list(self.prepared.items()):
             yield from ((uid, one) for one in claim.devices if "key" in one.state)
 
     # --- inside -----------------------------------------------------------------------------------
@@ -348,14 +356,12 @@ def _device(interface: Interface) -> Device:
 
 
 def _macvlan(name: str) -> str:
-    return f"macvlan-{normal(name)}"
+    return f"{MACVLAN}-{normal(name)}"
 
 
-def _addresses(claim: PreparedClaim) -> Iterator[str]:
-    """What the claim's veth pairs have."""
-    for one in claim.devices:
-        if one.state.get("kind") == VETH:
-            yield from _alone(one.state["addresses"])
+def _addresses(one: PreparedDevice) -> Iterator[str]:
+    """What it has in the network of veth pairs."""
+    return _alone(one.state["addresses"] if one.state["kind"] == VETH else ())
 
 
 def _alone(addresses: Iterable[str]) -> Iterator[str]:

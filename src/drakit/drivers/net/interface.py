@@ -17,6 +17,9 @@ from drakit.drivers.net import mark
 from drakit.drivers.sysfs import number, pci_place, text
 from drakit.netlink import LOOPBACK, Address, Link, Netlink
 
+VETH, MACVLAN = "veth", "macvlan"
+"""The kinds that are made; devices are called so."""
+
 RDMA_ONLY = "rdma"
 """The kind of an RDMA device without a network interface."""
 
@@ -61,8 +64,11 @@ class Interface(Struct, frozen=True, kw_only=True):
 
 
 def normal(name: str) -> str:
-    """`name` as a device may be called."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    """`name` as a device may be called: with a digest where it is like that of another otherwise."""
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if plain == name.replace("_", "-") and plain != VETH and not plain.startswith(f"{MACVLAN}-"):
+        return plain
+    return f"{plain or 'x'}-{zlib.crc32(name.encode()):08x}"
 
 
 def look(root: Path, namespace: str) -> list[Interface]:
