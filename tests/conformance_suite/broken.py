@@ -242,9 +242,12 @@ class Lamps:
                 try:
                     answers[claim.uid] = PrepareResult(await self._prepare(claim))
                 except (Refused, OSError, ValueError) as error:
-                    if self.breaks("whole") and len(claims) > 1:
-                        raise
                     answers[claim.uid] = PrepareResult(error=str(error))
+        errors = [answer.error for answer in answers.values() if answer.error]
+        if errors and self.breaks("helper") and len(claims) > 1:
+            raise ValueError(errors[0])
+        if errors and self.breaks("whole"):
+            return {claim.uid: PrepareResult(error=errors[0]) for claim in claims}
         return answers
 
     async def unprepare(self, claims: Sequence[Claim]) -> Mapping[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from drakit.conformance.suite import select
+from drakit.conformance.suite import Suite, select
 from tests.conformance_suite.make import broken, failed, options, run_all
 
 pytestmark = pytest.mark.anyio
@@ -121,6 +121,15 @@ def needed(id: str) -> set[str]:
 def needed_by(id: str) -> set[str]:
     """Everything that the check `id` builds on."""
     return needed(id) - {id}
+
+
+async def test_a_call_that_fails_as_a_whole_is_worth_a_warning() -> None:
+    """What every driver over the Go helper does."""
+    checks = select(["prepare-partial"])
+    results = {r.id: r for r in await Suite(options(broken("helper")), checks, lambda result: None).run()}
+    found = results["prepare-partial"]
+    assert (found.status, len(found.warnings)) == ("pass", 1)
+    assert "fails the call for all" in found.warnings[0]
 
 
 async def test_every_check_has_a_driver_that_fails_it() -> None:

@@ -20,6 +20,7 @@ from drakit.driver import (
     DroppedFields,
     Pool,
     PreparedDevice,
+    RecoverableError,
     device,
     nodes,
 )
@@ -271,6 +272,22 @@ def test_what_a_pool_says_of_all_its_slices() -> None:
         (attribute, ["*"]),
         (attribute, ["*"]),
     ]
+
+
+async def test_a_lock_that_cannot_be_had_fails_the_call_in_words(lab: Cluster) -> None:
+    driver = LampDriver()
+    async with lab.running(driver), Kubelet.meet(lab, driver.name) as kubelet:
+        claim = await lab.claim("c", "lamp-0")
+        lock = lab.plugins / driver.name / "lock"
+        lock.unlink()
+        lock.mkdir()
+        for call in (kubelet.prepare, kubelet.unprepare):
+            with pytest.raises(
+                RecoverableError, match=r"Resources: UNAVAILABLE: cannot lock .*: Is a directory"
+            ):
+                await call(claim)
+        lock.rmdir()
+        assert (await kubelet.prepare(claim))["c"].error == ""
 
 
 async def test_sockets_of_killed_instances_go_and_no_others(lab: Cluster) -> None:

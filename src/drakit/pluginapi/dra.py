@@ -6,14 +6,17 @@ value there, not a failed call.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import grpc
 import grpc.aio
 from msgspec import Struct
 
+from drakit.errors import DRAError, RecoverableError
 from drakit.pluginapi import wire
+
+T = TypeVar("T")
 
 DRA_V1 = "v1.DRAPlugin"
 DRA_V1BETA1 = "v1beta1.DRAPlugin"
@@ -82,7 +85,8 @@ def dra_handlers(plugin: DRAPlugin) -> list[grpc.GenericRpcHandler]:
 
 def _handlers(plugin: DRAPlugin, version: _Version) -> grpc.GenericRpcHandler:
     async def prepare(request: Any, context: Any) -> Any:
-        results = await plugin.prepare([Claim(c.namespace, c.uid, c.name) for c in request.claims])
+        claims = [Claim(c.namespace, c.uid, c.name) for c in request.claims]
+        results = await _or_abort(plugin.prepare(claims), context)
         response = version.prepare_response()
         for uid, result in results.items():
             response.claims[uid].error = result.error
@@ -90,7 +94,8 @@ def _handlers(plugin: DRAPlugin, version: _Version) -> grpc.GenericRpcHandler:
         return response
 
     async def unprepare(request: Any, context: Any) -> Any:
-        errors = await plugin.unprepare([Claim(c.namespace, c.uid, c.name) for c in request.claims])
+        claims = [Claim(c.namespace, c.uid, c.name) for c in request.claims]
+        errors = await _or_abort(plugin.unprepare(claims), context)
         response = version.unprepare_response()
         for uid, error in errors.items():
             response.claims[uid].error = error
@@ -98,6 +103,16 @@ def _handlers(plugin: DRAPlugin, version: _Version) -> grpc.GenericRpcHandler:
 
     methods = {"NodePrepareResources": prepare, "NodeUnprepareResources": unprepare}
     return wire.handlers(version.service, methods)
+
+
+async def _or_abort(work: Awaitable[T], context: grpc.aio.ServicerContext[Any, Any]) -> T:
+    """What `work` returns; a DRAError fails the call with its text, for all claims alike."""
+    try:
+        return await work
+    except DRAError as error:
+        is_later = isinstance(error, RecoverableError)
+        code = grpc.StatusCode.UNAVAILABLE if is_later else grpc.StatusCode.FAILED_PRECONDITION
+        await context.abort(code, str(error))
 
 
 def _to_message(version: _Version, device: PreparedDevice) -> Any:
