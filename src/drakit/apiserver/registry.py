@@ -55,6 +55,10 @@ _METADATA = (
 _CHANGED = "the object has been modified; please apply your changes to the latest version and try again"
 
 
+MAX_MANAGER = 128
+"""Bytes in the name of a field manager."""
+
+
 class Call(Struct, kw_only=True):
     """One request after authentication and routing. `document` is the decoded body and must not be
     changed; `raw` the JSON text it came from, if there was one. Warnings gather in `warnings`."""
@@ -75,8 +79,11 @@ class Call(Struct, kw_only=True):
 
     @property
     def manager(self) -> str:
-        """The field manager: named by the request, or the client's own name."""
-        return self.query.get("fieldManager") or self.user_agent.partition("/")[0] or "unknown"
+        """The field manager: named by the request, or the client's own name as far as it can be shown."""
+        if named := self.query.get("fieldManager"):
+            return named
+        name = "".join(char for char in self.user_agent.partition("/")[0] if char.isprintable())
+        return name.encode()[:MAX_MANAGER].decode(errors="ignore") or "unknown"
 
     @property
     def field_validation(self) -> str:

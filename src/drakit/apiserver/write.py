@@ -22,7 +22,7 @@ from drakit.apiserver.apply_check import check_fits
 from drakit.apiserver.body import NO_KIND, unrecognized
 from drakit.apiserver.patch import apply_patch
 from drakit.apiserver.patch_refusal import refused
-from drakit.apiserver.registry import Call, Registry
+from drakit.apiserver.registry import MAX_MANAGER, Call, Registry
 from drakit.apiserver.route import Target
 from drakit.apiserver.view import One, stored_document
 from drakit.errors import (
@@ -40,8 +40,6 @@ from drakit.store import Entry
 from drakit.transport import APPLY_PATCH, Document
 
 _OTHER_NAMESPACE = "the namespace of the provided object does not match the namespace sent on the request"
-MAX_MANAGER = 128
-"""Bytes in the name of a field manager."""
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _SUFFIX = 5
 _MAX_GENERATED_BASE = 63 - _SUFFIX
