@@ -49,7 +49,7 @@ class World:
             lambda key: self.documents.get(("ResourceClaim", key)),
             lambda *freed: self.feed.freed(*freed),
         )
-        dynamic = DynamicResources(
+        self.dynamic = dynamic = DynamicResources(
             state,
             self.claims,
             ExtendedResources(),

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from drakit.scheduler.budget import Budgets
+from drakit.scheduler.cycle import Cycle
 from drakit.scheduler.preempt import Eviction
 from drakit.scheduler.reason import Failure
 from tests.scheduler.cluster import cluster
@@ -58,6 +60,23 @@ def test_who_has_to_leave(name: str) -> None:
     used = {n: dict(it.inventory.get(n).used) for n in ("n0", "n1")}  # type: ignore[union-attr]
     assert names(asked(it)) == expected
     assert used == {n: it.inventory.get(n).used for n in ("n0", "n1")}  # type: ignore[union-attr]
+
+
+def test_pods_that_a_budget_protects_stay_where_others_can_leave() -> None:
+    budget = {
+        "metadata": {"name": "b", "namespace": "default"},
+        "spec": {"selector": {"matchLabels": {"app": "web"}}},
+        "status": {"disruptionsAllowed": 1},
+    }
+    others = [
+        running(name, where, "4") for name, where in (("a", "n0"), ("b", "n0"), ("c", "n1"), ("d", "n1"))
+    ]
+    for other in others[:3]:
+        other["metadata"] = {**other["metadata"], "labels": {"app": "web"}}
+    it = World(node("n0"), node("n1"), *others)
+    it.cycle = Cycle(it.inventory, it.dynamic, it.metrics, budgets=Budgets(lambda: [budget]))
+    # On n0 one of two may go and the other has to, too; on n1 both may.
+    assert names(asked(it, cpu="8")) == ("n1", ["c", "d"])
 
 
 NEVER: dict[str, dict[str, Any]] = {

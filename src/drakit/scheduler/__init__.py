@@ -6,9 +6,9 @@ cluster other than through its API.
 
 Looked at: resource requests (cpu, memory, ephemeral storage, hugepages, extended resources, number of
 pods), node selector, node affinity, affinity between pods, topology spread, taints and tolerations,
-cordoned nodes, host ports, priority with preemption, and everything about claims. Left out: volumes, pod
-groups, and disruption budgets. Of several schedulers with one name on one cluster only one may work at a
-time: `drakit.scheduler.election` sees to that.
+cordoned nodes, host ports, priority with preemption, and everything about claims. Left out: volumes and
+pod groups. Of several schedulers with one name on one cluster only one may work at a time:
+`drakit.scheduler.election` sees to that.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from drakit.errors import AllocationError, SearchGaveUp
+from drakit.scheduler.budget import Budgets
 from drakit.scheduler.company import Company, company_of
 from drakit.scheduler.decision import Decision
 from drakit.scheduler.dynamic import DynamicResources
@@ -53,11 +54,13 @@ class Cycle:
         dynamic: DynamicResources,
         metrics: Metrics,
         labels_of: NamespaceLabels = lambda name: {},
+        budgets: Budgets | None = None,
     ) -> None:
         self._inventory = inventory
         self._dynamic = dynamic
         self._metrics = metrics
         self._labels_of = labels_of
+        self._budgets = budgets or Budgets()
         self._known: dict[tuple[bytes, int], _Known] = {}
 
     def decide(self, pod: PodInfo) -> Decision | Failure:
@@ -123,7 +126,7 @@ class Cycle:
             return plan is None or self._dynamic.filter(plan, node) is None
 
         try:
-            return find_eviction(pod, self._inventory.all(), rejections, fits)
+            return find_eviction(pod, self._inventory.all(), rejections, fits, self._budgets)
         except AllocationError:
             return None
 

@@ -34,6 +34,7 @@ from drakit.client.record import EventRecorder
 from drakit.errors import Conflict, DRAError, NotFound
 from drakit.profile import Gate, Profile
 from drakit.scheduler.binding import Binder
+from drakit.scheduler.budget import Budgets
 from drakit.scheduler.claim import Claims
 from drakit.scheduler.cycle import Cycle
 from drakit.scheduler.decision import Decision
@@ -53,6 +54,7 @@ from drakit.scheduler.report import Reporter
 WRITING_AT_MOST = 128
 """Decisions whose writes may be under way at once; those that wait for devices do not count."""
 
+_BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 _log = logging.getLogger(__name__)
 
 
@@ -115,6 +117,7 @@ class _Run:
         self._slices = self._informer(RESOURCE_SLICES)
         self._classes = self._informer(DEVICE_CLASSES)
         self._namespaces = self._informer(NAMESPACES)
+        self._budgets = self._informer(_BUDGETS)
 
         state = State(profile)
         self._queue = SchedulingQueue(clock, self._news.set)
@@ -138,7 +141,7 @@ class _Run:
             metrics=metrics,
             forget=self._reporter.forget,
         )
-        self._cycle = Cycle(self._inventory, dynamic, metrics, self._labels_of)
+        self._cycle = Cycle(self._inventory, dynamic, metrics, self._labels_of, Budgets(self._budgets.items))
         self._evictor = Evictor(client, recorder, metrics, clock, name)
         self._binder = Binder(client, profile, claims, recorder, metrics, clock, self._feed.next_change)
 
@@ -152,6 +155,7 @@ class _Run:
     async def run(self, ready: asyncio.Event) -> None:
         informers = [
             self._namespaces,
+            self._budgets,
             self._nodes,
             self._classes,
             self._slices,
