@@ -152,10 +152,18 @@ class Conflict(APIError):
 
 
 class Expired(APIError):
-    """The resourceVersion or continue token is older than the history kept: list again."""
+    """The resourceVersion or continue token is older than the history kept: list again. `continue_token`
+    goes on with a list regardless of what changed meanwhile."""
 
     reason = "Expired"
     default_code = 410
+    continue_token = ""
+
+    def status(self) -> dict[str, Any]:
+        document = super().status()
+        if self.continue_token:
+            document["metadata"] = {"continue": self.continue_token}
+        return document
 
 
 class RequestTooLarge(APIError):

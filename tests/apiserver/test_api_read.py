@@ -85,9 +85,11 @@ async def test_a_page_too_old_for_the_history_is_expired() -> None:
         token = (await served.ok("GET", MAPS, limit="1"))["metadata"]["continue"]
         for number in range(10):
             await served.ok("PUT", f"{MAPS}/m0", config_map("m0", count=str(number)))
-        code, reason, message = await served.refused("GET", MAPS, limit="1", continue_=token)
-        assert (code, reason) == (410, "Expired")
-        assert "start a new list" in message
+        refused = await served.send("GET", MAPS, limit="1", continue_=token)
+        assert (refused.status, refused.document["reason"]) == (410, "Expired")
+        assert "start a new list" in refused.document["message"]
+        rest = await served.ok("GET", MAPS, continue_=refused.document["metadata"]["continue"])
+        assert names(rest) == names(await served.ok("GET", MAPS))[1:]
 
 
 async def test_resource_versions_of_a_list(served: Served) -> None:

@@ -23,11 +23,14 @@ from drakit.model.validation.field import quoted
 from drakit.store import Entry
 
 _TOO_OLD = (
-    "The provided continue parameter is too old to display a consistent list result. You must start a new "
-    "list without the continue parameter."
+    "The provided continue parameter is too old to display a consistent list result. You can start a new "
+    "list without the continue parameter, or use the continue token in this response to retrieve the "
+    "remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were "
+    "created, modified, or deleted between the time the first chunk was returned and now may show up in the "
+    "list."
 )
-
-
+_INCONSISTENT = -1
+"""In place of a token's revision: what is there now."""
 _TOKEN_VERSION = "meta.k8s.io/v1"
 
 
@@ -136,7 +139,11 @@ def list_objects(registry: Registry, call: Call) -> Many:
     try:
         entries = store.page_at(call.target.kind.collection, selection.prefix, after, revision)
     except Expired:
-        raise Expired(_TOO_OLD if token else f"too old resource version: {revision}") from None
+        if not token:
+            raise Expired(f"too old resource version: {revision}") from None
+        expired = Expired(_TOO_OLD)
+        expired.continue_token = _token(_INCONSISTENT, after, selection.space)
+        raise expired from None
     page: list[Entry] = []
     for entry in entries:
         if not selection.is_everything and not selection.matches(stored_document(entry)):
