@@ -2,6 +2,7 @@
 
     driver.py        what an author writes: the class `Driver`
     device.py        devices and pools from plain Python values
+    standard.py      attributes that all drivers spell alike
     claim.py         what a driver is handed and hands back; opaque configuration as typed models
     slices.py        pools to ResourceSlices: split, named, versioned; pure
     publisher.py     keeps the slices on the API server so
@@ -40,6 +41,7 @@ from drakit.driver.device import Pool, capacity, device, nodes, size, version
 from drakit.driver.driver import Driver
 from drakit.driver.dropped import DroppedFields
 from drakit.driver.plugin import Plugin, run
+from drakit.driver.standard import numa_attributes, pci_attributes
 from drakit.errors import RecoverableError
 from drakit.model.cdi import ContainerEdits, DeviceNode, Hook, Mount
 from drakit.model.resource import Device, DeviceTaint, NetworkDeviceData
@@ -68,6 +70,8 @@ __all__ = [
     "capacity",
     "device",
     "nodes",
+    "numa_attributes",
+    "pci_attributes",
     "run",
     "size",
     "version",

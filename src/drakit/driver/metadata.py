@@ -48,7 +48,8 @@ class MetadataFiles:
         for request in dict.fromkeys(_main(device.request) for device in devices):
             path = self._path(claim.uid, request)
             of_request = [device for device in devices if _main(device.request) == request]
-            write_file(path, self._content(claim, 1, of_request, published))
+            generation = self._generation(path) + 1
+            write_file(path, self._content(claim, generation, of_request, published))
             path.chmod(0o644)
             first = devices.index(of_request[0])
             mount = Mount(

@@ -12,7 +12,7 @@ Names and attributes follow kubernetes-sigs/dra-driver-nvidia-gpu.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +31,7 @@ from drakit.driver import (
     version,
 )
 from drakit.driver.device import AttributeValue
+from drakit.driver.standard import pci_attributes
 from drakit.drivers.nvidia import container
 from drakit.drivers.nvidia.nvml import NVML, Gpu, Machine, Mig, Trouble
 from drakit.drivers.option import Options
@@ -146,11 +147,10 @@ class NvidiaDriver(Driver):
             "productName": gpu.product,
             "brand": gpu.brand,
             "architecture": gpu.architecture,
-            "resource.kubernetes.io/pciBusID": gpu.pci_bus_id,
             "addressingMode": gpu.addressing_mode if mig is None else "",
         }
         attributes |= {key: text[:64] for key, text in texts.items() if text}
-        attributes |= self._numa(gpu)
+        attributes |= pci_attributes(gpu.pci_bus_id, sysfs=self._root / "sys")
         memory = gpu.memory if mig is None else mig.memory
         capacity: dict[str, str | int] = {"memory": size(memory)} if memory else {}
         if mig is not None:
@@ -158,18 +158,6 @@ class NvidiaDriver(Driver):
             capacity |= mig.counts
             capacity |= {f"memorySlice{number}": 1 for number in range(mig.start, mig.start + mig.size)}
         return device(item.name, attributes, dict(capacity), taints=self._troubles.get(item.name, ()))
-
-    def _numa(self, gpu: Gpu) -> Mapping[str, AttributeValue]:
-        path = self._root / "sys/bus/pci/devices" / gpu.pci_bus_id
-        found: dict[str, AttributeValue] = {}
-        try:
-            number = int((path / "numa_node").read_text())
-            if number >= 0:
-                found["resource.kubernetes.io/numaNode"] = number
-        except (OSError, ValueError):
-            pass
-        roots = [part for part in path.resolve().parts if part.startswith("pci") and ":" in part]
-        return found | ({"resource.kubernetes.io/pcieRoot": roots[0]} if roots else {})
 
 
 def _all(machine: Machine) -> Iterator[_Published]:
