@@ -47,9 +47,9 @@ class Podman:
         self.root = root
         (root / "containers.conf").write_text(CONFIG.format(root=root, runc=shutil.which("runc")))
         bin_folder = root / "rootfs" / "bin"
-        bin_folder.mkdir(parents=True)
+        bin_folder.mkdir(parents=True, exist_ok=True)
         for name in ("proc", "sys", "dev", "tmp", "etc"):
-            (root / "rootfs" / name).mkdir()
+            (root / "rootfs" / name).mkdir(exist_ok=True)
         shutil.copy(need("busybox"), bin_folder / "busybox")
         for name in ("sh", "env", "cat", "id", "ls"):
             (bin_folder / name).symlink_to("busybox")
@@ -59,23 +59,29 @@ class Podman:
         MACHINE_CDI.mkdir(mode=0o755, parents=True, exist_ok=True)
         place = MACHINE_CDI / f"drakit-test-{os.getpid()}.json"
         shutil.copy(cdi, place)
-        command = [str(FOLDER / "bin" / "podman"), "--root", f"{self.root}/graph", "--runroot"]
-        command += [f"{self.root}/run", "--storage-driver", "vfs", "run", "--rm", "--network", "none"]
-        command += ["--device", device, "--rootfs", f"{self.root}/rootfs", "sh", "-c", script]
+        command = ["run", "--rm", "--network", "none", "--device", device]
+        command += ["--rootfs", f"{self.root}/rootfs", "sh", "-c", script]
+        try:
+            return self._podman(*command)
+        finally:
+            place.unlink()
+
+    def images(self, archive: Path) -> str:
+        """What `podman image ls` shows once the OCI `archive` is taken in."""
+        policy = self.root / "policy.json"
+        policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+        said = self._podman("pull", "--signature-policy", str(policy), f"oci-archive:{archive}")
+        return self._podman("image", "ls") or said
+
+    def _podman(self, *arguments: str) -> str:
+        command = [str(FOLDER / "bin" / "podman"), "--root", f"{self.root}/graph"]
+        command += ["--runroot", f"{self.root}/run", "--storage-driver", "vfs", *arguments]
         libraries = next((FOLDER / "lib").glob("*-linux-gnu"))
         environment = os.environ | {
             "CONTAINERS_CONF": f"{self.root}/containers.conf",
             "LD_LIBRARY_PATH": str(libraries),
         }
-        try:
-            done = subprocess.run(
-                command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=60,
-            )
-        finally:
-            place.unlink()
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+        )
         return done.stdout if done.returncode == 0 else done.stderr

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.cluster import ROOT, Cluster, need, wait_for
+from tests.e2e.podman import Podman
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs_root]
 
@@ -65,6 +66,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster = Cluster(folder, "--runtime", "oci")
     cluster.dra("image", "build", str(folder / "drakit.tar"))
     cluster.dra("image", "add", str(folder / "drakit.tar"))
+    podman = Podman(folder)
+    assert "localhost/drakit" in podman.images(folder / "drakit.tar"), "builders and runtimes take it too"
+    shutil.rmtree(folder / "graph")
     (folder / "drakit.tar").unlink()
     cluster.up()
     yield cluster

@@ -317,19 +317,13 @@ async def test_logs_and_exec(kubectl: Kubectl, tmp_path: Path) -> None:
     assert "exit code 3" in err
 
 
-async def test_attach(kubectl: Kubectl, tmp_path: Path) -> None:
+async def test_attach_and_port_forward(kubectl: Kubectl, tmp_path: Path) -> None:
     (tmp_path / "pod.yaml").write_text(STORY.split("---")[0].replace("resources:", "stdin: true, resources:"))
     await kubectl("create", "-f", "pod.yaml")
     await kubectl("patch", "pod", "p1", "--subresource=status", "-p", '{"status":{"phase":"Running"}}')
     code, out, err = await kubectl.run("attach", "-i", "p1", stdin="hello\n")
     assert (code, out) == (0, "hello\n")
     assert "attached to c" in err
-
-
-async def test_port_forward(kubectl: Kubectl, tmp_path: Path) -> None:
-    (tmp_path / "pod.yaml").write_text(STORY.split("---")[0])
-    await kubectl("create", "-f", "pod.yaml")
-    await kubectl("patch", "pod", "p1", "--subresource=status", "-p", '{"status":{"phase":"Running"}}')
     forward = await kubectl.start("port-forward", "p1", ":80", ":9", "--address=127.0.0.1")
     assert forward.stdout is not None
     assert forward.stderr is not None

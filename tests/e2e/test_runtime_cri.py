@@ -214,6 +214,22 @@ async def test_what_cannot_be(containerd: Containerd, tmp_path: Path) -> None:
             await CRIRuntime.connect(str(tmp_path / "nobody.sock"), tmp_path)
 
 
+async def test_a_long_log_begins_anew(
+    containerd: Containerd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drakit.node.cri.LOG_SIZE_LIMIT", 1000)
+    monkeypatch.setattr("drakit.node.cri.LOG_SECONDS", 0.1)
+    async with host(containerd, tmp_path) as here:
+        container = await here.start("while sleep 0.01; do echo a line of some length; done")
+        waiting = asyncio.create_task(here.runtime.wait(container.id))
+        log = Path(container.log_path)
+        async with asyncio.timeout(10):
+            while not (Path(f"{log}.1").exists() and log.exists() and log.stat().st_size):
+                await asyncio.sleep(0.02)
+        await here.runtime.stop(container.id, 0)
+        assert (await waiting).state == "exited"
+
+
 async def test_containers_of_one_pod_share_processes_if_they_want(
     containerd: Containerd, tmp_path: Path
 ) -> None:
