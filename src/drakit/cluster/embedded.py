@@ -109,6 +109,8 @@ class Embedded:
                 await self._api.close()
         finally:
             await _end(self._driver_tasks)
+            for paths in self._paths.values():
+                paths.remove_sockets()
             self.place.release()
             if self._temporary:
                 shutil.rmtree(self._temporary, ignore_errors=True)

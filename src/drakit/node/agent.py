@@ -162,7 +162,6 @@ class Agent:
                 _log.warning("sandbox of pod %s/%s: %s", sandbox.namespace, sandbox.name, error)
         for path in self.paths.pods.iterdir():
             unmount_volumes(path)
-        self.paths.remove_sockets()
 
     async def _stop(self, container: Container) -> None:
         try:
