@@ -15,7 +15,7 @@ might get to the mine, and then the answer is the error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from drakit.allocator.completion import least_of
@@ -62,6 +62,12 @@ class Bounds:
         """(demand, constraint) -> value bit -> devices with that value."""
         self._lengths: dict[tuple[int, int], int] = {}
         """(demand, constraint) -> the least number of values that a candidate has."""
+        takes: dict[Hashable, int] = {}
+        self._alike = [
+            takes.setdefault(frozenset(demand.consumes.items()), index)
+            for index, demand in enumerate(problem.demands)
+        ]
+        """Of each demand the first that takes the same of every shareable device."""
         self._unfit: dict[tuple[int, tuple[int, ...]], list[int]] = {}
         self._last_full: tuple[object, list[int]] | None = None
         self._leasts: dict[tuple[tuple[int, ...], int], tuple[int, ...]] = {}
@@ -191,7 +197,8 @@ class Bounds:
         """An upper bound of how many devices the groups can be given together."""
         merged: dict[tuple[int, tuple[int, ...]], list[int]] = {}
         for group in groups:
-            entry = merged.setdefault((group.mask, tuple(o.demand for o in group.options)), [0, 0])
+            alike = tuple([self._alike[option.demand] for option in group.options])
+            entry = merged.setdefault((group.mask, alike), [0, 0])
             entry[0] += group.need
             entry[1] += 1
         return served([need for need, _ in merged.values()], self._places(merged, state))

@@ -125,7 +125,7 @@ class Attempt:
         stack: list[tuple[int, Vector, tuple[int, ...]]] = [(0, one.room, ())]
         while stack:
             start, room, items = stack.pop()
-            if not _wastes(room, (1,) * len(room), spare):
+            if all([have <= some for have, some in zip(room, spare, strict=True)]):
                 filling = tuple([(kinds[at], count) for at, count in Counter(items).items()])
                 if not _has_place(one, room, kinds, most, dict(filling)):
                     yield filling
@@ -225,8 +225,8 @@ def _sums_from(one: Bin, kinds: Sequence[int], most: Sequence[int]) -> list[Vect
 
 def _with(sums: int, size: int, count: int, mask: int) -> int:
     """The sums with up to `count` items of `size` more: by powers of two."""
-    chunk = 1
-    while count and size:
+    chunk, count = 1, min(count, (mask.bit_length() - 1) // size if size and mask else 0)
+    while count:
         chunk = min(chunk, count)
         sums |= sums << size * chunk & mask
         count -= chunk

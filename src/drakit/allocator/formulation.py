@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from drakit.allocator.device import Published, Value
 from drakit.allocator.plan import Plan
@@ -104,23 +104,32 @@ class _Formulation:
         )
 
     def _numbered(self, index: int, kinds: Sequence[int]) -> dict[int, tuple[int, ...]]:
-        """For each demand that the constraint concerns, each device's values of its attribute as bits."""
+        """For each demand that the constraint concerns, each device's values of its attribute as bits.
+
+        Values that the same devices have are one bit: long lists need not make large numbers.
+        """
         attribute = self._plan.constraints[index].attribute
         column = self._plan.attributes.index(attribute)
-        numbers: dict[Hashable, int] = {}
-
-        def bits(values: Sequence[Value]) -> int:
-            return sum(1 << numbers.setdefault(value, len(numbers)) for value in values)
-
-        published = tuple([bits(self._plan.values[kind][column]) for kind in kinds])
-        rows: dict[int, tuple[int, ...]] = {}
+        published: dict[int, Sequence[Value]] = {k: self._plan.values[k][column] for k in kinds}
+        rows: dict[int, dict[int, Sequence[Value]]] = {}
         for demand in self._plan.demands:
             if index in demand.constraints:
                 rows[demand.index] = published
                 if any(derived.name == attribute for derived in demand.derived):
-                    verdicts = [self._plan.verdicts[kind][demand.index] for kind in kinds]
-                    rows[demand.index] = tuple([bits(v.derived.get(attribute, ())) for v in verdicts])
-        return rows
+                    verdicts = {kind: self._plan.verdicts[kind][demand.index] for kind in published}
+                    rows[demand.index] = {k: v.derived.get(attribute, ()) for k, v in verdicts.items()}
+        holders: dict[Value, list[tuple[int, int]]] = {}
+        for row in {id(row): row for row in rows.values()}.values():
+            for kind, values in row.items():
+                for value in values:
+                    holders.setdefault(value, []).append((id(row), kind))
+        numbers: dict[Hashable, int] = {}
+        bits = {value: 1 << numbers.setdefault(tuple(who), len(numbers)) for value, who in holders.items()}
+        found: dict[int, tuple[int, ...]] = {}
+        for number, row in rows.items():
+            masks = {kind: _any_of([bits[value] for value in values]) for kind, values in row.items()}
+            found[number] = tuple([masks[kind] for kind in kinds])
+        return found
 
     def _needs(
         self, view: NodeView, in_use: InUse
@@ -172,6 +181,13 @@ class _Formulation:
             if is_over or any(index in grouped for index, _, _ in rows):
                 barred |= 1 << position
         return barred
+
+
+def _any_of(bits: Iterable[int]) -> int:
+    union = 0
+    for bit in bits:
+        union |= bit
+    return union
 
 
 def _capacities(published: Published) -> list[str]:

@@ -33,7 +33,7 @@ from drakit.allocator.symmetry import Fingerprints
 from drakit.model.resource import MAX_RESULTS
 
 _PARTS = 8
-"""A part of a problem may cost this share of what the whole may."""
+"""The parts of a problem may cost this share of what the whole may."""
 
 _FEW = 300
 """Devices on a node with few."""
@@ -155,32 +155,37 @@ class Search:
         problem = self._problem
         if not problem.requests:
             return []
-        root = start(problem)
-        picks = self._walk(root)
-        if picks is None and not problem.is_hopeless() and not self._has_hopeless_part():
+        picks = self._walk()
+        if picks is None and not problem.is_hopeless():
             self._bounds = Bounds(problem)
             self._prints = Fingerprints(problem)
             self._limit = self.steps + self._careful_steps
-            picks = self._walk(root)
+            if not self._is_dead(self._first()) and not self._has_hopeless_part():
+                picks = self._walk()
         return picks
+
+    def _first(self) -> _Choice:
+        return _Choice(0, 0, start(self._problem), 0, None, 0)
 
     def _has_hopeless_part(self) -> bool:
         """Whether some requests have no solution even alone; a search that is not over soon says nothing."""
+        allowed = self._careful_steps // _PARTS
         for part in self._problem.parts():
-            outcome = solve(part, self._careful_steps // _PARTS)
+            outcome = solve(part, allowed)
+            allowed -= outcome.steps
             self.steps += outcome.steps
             if outcome.picks is None and outcome.failed is None:
                 return True
+            if allowed <= 0:
+                break
         return False
 
-    def _walk(self, root: Partial) -> list[Pick] | None:
+    def _walk(self) -> list[Pick] | None:
         """Depth first. Without bounds it gives up at the first dead end that has alternatives."""
-        first = self._open(0, 0, root)
-        if first is None:
-            return []
-        stack = [first]
+        first = self._first()
         if self._bounds is not None and self._is_dead(first):
             return None
+        stack = [first]
         while stack:
             choice = stack[-1]
             following = self._advance(choice)

@@ -239,8 +239,8 @@ def _free(demand: Demand, findings: Findings) -> str:
         return "but the pod's requests need the same ones"
     if demand.is_all:
         return "but not all that match"
-    most = findings.free_on.get(node, 0)
-    return f"but at most {most} on one node ({node})" if most < demand.count else ""
+    fullest, most = max(findings.free_on.items(), key=lambda row: row[1])
+    return f"but at most {most} on one node ({fullest})" if most < demand.count else ""
 
 
 def _nodes(findings: Findings, members: Sequence[DeviceID]) -> str:

@@ -57,10 +57,12 @@ class Situation:
                 self.state.take(claim.metadata.uid, claim.status.allocation, claim.metadata.key)
         templates = _read(snapshot.resource_claim_templates, ResourceClaimTemplate, "ResourceClaimTemplate")
         self.templates = {template.metadata.key: template for template in templates}
+        names = [_name(pod, "Pod") for pod in snapshot.pods]
         self.pods = {
-            f"{p['metadata'].get('namespace', 'default')}/{p['metadata']['name']}": p for p in snapshot.pods
+            f"{pod['metadata'].get('namespace', 'default')}/{name}": pod
+            for name, pod in zip(names, snapshot.pods, strict=True)
         }
-        self.nodes = {node["metadata"]["name"]: _node(node) for node in snapshot.nodes}
+        self.nodes = {_name(node, "Node"): _node(node) for node in snapshot.nodes}
         for pod in self.pods.values():
             self._place(pod)
 
@@ -233,6 +235,14 @@ def _read(documents: Iterable[Document], type: type[T], kind: str) -> list[T]:
         try:
             found.append(msgspec.convert(document, type))
         except msgspec.ValidationError as error:
-            name = (document.get("metadata") or {}).get("name", "?")
-            raise UsageError(f"{kind} {name}: {error}") from None
+            raise UsageError(f"{kind} {_name(document, kind)}: {error}") from None
     return found
+
+
+def _name(document: Document, kind: str) -> str:
+    """The object's name; UsageError for a document that is no object."""
+    meta = document.get("metadata")
+    name = meta.get("name") if isinstance(meta, dict) else None
+    if not name or not isinstance(name, str):
+        raise UsageError(f"a {kind} without metadata.name")
+    return name
