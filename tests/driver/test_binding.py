@@ -120,3 +120,17 @@ async def test_claims_that_are_not_to_be_bound_here(lab: Cluster) -> None:
         await lab.claim("ours", "lamp-1", **CONDITIONS)
         await settled(lab, "ours")
     assert driver.calls == ["bind ours ['lamp-1']"]
+
+
+async def test_an_instance_unbinds_what_the_one_before_it_bound(lab: Cluster) -> None:
+    old, new = Fabric(), Fabric()
+    async with lab.running(old):
+        await lab.claim("c", "lamp-0", **CONDITIONS)
+        await settled(lab, "c")
+        async with lab.running(new, pod_uid="new"):
+            await lab.claim("d", "lamp-1", **CONDITIONS)
+            await settled(lab, "d")
+            await until(lambda: len(old.calls) + len(new.calls) >= 2)
+            await lab.client.delete(RESOURCE_CLAIMS, "c", "default")
+            await until(lambda: "unbind c ['lamp-0']" in new.calls + old.calls)
+    assert "bind c ['lamp-0']" not in new.calls

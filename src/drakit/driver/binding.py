@@ -6,7 +6,8 @@ driver `bind` those that wait for it, and says how it went. What was begun is on
 with prepared claims: when the devices are taken from the claim, in whatever way, `unbind` undoes it.
 
 Only where the driver overrides `bind`. Conditions go by server-side apply under a manager of their own, so
-that those of `prepare` do not take their place.
+that those of `prepare` do not take their place. Two instances that overlap may both bind a claim; what they
+began is in one file, under a lock.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from drakit.driver.claim import AllocatedDevice, Claim, DeviceCondition, Prepare
 from drakit.driver.driver import Driver
 from drakit.driver.metrics import Metrics
 from drakit.driver.status import StatusWriter
+from drakit.driver.turns import Turns
 from drakit.errors import DRAError, RecoverableError
 from drakit.transport import Document
 
@@ -55,6 +57,7 @@ class Binder:
         self._metrics = metrics
         self._statuses = statuses
         self._checkpoint = Checkpoint(folder / "bound.json")
+        self._turns = Turns(folder, clock or Clock(), "bound.lock")
         self._informer = Informer(client, RESOURCE_CLAIMS, clock=clock)
         self._informer.add_index("uid", lambda document: [document["metadata"]["uid"]])
         self._queue: WorkQueue[str] = WorkQueue(clock=clock, base=0.1, limit=30.0, jitter=0.5)
@@ -68,7 +71,8 @@ class Binder:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        self._checkpoint.refresh()
+        async with self._turns.alone():
+            self._checkpoint.refresh()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._informer.run())
             await self._informer.wait_synced()
@@ -81,7 +85,7 @@ class Binder:
         for document in (old, new):
             if document is not None:
                 uid = document["metadata"]["uid"]
-                if uid in self._checkpoint.claims or (document is new and self._allocated(document)):
+                if uid in self._checkpoint.claims or self._allocated(document):
                     self._queue.add(uid)
 
     def _allocated(self, document: Document) -> Claim | None:
@@ -97,10 +101,13 @@ class Binder:
     async def _work(self, uid: str) -> None:
         found = self._informer.by_index("uid", uid)
         claim = self._allocated(found[0]) if found else None
+        self._checkpoint.refresh()
         begun = self._checkpoint.claims.get(uid)
         if begun is not None and (claim is None or _identities(begun.devices) != _identities(claim.devices)):
             await self._guarded(begun.key, call(self._driver.unbind, begun))
-            self._checkpoint.drop(uid)
+            async with self._turns.alone():
+                self._checkpoint.refresh()
+                self._checkpoint.drop(uid)
             self._statuses.forget(uid)
         if claim is None:
             self._settled.pop(uid, None)
@@ -114,7 +121,9 @@ class Binder:
             uid=uid,
             devices=[device.prepared() for device in claim.devices],
         )
-        self._checkpoint.put(entry)
+        async with self._turns.alone():
+            self._checkpoint.refresh()
+            self._checkpoint.put(entry)
         problem = ""
         try:
             await self._guarded(claim.key, call(self._driver.bind, claim))

@@ -16,10 +16,11 @@ _POLL_SECONDS = 0.02
 
 
 class Turns:
-    """The lock `lock` in `folder`, which is made if need be."""
+    """The lock `name` in `folder`, which is made if need be."""
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
+    def __init__(self, folder: Path, clock: Clock, name: str = "lock") -> None:
         self._folder = folder
+        self._name = name
         self._clock = clock
         self._lock = asyncio.Lock()
 
@@ -36,7 +37,7 @@ class Turns:
                 os.close(descriptor)
 
     def _open(self) -> int:
-        path, flags = self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        path, flags = self._folder / self._name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         try:
             try:
                 return os.open(path, flags, 0o600)

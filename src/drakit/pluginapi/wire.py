@@ -11,8 +11,8 @@ and the caller is the one who tries again.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
+import secrets
 import stat
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
@@ -34,7 +34,6 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
     ("grpc.so_reuseport", 0),
 )
-_COUNTER = itertools.count()
 _CHANNEL = (
     # Else the authority is the socket's path, percent-encoded, which servers in Go refuse.
     ("grpc.default_authority", "localhost"),
@@ -183,7 +182,7 @@ async def serve(path: Path, services: Iterable[grpc.GenericRpcHandler]) -> UnixS
     where no socket can be.
     """
     check_socket_path(path)
-    hidden = path.with_name(f".{os.getpid():x}-{next(_COUNTER):x}")
+    hidden = path.with_name(f".{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(path) and not stat.S_ISSOCK(path.lstat().st_mode):
