@@ -16,10 +16,11 @@ import msgspec
 from msgspec import Struct
 
 from drakit.apiserver import definition, read
+from drakit.apiserver.options import check_dry_run
 from drakit.apiserver.registry import Call, Registry
 from drakit.apiserver.route import Target
 from drakit.apiserver.view import Many, One, Plain, stored_document
-from drakit.apiserver.write import check_dry_run, is_finished, with_version
+from drakit.apiserver.write import is_finished, with_version
 from drakit.errors import BadRequest, Conflict, FieldError, Forbidden, Invalid, NotFound
 from drakit.store import Entry
 from drakit.transport import Document

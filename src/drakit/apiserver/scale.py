@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 
 from drakit.apiserver.body import object_of, part
+from drakit.apiserver.options import check_dry_run
 from drakit.apiserver.patch import apply_patch
 from drakit.apiserver.registry import Call, Registry
 from drakit.apiserver.route import Target
 from drakit.apiserver.schema import type_for
 from drakit.apiserver.view import Answer, Plain, stored_document
-from drakit.apiserver.write import change, check_dry_run
+from drakit.apiserver.write import change
 from drakit.errors import FieldError, InternalError, Invalid
 from drakit.model.selector import read_labels
 from drakit.transport import APPLY_PATCH, MERGE_PATCH, Document

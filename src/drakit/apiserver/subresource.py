@@ -15,11 +15,12 @@ from drakit.apiserver.body import object_of, part
 from drakit.apiserver.budget import spend
 from drakit.apiserver.certificate import approve
 from drakit.apiserver.delete import options_of, remove
+from drakit.apiserver.options import check_dry_run
 from drakit.apiserver.registry import Call, Registry
 from drakit.apiserver.route import Target
 from drakit.apiserver.scale import scale
 from drakit.apiserver.view import Answer, One, Plain, stored_document
-from drakit.apiserver.write import check_dry_run, is_finished
+from drakit.apiserver.write import is_finished
 from drakit.errors import BadRequest, Conflict, FieldError, Invalid
 from drakit.transport import Document
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -20,9 +20,11 @@ from drakit.apiserver import apply
 from drakit.apiserver.admission_request import Review
 from drakit.apiserver.apply_check import check_fits
 from drakit.apiserver.body import NO_KIND, unrecognized
+from drakit.apiserver.identity import check_identity, check_name, keep_system_fields, place
+from drakit.apiserver.options import check_options
 from drakit.apiserver.patch import apply_patch
 from drakit.apiserver.patch_refusal import refused
-from drakit.apiserver.registry import MAX_MANAGER, Call, Registry
+from drakit.apiserver.registry import Call, Registry
 from drakit.apiserver.route import Target
 from drakit.apiserver.view import One, stored_document
 from drakit.errors import (
@@ -30,16 +32,13 @@ from drakit.errors import (
     APIError,
     BadRequest,
     Conflict,
-    FieldError,
     Forbidden,
     Invalid,
     MethodNotAllowed,
 )
-from drakit.model.validation.field import forbidden, invalid, not_supported, quoted, required, too_long
 from drakit.store import Entry
 from drakit.transport import APPLY_PATCH, Document
 
-_OTHER_NAMESPACE = "the namespace of the provided object does not match the namespace sent on the request"
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _SUFFIX = 5
 _MAX_GENERATED_BASE = 63 - _SUFFIX
@@ -48,26 +47,6 @@ _UPSERTS = frozenset(
     {"Lease", "Endpoints", "Event", "LimitRange", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
 )
 """Kinds that a PUT or apply to a missing name may create (AllowCreateOnUpdate)."""
-_CONDITIONAL = frozenset(
-    {
-        "CSIDriver",
-        "CSINode",
-        "CSIStorageCapacity",
-        "CustomResourceDefinition",
-        "Lease",
-        "MutatingAdmissionPolicy",
-        "MutatingAdmissionPolicyBinding",
-        "MutatingWebhookConfiguration",
-        "PodDisruptionBudget",
-        "ResourcePoolStatusRequest",
-        "RuntimeClass",
-        "ValidatingAdmissionPolicy",
-        "ValidatingAdmissionPolicyBinding",
-        "ValidatingWebhookConfiguration",
-        "VolumeAttachment",
-    }
-)
-"""Kinds of which a PUT must say the resourceVersion it replaces (AllowUnconditionalUpdate)."""
 
 
 def random_suffix() -> str:
@@ -98,7 +77,7 @@ async def create_document(registry: Registry, call: Call, document: Document) ->
         raise MethodNotAllowed("create not allowed while custom resource definition is terminating")
     if metadata.get("resourceVersion"):
         raise APIError("resourceVersion should not be set on objects to be created", code=500)
-    _place(call.target, metadata)
+    place(call.target, metadata)
     _check_namespace(registry, call)
     is_generated = not metadata.get("name") and bool(metadata.get("generateName"))
     for attempt in range(_ATTEMPTS):
@@ -129,7 +108,7 @@ async def _create_named(registry: Registry, call: Call, document: Document) -> O
         await _mutate(registry, call, review)
         if review.new is not None and review.new is not document:
             document = review.new
-            _check_name(target, document)
+            check_name(target, document)
     strategy.prepare_create(document, context)
     errors = strategy.validate_create(document, context)
     if errors:
@@ -142,18 +121,6 @@ async def _create_named(registry: Registry, call: Call, document: Document) -> O
     with registry.quota.charge(target, document):
         entry = await registry.write(target, None, document, is_dry_run=call.is_dry_run)
     return One(target=target, entry=entry, status=201)
-
-
-def _place(target: Target, metadata: Document) -> None:
-    """Give the object the namespace of the request, which must be its own if it names one."""
-    if not target.kind.is_namespaced:
-        metadata.pop("namespace", None)
-        return
-    if metadata.get("namespace", target.namespace) != target.namespace:
-        raise BadRequest(_OTHER_NAMESPACE)
-    if not target.namespace:
-        raise BadRequest("an empty namespace may not be set during creation")
-    metadata["namespace"] = target.namespace
 
 
 def _check_namespace(registry: Registry, call: Call) -> None:
@@ -214,45 +181,6 @@ def _track(registry: Registry, call: Call, old: Document | None, new: Document, 
         new["metadata"]["managedFields"] = fields
 
 
-def check_dry_run(query: Mapping[str, str], options: str = "CreateOptions") -> None:
-    """Raises Invalid (of the given kind of options) for a dryRun that is not All."""
-    if errors := _dry_run(query):
-        raise Invalid.of("meta.k8s.io", options, "", errors)
-
-
-def _dry_run(query: Mapping[str, str]) -> list[FieldError]:
-    value = query.get("dryRun", "")
-    if value in ("", "All"):
-        return []
-    text = f'Unsupported value: ["{value}"]: supported values: "All"'
-    return [FieldError("FieldValueNotSupported", "dryRun", text)]
-
-
-def check_options(call: Call) -> None:
-    """Raises Invalid for options of a create, update or patch that are none."""
-    query, errors = call.query, []
-    manager = query.get("fieldManager", "")
-    if call.verb == "patch":
-        if call.content_type != APPLY_PATCH and "force" in query:
-            errors.append(forbidden("force", "may not be specified for non-apply patch"))
-        elif call.content_type == APPLY_PATCH and not manager:
-            errors.append(required("fieldManager", "is required for apply patch"))
-    if len(manager.encode()) > MAX_MANAGER:
-        errors.append(too_long("fieldManager", MAX_MANAGER))
-    for position, char in enumerate(manager):
-        if not char.isprintable():
-            at = len(manager[:position].encode())
-            text = f"invalid character U+{ord(char):04X} (at position {at})"
-            errors.append(invalid("fieldManager", manager, text))
-    errors += _dry_run(query)
-    if call.field_validation not in ("Strict", "Warn", "Ignore"):
-        choices = ("", "Ignore", "Strict", "Warn")
-        errors.append(not_supported("fieldValidation", call.field_validation, choices))
-    if errors:
-        kind = {"update": "UpdateOptions", "patch": "PatchOptions"}.get(call.verb, "CreateOptions")
-        raise Invalid.of("meta.k8s.io", kind, "", errors)
-
-
 # --- update ---------------------------------------------------------------------------------------
 
 Change = Callable[[Document], Document]
@@ -268,28 +196,11 @@ async def update(registry: Registry, call: Call) -> One:
         if target.kind.custom or target.kind.kind not in _UPSERTS or target.subresource:
             raise target.missing()
         new = registry.decode(call, body, call.raw)
-        _check_name(target, new)
+        check_name(target, new)
         return await create_document(registry, call, new)
     new = registry.decode(call, body, call.raw)
-    _check_name(target, new)
+    check_name(target, new)
     return await change(registry, call, lambda old: new)
-
-
-def _check_name(target: Target, document: Document) -> None:
-    metadata = document["metadata"]
-    if target.kind.is_namespaced:
-        if (metadata.get("namespace") or target.namespace) != target.namespace:
-            raise BadRequest(_OTHER_NAMESPACE)
-        metadata["namespace"] = target.namespace
-    name = metadata.get("name")
-    if not name:
-        raise BadRequest(
-            f"the name of the object ({target.name} based on URL) was undeterminable: name must be provided"
-        )
-    if name != target.name:
-        raise BadRequest(
-            f"the name of the object ({name}) does not match the name on the URL ({target.name})"
-        )
 
 
 async def change(registry: Registry, call: Call, next_state: Change, *, is_admitted: bool = False) -> One:
@@ -318,9 +229,9 @@ async def _change_once(
     if target.kind.custom is not None:
         old = target.kind.custom.read(old)
     new = next_state(old)
-    _check_name(target, new)
-    _check_identity(registry, target, entry, old, new)
-    _keep_system_fields(entry, old, new)
+    check_name(target, new)
+    check_identity(registry, target, entry, old, new)
+    keep_system_fields(entry, old, new)
     registry.admit(call.user, target, new, old)
     context, strategy = registry.context(call), registry.strategy(target.kind)
     if call.content_type != APPLY_PATCH:
@@ -330,8 +241,8 @@ async def _change_once(
     if review is not None:
         has_waited = await _mutate(registry, call, review)
         new = review.new or new
-        _check_name(target, new)
-        _keep_system_fields(entry, old, new)
+        check_name(target, new)
+        keep_system_fields(entry, old, new)
     strategy.prepare_update(new, old, target.subresource, context)
     errors = strategy.validate_update(new, old, target.subresource, context)
     if errors:
@@ -367,56 +278,6 @@ def is_finished(document: Document) -> bool:
     if metadata.get("deletionGracePeriodSeconds"):
         return False
     return document.get("kind") != "Namespace" or not (document.get("spec") or {}).get("finalizers")
-
-
-def _check_identity(registry: Registry, target: Target, entry: Entry, old: Document, new: Document) -> None:
-    metadata = new["metadata"]
-    version = metadata.get("resourceVersion")
-    if version and version != "0" and version != str(entry.revision):
-        if not (str(version).isascii() and str(version).isdigit()):
-            raise BadRequest(f"strconv.ParseUint: parsing {quoted(str(version))}: invalid syntax")
-        raise registry.changed(target)
-    if version in (None, "", "0") and _is_conditional(target):
-        error = invalid("metadata.resourceVersion", 0, "must be specified for an update")
-        raise Invalid.of(target.kind.group, target.kind.plural, target.name, [error])
-    uid, current = metadata.get("uid"), old["metadata"].get("uid", "")
-    if uid and uid != current:
-        raise registry.changed(
-            target,
-            f"StorageError: invalid object, Code: 4, Key: {_registry_key(target)}, ResourceVersion: 0, "
-            f"AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: "
-            f"{current}",
-        )
-
-
-def _registry_key(target: Target) -> str:
-    """Where upstream would keep the object, as its errors name it."""
-    kind = target.kind
-    names = {"nodes": "minions", "services": "services/specs", "endpoints": "services/endpoints"}
-    plural = f"{kind.group}/{kind.plural}" if kind.custom else names.get(kind.plural, kind.plural)
-    return f"/registry/{plural}/{target.key}"
-
-
-def _is_conditional(target: Target) -> bool:
-    kind = target.kind
-    return kind.custom is not None or kind.kind in _CONDITIONAL or _is_new_taint_rule(target)
-
-
-def _is_new_taint_rule(target: Target) -> bool:
-    """DeviceTaintRules became strict when they became stable."""
-    return (target.kind.kind, target.version) == ("DeviceTaintRule", "v1")
-
-
-def _keep_system_fields(entry: Entry, old: Document, new: Document) -> None:
-    """What no client may change."""
-    metadata, before = new["metadata"], old["metadata"]
-    metadata["resourceVersion"] = str(entry.revision)
-    metadata.pop("selfLink", None)
-    for field in ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"):
-        if field in before:
-            metadata[field] = before[field]
-        else:
-            metadata.pop(field, None)
 
 
 # --- patch ----------------------------------------------------------------------------------------
@@ -476,5 +337,5 @@ async def _apply(registry: Registry, call: Call) -> One:
     if head is not None:
         return await change(registry, call, merged)
     new = merged(None)
-    _check_name(target, new)
+    check_name(target, new)
     return await create_document(registry, call, new)
