@@ -49,6 +49,8 @@ def place(target: Target, metadata: Document) -> None:
 
 
 def check_name(target: Target, document: Document) -> None:
+    """Raises BadRequest unless the object has the name and namespace of its path; an empty namespace is
+    filled in."""
     metadata = document["metadata"]
     if target.kind.is_namespaced:
         if (metadata.get("namespace") or target.namespace) != target.namespace:
@@ -66,6 +68,8 @@ def check_name(target: Target, document: Document) -> None:
 
 
 def check_identity(registry: Registry, target: Target, entry: Entry, old: Document, new: Document) -> None:
+    """Raises Conflict if `new` was made for another state or another object of that name, BadRequest or
+    Invalid if what it says about that cannot be."""
     metadata = new["metadata"]
     version = metadata.get("resourceVersion")
     if version and version != "0" and version != str(entry.revision):
