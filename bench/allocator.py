@@ -50,6 +50,20 @@ SERIES: list[tuple[str, str, list[dict[str, Any]]]] = [
     ("capacity-requests", "25 on 3: >15 s", [{"n": 2 * m // 5, "m": m, "per": 40} for m in (8, 16, 32)]),
     ("capacity-claims", "n=6: >15 s", [{"n": n, "m": 2 * n + 1, "per": 40} for n in (6, 12, 24)]),
     ("distinct-too-few", "n=16 k=8: >15 s", [{"n": 2 * k, "k": k} for k in (8, 16, 32)]),
+    ("capacity-exact", "", [{"n": n} for n in (2, 4, 7)]),
+    ("capacity-exact", "", [{"n": n, "claims": 1} for n in (2, 5, 10)]),
+    ("capacity-halves", "", [{"n": n} for n in (4, 8, 15)]),
+    ("capacity-two", "", [{"n": n} for n in (2, 3, 6)]),
+    ("counters-exact", "", [{"gpus": gpus} for gpus in (2, 4, 7)]),
+    ("counters-and-capacity", "", [{"gpus": gpus} for gpus in (2, 5, 10)]),
+    ("list-match", "", [{"n": n, "k": 8} for n in (32, 64, 128)]),
+    ("list-distinct", "", [{"n": n} for n in (15, 31, 61)]),
+    ("match-and-distinct", "", [{"n": n, "k": 7} for n in (32, 64, 128)]),
+    ("prioritized-match", "", [{"n": 8 * m, "m": m} for m in (3, 6, 12)]),
+    ("prioritized-pairs", "", [{"n": m, "m": m} for m in (4, 8, 16)]),
+    ("shared-claims", "", [{"n": n, "m": 2 * n + 1} for n in (4, 8, 16)]),
+    ("all-shared", "", [{"n": n, "m": 9} for n in (8, 16, 32)]),
+    ("per-device-nodes", "", [{"pools": pools, "n": 64, "k": 16} for pools in (16, 32, 64)]),
 ]
 """Family, where the reference passes ten seconds, parameters that double up to four times that."""
 

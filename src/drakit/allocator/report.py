@@ -230,7 +230,7 @@ class Report:
                     ):
                         row[str(value)] += 1
             by_row.append(row)
-        for value in {value for row in by_row for value in row}:
+        for value in dict.fromkeys(value for row in by_row for value in row):
             counts[value] = sum(min(count, row[value]) for (_, count), row in zip(rows, by_row, strict=True))
             devices = self._devices_with(number, [demand for demand, _ in rows], value)
             counts[value] = min(counts[value], devices)

@@ -223,7 +223,8 @@ def _where(nodes: Sequence[str]) -> str:
 def near_values(findings: Findings, devices: Mapping[DeviceID, Device]) -> Iterator[str]:
     """Values that selectors ask for by `==` and nobody publishes, with the nearest ones that exist."""
     said: set[str] = set()
-    for expression in {r.expression for r in findings.away.values() if r.check is Check.SELECTOR}:
+    refused = [refusal for refusal in findings.away.values() if refusal.check is Check.SELECTOR]
+    for expression in dict.fromkeys(refusal.expression for refusal in refused):
         for domain, name, double, single in _EQUALS.findall(expression):
             wanted = double or single
             values = Counter(
