@@ -15,7 +15,7 @@ from drakit.cel.attribute import FAULT_WORK, Failure, Frame
 from drakit.cel.charge import call_cost, cost_before, is_charged_before, is_unit
 from drakit.cel.declare import Overload
 from drakit.cel.equality import equal
-from drakit.cel.library import FUNCTIONS, OPERATORS, PLAIN_REFUSAL
+from drakit.cel.library import FUNCTIONS, METERED, OPERATORS, PLAIN_REFUSAL
 from drakit.cel.library.work import work_of
 from drakit.cel.lookup import shown
 from drakit.cel.meter import Meter
@@ -126,15 +126,15 @@ def _dispatcher(node: Call, functions: Functions) -> _Invoke:
     function = node.function
     is_plain = function in PLAIN_REFUSAL or (function == "matches" and isinstance(node.args[-1], Literal))
     candidates = [
-        (overload.args, FUNCTIONS[overload.id])
+        (overload.args, FUNCTIONS[overload.id], overload.id in METERED)
         for overload in functions[function]
         if (overload.id in node.overloads if len(node.overloads) == 1 else True)
     ]
 
     def invoke(args: list[Any], meter: Meter) -> Any:
-        for wanted, implementation in candidates:
+        for wanted, implementation, is_metered in candidates:
             if len(wanted) == len(args) and all(map(fits, wanted, args)):
-                return implementation(*args)
+                return implementation(*args, meter=meter) if is_metered else implementation(*args)
         if is_plain:
             raise NoOverload
         if function == "matches":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from drakit.cel.meter import Meter
+from drakit.cel.meter import LITTLE_WORK, Meter
 from drakit.cel.value import DeviceMap, Fault, NoOverload, Optional, Uint, register_kind, to_key
 from drakit.model.quantity import Quantity
 from drakit.model.semver import Version
@@ -47,9 +47,9 @@ def equal(a: Any, b: Any, meter: Meter | None = None) -> bool:
             raise NoOverload
         return bool(a == b)
     if kind_a is list:
-        return kind_b is list and _equal_lists(a, b, meter or Meter())
+        return kind_b is list and _equal_lists(a, b, meter or Meter(LITTLE_WORK))
     if kind_a in MAPS:
-        return kind_b in MAPS and _equal_maps(a, b, meter or Meter())
+        return kind_b in MAPS and _equal_maps(a, b, meter or Meter(LITTLE_WORK))
     if kind_a is Optional:
         if kind_b is not Optional or a.has_value is not b.has_value:
             return False
@@ -88,7 +88,7 @@ def contains(items: Sequence[Any], value: Any, meter: Meter | None = None) -> bo
     """Whether a list has `value`; elements that refuse the comparison are passed over."""
     if value.__class__ in _HASHED and value not in items:
         return False
-    meter = meter or Meter()
+    meter = meter or Meter(LITTLE_WORK)
     meter.spend(4 * len(items))
     for item in items:
         try:

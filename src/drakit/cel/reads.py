@@ -22,19 +22,24 @@ def reads_of(root: Node) -> frozenset[Path] | None:
     return frozenset(reader.paths) if reader.visit(root, {}) else None
 
 
+def constant_path(node: Node) -> tuple[str, ...] | None:
+    """Where in the device a chain of constant selections leads: ("attributes", domain, name)."""
+    return _Reader().path(node, {})
+
+
 class _Reader:
     def __init__(self) -> None:
         self.paths: set[Path] = set()
 
     def visit(self, node: Node, names: dict[str, tuple[str, ...]]) -> bool:
         """Notes what the node reads; False when that cannot be told."""
-        path = self._path(node, names)
+        path = self.path(node, names)
         if path is not None:
             return self._note(path)
         if isinstance(node, Fold):
             return self._fold(node, names)
         if isinstance(node, Call) and node.function == "@in":
-            container = self._path(node.args[1], names)
+            container = self.path(node.args[1], names)
             if container is not None and isinstance(node.args[0], Literal):
                 return self._note_membership(container, node.args[0].value)
         return all(self.visit(child, names) for child in node.children())
@@ -60,7 +65,7 @@ class _Reader:
         inner = dict(names)
         inner.pop(node.accu, None)
         if node.macro == "bind":
-            path = self._path(node.init, names)
+            path = self.path(node.init, names)
             if path is None and not self.visit(node.init, names):
                 return False
             if path is not None:
@@ -72,7 +77,7 @@ class _Reader:
             inner.pop(variable or "", None)
         return all(self.visit(part, inner) for part in (node.init, node.condition, node.step, node.result))
 
-    def _path(self, node: Node, names: dict[str, tuple[str, ...]]) -> tuple[str, ...] | None:
+    def path(self, node: Node, names: dict[str, tuple[str, ...]]) -> tuple[str, ...] | None:
         """Where in the device a chain of constant selections leads; () is the device itself."""
         if isinstance(node, Ident):
             return names.get(node.name, () if node.name == "device" else None)
@@ -85,7 +90,7 @@ class _Reader:
             key = node.args[1].value if isinstance(node.args[1], Literal) else None
         if operand is None:
             return None
-        base = self._path(operand, names)
+        base = self.path(operand, names)
         if base is None:
             return None
         if isinstance(key, str):

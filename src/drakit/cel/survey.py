@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
 from msgspec import Struct
@@ -44,6 +44,32 @@ class Survey(Struct, frozen=True):
     rows: list[Row]
     presences: list[Presence]
     total: int
+    domains: list[str]
+    """The drivers, and the domains of published names."""
+
+    def notes(self, *, is_missing: bool = False) -> Iterator[str]:
+        """On how many devices what the expression reads exists; with `is_missing` only where on none."""
+        for each in self.presences:
+            if is_missing and each.count:
+                continue
+            part = "attribute" if each.part == "attributes" else each.part
+            text = f"{part} {each.domain}/{each.name} exists on {each.count:,} of {self.total:,} devices"
+            if each.similar:
+                text += f"; did you mean {', '.join(each.similar)}?"
+            elif not each.count and self.total and each.domain not in self.domains:
+                close = get_close_matches(each.domain, self.domains, n=1, cutoff=0.7) or self.domains[:3]
+                text += f"; nothing of {each.domain} is published, but of {', '.join(close)}"
+            yield text
+
+    def guards(self, row: Row) -> Iterator[str]:
+        """How to keep the expression from failing on the devices of a row."""
+        message = row.verdict.error.message if row.verdict.error is not None else ""
+        for each in self.presences:
+            if message == f"no such key: {each.name}" and each.count:
+                owner = f'device.{each.part}["{each.domain}"]'
+                yield f'guard it: "{each.name}" in {owner} && ..., or {owner}.?{each.name}.orValue(...)'
+            elif message == f"no such key: {each.name}" and not each.similar:
+                yield f'say which devices it is for, first: device.driver == "{each.domain}" && ...'
 
 
 def survey(selector: Selector, candidates: Sequence[Candidate]) -> Survey:
@@ -56,7 +82,11 @@ def survey(selector: Selector, candidates: Sequence[Candidate]) -> Survey:
         Row(selector.explain(group[0].device, group[0].driver), [candidate.place for candidate in group])
         for group in by_shape.values()
     ]
-    return Survey(rows, _presences(selector, candidates), len(candidates))
+    domains = {candidate.driver for candidate in candidates}
+    for candidate in candidates:
+        names = (*candidate.device.attributes, *candidate.device.capacity)
+        domains.update(name.partition("/")[0] for name in names if "/" in name)
+    return Survey(rows, _presences(selector, candidates), len(candidates), sorted(domains))
 
 
 def _presences(selector: Selector, candidates: Sequence[Candidate]) -> list[Presence]:
@@ -85,6 +115,10 @@ def _similar(
     """What is published under a name like it, where nothing is under this one."""
     if count:
         return []
-    names = {f"{other}/{short}" for kind, other, short in published if kind == part}
-    same = sorted(full for full in names if full.rpartition("/")[2].lower() == name.lower())
-    return same or get_close_matches(f"{domain}/{name}", sorted(names), n=3, cutoff=0.7)
+    same = sorted(
+        f"{other}/{short}" if kind == part else f'device.{kind}["{other}"].{short}'
+        for kind, other, short in published
+        if short.lower() == name.lower()
+    )
+    nearby = sorted({short for kind, other, short in published if kind == part and other == domain})
+    return same or [f"{domain}/{short}" for short in get_close_matches(name, nearby, n=3, cutoff=0.6)]

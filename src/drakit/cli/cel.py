@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import click
 import msgspec
-import yaml
 
 from drakit import cel
-from drakit.cel.survey import Candidate, Survey, survey
-from drakit.errors import CELError, UsageError
-from drakit.model.resource import Device, ResourceSlice
-from drakit.profile import DEFAULT_VERSION
+from drakit.cel import advice
+from drakit.cel.declare import environment
+from drakit.cel.survey import Row, Survey, survey
+from drakit.cli.cel_devices import captured, device_in, documents, slices_in
+from drakit.cli.cel_manifest import Finding, classes_in, findings, selectors
+from drakit.cli.connect import cluster_options
+from drakit.errors import CELError, DRAError, UsageError
+from drakit.model.resource import Device
+from drakit.profile import DEFAULT_VERSION, profile_for
 
 _MOST = (1 << 64) - 1
-_SHOWN = 5
+_PLACES = 5
 """Devices named in one row."""
+_ROWS = 12
+"""Rows printed."""
 
 _version = click.option(
-    "--kubernetes", "version", default=DEFAULT_VERSION, help="The Kubernetes version whose CEL it is."
-)
+    "--kubernetes", "version", default=DEFAULT_VERSION, show_default=True,
+    help="The Kubernetes version whose CEL it is.",
+)  # fmt: skip
+_output = click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+_file = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
 
 
 @click.group(invoke_without_command=True)
@@ -47,193 +55,168 @@ def command(context: click.Context, is_cases: bool, version: str) -> None:
 
 @command.command("eval")
 @click.argument("expression")
-@click.option("--device", type=click.Path(exists=True, dir_okay=False), help="One device, as JSON or YAML.")
-@click.option("--snapshot", type=click.Path(exists=True, dir_okay=False), help="From `dra snapshot`.")
-@click.option("--kubeconfig", type=click.Path(), help="The cluster whose devices to try (the default).")
-@click.option("--context", help="The kubeconfig's context to use.")
+@click.option("--device", type=_file, help="One device, as JSON or YAML.")
+@click.option("--snapshot", type=_file, help="From `dra snapshot`, or any file with ResourceSlices.")
+@cluster_options
 @_version
+@_output
 def evaluate(
     expression: str,
-    device: str | None,
-    snapshot: str | None,
+    device: Path | None,
+    snapshot: Path | None,
     kubeconfig: str | None,
     context: str | None,
     version: str,
+    output: str,
 ) -> None:
-    """Show which devices EXPRESSION selects, and why it does not select the others."""
-    selector = _compiled(expression, version)
-    candidates = _candidates(device, snapshot, kubeconfig, context)
-    for line in _report(selector, survey(selector, candidates)):
-        click.echo(line)
+    """Show which devices EXPRESSION (`-`: standard input) selects, and why it does not select the others.
+
+    The devices are the published ones of a cluster, unless --device or --snapshot names others. Exit code 0
+    if a device is selected and none fails, 2 otherwise.
+    """
+    text = sys.stdin.read().strip() if expression == "-" else expression
+    profile = profile_for(version)
+    if device is not None:
+        candidates = [device_in(device)]
+    elif snapshot is not None:
+        candidates = slices_in(documents(snapshot))
+    else:
+        candidates = slices_in(captured(kubeconfig, context))
+    known = advice.published([(each.device, each.driver) for each in candidates])
+    try:
+        selector = cel.compile(text, profile=profile)
+    except CELError as error:
+        hints = advice.of_compile_error(text, error.message, environment(profile), known)
+        raise UsageError("\n".join([error.message, *(f"hint: {hint}" for hint in hints)])) from None
+    result = survey(selector, candidates)
+    hints = advice.of_expression(text, selector.root, known)
+    if output == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(_as_json(selector, result, hints)), indent=2))
+    else:
+        for line in (*_report(selector, result), *(f"hint: {hint}" for hint in hints)):
+            click.echo(line)
+    is_selected = any(row.verdict.value for row in result.rows)
+    sys.exit(0 if is_selected and all(row.verdict.error is None for row in result.rows) else 2)
 
 
 @command.command("check")
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
-@click.option("--snapshot", type=click.Path(exists=True, dir_okay=False), help="Devices to check against.")
+@click.argument("files", nargs=-1, required=True, type=_file)
+@click.option("--snapshot", type=_file, help="Devices to check against: from `dra snapshot`.")
+@cluster_options
 @_version
-def check(files: tuple[str, ...], snapshot: str | None, version: str) -> None:
-    """Compile every selector in the manifests FILES, and warn of what would fail on a device."""
-    candidates = _slices_in(_documents(Path(snapshot))) if snapshot else []
-    failures = count = 0
-    for file in files:
-        documents = _documents(Path(file))
-        devices = candidates or _slices_in(documents)
-        for place, expression in _selectors(documents):
-            count += 1
-            problems, is_error = _problems(expression, devices, version)
-            failures += is_error
-            for problem in problems:
-                click.echo(f"{file}: {place}: {problem}")
+@_output
+def check(
+    files: tuple[Path, ...],
+    snapshot: Path | None,
+    kubeconfig: str | None,
+    context: str | None,
+    version: str,
+    output: str,
+) -> None:
+    """Compile every selector in the manifests FILES (`-`: standard input), and warn of what would fail or
+    match nothing.
+
+    They are tried on the devices of --snapshot, or else of the files, or else of the cluster, if there is
+    one. Exit code 1 if a selector does not compile or a manifest is not understood; warnings are no failure.
+    """
+    profile = profile_for(version)
+    found = {file: documents(file) for file in files}
+    written = [document for each in found.values() for document in each]
+    published, note = _published(written, snapshot, kubeconfig, context)
+    candidates = slices_in(published)
+    classes = classes_in([*published, *written])
+    rows = [row for file in files for row in findings(str(file), found[file], candidates, classes, profile)]
+    count = sum(len(list(selectors(each))) for each in found.values())
+    failures = sum(row.is_error for row in rows)
+    if output == "json":
+        encoded = {"selectors": count, "devices": len(candidates), "findings": rows}
+        click.echo(msgspec.json.format(msgspec.json.encode(encoded), indent=2))
+    else:
+        for row in rows:
+            click.echo(_line(row))
     if failures:
-        raise UsageError(f"{failures} of {count} selectors do not compile")
-    click.echo(f"{count} selectors compile")
+        raise UsageError(f"{failures} problem{'s' if failures > 1 else ''} in {_counted(count, 'selector')}")
+    if output == "text":
+        against = note or f"tried on {_counted(len(candidates), 'device')}"
+        click.echo(f"{_counted(count, 'selector')} compile{'s' if count == 1 else ''}; {against}")
 
 
-def _compiled(expression: str, version: str) -> cel.Selector:
-    try:
-        return cel.compile(expression, version)
-    except CELError as error:
-        raise UsageError(error.message) from None
-
-
-# --- devices --------------------------------------------------------------------------------------
-
-
-def _candidates(
-    device: str | None, snapshot: str | None, kubeconfig: str | None, context: str | None
-) -> list[Candidate]:
-    if device is not None:
-        return [_one_device(Path(device))]
+def _published(
+    written: list[dict[str, Any]], snapshot: Path | None, kubeconfig: str | None, context: str | None
+) -> tuple[list[dict[str, Any]], str]:
+    """The objects with the devices to check against, or why there are none."""
     if snapshot is not None:
-        return _slices_in(_documents(Path(snapshot)))
-    return asyncio.run(_live(kubeconfig, context))
-
-
-async def _live(kubeconfig: str | None, context: str | None) -> list[Candidate]:
-    # Imported here: trying an expression on a file needs no client.
-    from drakit.cli.connect import connect
-    from drakit.client.api import RESOURCE_SLICES
-
-    async with connect(kubeconfig, context) as client:
-        listed = await client.list(RESOURCE_SLICES)
-    return _slices_in({**item, "kind": "ResourceSlice"} for item in listed.items)
-
-
-def _one_device(path: Path) -> Candidate:
-    documents = list(_documents(path))
-    if len(documents) != 1:
-        raise UsageError(f"{path}: expected one device, found {len(documents)} documents")
-    driver = str(documents[0].get("driver", ""))
+        return documents(snapshot), ""
+    if slices_in(written):
+        return written, ""
     try:
-        device = msgspec.convert({"name": "device", **documents[0]}, Device)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"{path}: not a device: {error}") from None
-    return Candidate(f"{driver}/{device.name}" if driver else device.name, driver, device)
+        return captured(kubeconfig, context), ""
+    except DRAError as error:
+        if kubeconfig or context:
+            raise
+        return [], f"not tried on devices: {error}"
 
 
-def _documents(path: Path) -> list[dict[str, Any]]:
-    """The objects of a YAML or JSON file; the items of lists on their own."""
-    try:
-        parsed = list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=_LOADER))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: {str(error).splitlines()[0]}") from None
-    return list(_flattened(parsed))
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-def _flattened(values: Iterable[Any]) -> Iterator[dict[str, Any]]:
-    for value in values:
-        if not isinstance(value, dict):
-            continue
-        lists = [items for items in value.values() if isinstance(items, list)]
-        is_object = "spec" in value or "name" in value or "attributes" in value or "capacity" in value
-        if lists and not is_object:
-            for items in lists:
-                yield from _flattened(items)
-        else:
-            yield value
-
-
-def _slices_in(documents: Iterable[dict[str, Any]]) -> list[Candidate]:
-    candidates = []
-    for document in documents:
-        spec = document.get("spec")
-        if not isinstance(spec, dict) or "pool" not in spec or "driver" not in spec:
-            continue
-        try:
-            slice_ = msgspec.convert(document, ResourceSlice)
-        except msgspec.ValidationError as error:
-            name = (document.get("metadata") or {}).get("name", "")
-            raise UsageError(f"ResourceSlice {name}: {error}") from None
-        prefix = f"{slice_.spec.driver}/{slice_.spec.pool.name}"
-        candidates += [Candidate(f"{prefix}/{d.name}", slice_.spec.driver, d) for d in slice_.spec.devices]
-    return candidates
+def _line(row: Finding) -> str:
+    place = f"{row.file}: {row.object}, {row.field}"
+    kind = "error" if row.is_error else "warning"
+    hints = "".join(f"\n  hint: {hint}" for hint in row.hints)
+    return f"{place}: {kind}: {row.message}{hints}"
 
 
 # --- output ---------------------------------------------------------------------------------------
 
 
+def _outcome(row: Row) -> str:
+    verdict = row.verdict
+    if verdict.error is not None:
+        return f"error: {verdict.error.message}"
+    return "matches" if verdict.value else "no match"
+
+
 def _report(selector: cel.Selector, result: Survey) -> Iterator[str]:
-    yield f"{result.total} device{'' if result.total == 1 else 's'}, cost at most {selector.max_cost}"
-    for row in result.rows:
-        verdict = row.verdict
-        if verdict.error is not None:
-            outcome = f"error: {verdict.error.message}"
-        else:
-            outcome = "matches" if verdict.value else "no match"
-        names = ", ".join(row.places[:_SHOWN]) + (", ..." if len(row.places) > _SHOWN else "")
-        yield f"{len(row.places):6}  {outcome} (cost {verdict.cost}): {names}"
-        for part in verdict.parts:
+    matching = sum(len(row.places) for row in result.rows if row.verdict.value)
+    yield f"matches {matching} of {_counted(result.total, 'device')}; cost at most {_cost(selector.max_cost)}"
+    if not result.total:
+        yield "no devices are published: name some with --device FILE or --snapshot FILE"
+    order = {"matches": 0, "no match": 2}
+    rows = sorted(result.rows, key=lambda row: (order.get(_outcome(row), 1), -len(row.places)))
+    for row in rows[:_ROWS]:
+        names = ", ".join(row.places[:_PLACES]) + (", ..." if len(row.places) > _PLACES else "")
+        yield f"{len(row.places):6}  {_outcome(row)} (cost {row.verdict.cost}): {names}"
+        for part in row.verdict.parts:
             mark = "*" if part.is_decisive else " "
             yield f"      {mark} {' '.join(part.text.split())}  =>  {part.value}"
-    for presence in result.presences:
-        text = f"{presence.part[:-1] if presence.part == 'attributes' else presence.part} "
-        text += f"{presence.domain}/{presence.name} exists on {presence.count} of {result.total} devices"
-        if presence.similar:
-            text += f"; did you mean {', '.join(presence.similar)}?"
-        yield text
+        yield from (f"        {guard}" for guard in result.guards(row))
+    if len(rows) > _ROWS:
+        rest = sum(len(row.places) for row in rows[_ROWS:])
+        yield f"        and {_counted(rest, 'device')} in {len(rows) - _ROWS} more ways: see -o json"
+    yield from result.notes()
 
 
-def _selectors(documents: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Where a selector stands and its expression, for classes, claims and templates."""
-    for document in documents:
-        name = (document.get("metadata") or {}).get("name", "")
-        yield from _selectors_below(document.get("spec"), f"{document.get('kind', 'object')} {name}", "spec")
+def _cost(cost: int) -> str:
+    return str(cost) if cost <= 1_000_000 else f"{cost}, over the 1000000 that Kubernetes admits"
 
 
-def _selectors_below(value: Any, owner: str, path: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _selectors_below(item, owner, f"{path}[{index}]")
-    elif isinstance(value, dict):
-        inner = value.get("cel")
-        if isinstance(inner, dict) and isinstance(inner.get("expression"), str):
-            yield f"{owner}, {path}.cel.expression", inner["expression"]
-        for key, item in value.items():
-            if key != "opaque":
-                yield from _selectors_below(item, owner, f"{path}.{key}")
+def _as_json(selector: cel.Selector, result: Survey, hints: list[str]) -> dict[str, Any]:
+    rows = [
+        {
+            "match": row.verdict.value, "error": row.verdict.error and row.verdict.error.message,
+            "cost": row.verdict.cost, "parts": row.verdict.parts, "devices": row.places,
+        }
+        for row in result.rows
+    ]  # fmt: skip
+    return {
+        "maxCost": selector.max_cost if selector.max_cost < _MOST else None, "devices": result.total,
+        "rows": rows, "presences": result.presences, "hints": hints,
+    }  # fmt: skip
 
 
-def _problems(expression: str, devices: list[Candidate], version: str) -> tuple[list[str], bool]:
-    """What is wrong with a selector, and whether it is an error and not a warning."""
-    try:
-        selector = cel.compile(expression, version)
-    except CELError as error:
-        return [error.message], True
-    if selector.max_cost > 1_000_000:
-        return [f"too complex: it may cost {selector.max_cost}, at most 1000000 are allowed"], True
-    problems = []
-    for row in survey(selector, devices).rows:
-        if row.verdict.error is not None:
-            count = len(row.places)
-            others = f" and {count - 1} more" if count > 1 else ""
-            problems.append(
-                f"warning: would stop scheduling on {row.places[0]}{others}: {row.verdict.error.message}; "
-                "guard it with `in`, has() or .?"
-            )
-    return problems, False
+# --- cases ----------------------------------------------------------------------------------------
 
 
 def _cases(lines: IO[str], version: str) -> Iterator[str]:

@@ -43,5 +43,8 @@ OPERATORS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 """What works by the values alone, whatever overload the checker found."""
 
+METERED = lists.METERED
+"""Functions that compare values, as much as the meter they are given lets them."""
+
 PLAIN_REFUSAL = frozenset(("contains", "startsWith", "endsWith"))
 """Functions whose error for wrong types names neither function nor types."""

@@ -9,7 +9,7 @@ from typing import Any
 from drakit.cel.arithmetic import add, compare
 from drakit.cel.declare import COMPARABLE, full_name
 from drakit.cel.equality import contains, equal
-from drakit.cel.meter import CostExceeded
+from drakit.cel.meter import CostExceeded, Meter
 from drakit.cel.value import NONE, Duration, Fault, NoOverload, Optional, Uint
 
 MAX_RANGE = 1_000_000
@@ -75,30 +75,30 @@ def _sum_from(zero: Any) -> Any:
     return total
 
 
-def index_of(items: list[Any], value: Any) -> int:
+def index_of(items: list[Any], value: Any, meter: Meter) -> int:
     for index, item in enumerate(items):
-        if contains((value,), item):
+        if contains((value,), item, meter):
             return index
     return -1
 
 
-def last_index_of(items: list[Any], value: Any) -> int:
+def last_index_of(items: list[Any], value: Any, meter: Meter) -> int:
     for index in range(len(items) - 1, -1, -1):
-        if contains((value,), items[index]):
+        if contains((value,), items[index], meter):
             return index
     return -1
 
 
-def sets_contains(items: list[Any], part: list[Any]) -> bool:
-    return all(contains(items, item) for item in part)
+def sets_contains(items: list[Any], part: list[Any], meter: Meter) -> bool:
+    return all(contains(items, item, meter) for item in part)
 
 
-def sets_equivalent(a: list[Any], b: list[Any]) -> bool:
-    return sets_contains(a, b) and sets_contains(b, a)
+def sets_equivalent(a: list[Any], b: list[Any], meter: Meter) -> bool:
+    return sets_contains(a, b, meter) and sets_contains(b, a, meter)
 
 
-def sets_intersects(a: list[Any], b: list[Any]) -> bool:
-    return any(contains(b, item) for item in a)
+def sets_intersects(a: list[Any], b: list[Any], meter: Meter) -> bool:
+    return any(contains(b, item, meter) for item in a)
 
 
 def slice_of(items: list[Any], start: int, end: int) -> list[Any]:
@@ -134,10 +134,10 @@ def range_of(count: int) -> list[int]:
     return list(range(count))
 
 
-def distinct(items: list[Any]) -> list[Any]:
+def distinct(items: list[Any], meter: Meter) -> list[Any]:
     unique: list[Any] = []
     for item in items:
-        if not contains(unique, item):
+        if not contains(unique, item, meter):
             unique.append(item)
     return unique
 
@@ -167,21 +167,21 @@ def sort_by_keys(items: list[Any], keys: list[Any]) -> list[Any]:
     return [items[index] for index in sorted(range(len(items)), key=cmp_to_key(order))]
 
 
-def includes(target: Any, value: Any) -> bool:
+def includes(target: Any, value: Any, meter: Meter | None = None) -> bool:
     """DRA's `target.includes(value)` for an attribute that is one value or a list of at most 48."""
     if target.__class__ is not list:
-        return _equals(target, value)
+        return _equals(target, value, meter)
     for index, item in enumerate(target):
         if index >= 48:
             raise Fault("'includes' function cannot be applied to lists longer than 48 values")
-        if _equals(item, value):
+        if _equals(item, value, meter):
             return True
     return False
 
 
-def _equals(a: Any, b: Any) -> bool:
+def _equals(a: Any, b: Any, meter: Meter | None) -> bool:
     try:
-        return equal(a, b)
+        return equal(a, b, meter)
     except NoOverload:
         return False
 
@@ -203,6 +203,11 @@ _SUMS = {
     "double": _sum_from(0.0),
     "duration": _sum_from(Duration(0)),
 }
+
+METERED = frozenset((
+    "list_a_index_of_int", "list_a_last_index_of_int", "list_sets_contains_list", "list_sets_equivalent_list",
+    "list_sets_intersects_list", "list_distinct", "dra_includes_dyn_dyn",
+))  # fmt: skip
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{f"list_{full_name(t)}_is_sorted_bool": is_sorted for t in COMPARABLE},
