@@ -9,7 +9,9 @@ import pytest
 from drakit.client.api import DEVICE_CLASSES, PODS, RESOURCE_CLAIMS, Resource
 from drakit.controllers.quota import RESOURCE_QUOTAS
 from drakit.errors import APIError, Forbidden
+from drakit.model.quantity import Quantity
 from drakit.model.quota_pod import in_scope, pod_usage, unset
+from drakit.model.quota_tally import Tally
 from drakit.transport import Document
 from tests.controllers.cluster import NS, Cluster, claim, cluster, pod
 
@@ -204,3 +206,36 @@ def test_scopes(quota: Document, spec: Document, expected: bool) -> None:
 def test_pods_with_resources_as_a_whole_need_no_others() -> None:
     spec = {"containers": [{"name": "c"}], "resources": {"requests": {"cpu": "1"}}}
     assert unset({"spec": spec}, {"requests.cpu"}) == ""
+
+
+def test_a_tally_follows_each_object() -> None:
+    tally = Tally({"scopes": ["Terminating"]})
+    document: Document = {"spec": {"activeDeadlineSeconds": 5}}
+    two, one = {"cpu": Quantity.of("1500m")}, {"cpu": Quantity.of("500m"), "pods": Quantity.of(1)}
+    tally.put("a", document, two)
+    tally.put("b", document, one)
+    tally.put("c", {"spec": {}}, one)
+    assert (str(tally.used("cpu")), str(tally.used("pods")), "c" in tally) == ("2", "1", False)
+    tally.put("a", document, one)
+    assert (str(tally.used("cpu")), str(tally.used("pods"))) == ("1", "2")
+    tally.put("a", None, {})
+    tally.put("b", {"spec": {}}, one)
+    assert (tally.used("cpu").is_zero, tally.used("pods").is_zero, tally.used("x").is_zero) == (
+        True,
+        True,
+        True,
+    )
+
+
+async def test_a_pod_that_should_be_gone_is_not_counted_for_long() -> None:
+    async with cluster() as c:
+        await limit(c, {"pods": "1"})
+        await c.client.create(PODS, pod("a", terminationGracePeriodSeconds=30))
+        await c.bind("a", "n0")
+        await c.settle()
+        await c.client.delete(PODS, "a", NS)
+        await c.settle()
+        assert await used(c) == {"pods": "1"}
+        await c.settle(400)
+        assert await used(c) == {"pods": "0"}
+        await c.client.create(PODS, pod("b"))

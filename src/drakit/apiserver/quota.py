@@ -1,16 +1,17 @@
 """ResourceQuota admission: a new object must fit into what its namespace may use.
 
-What is used is counted from the objects themselves, those whose write is under way included, so two
-creations at once cannot both take the last place.
+What is used is counted from the objects themselves (`drakit.apiserver.quota_tally`), those whose write is
+under way included, so two creations at once cannot both take the last place.
 Source: apiserver/pkg/admission/plugin/resourcequota, pkg/quota/v1/evaluator/core.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from drakit.apiserver.quota_tally import Tallies
 from drakit.apiserver.route import Target
 from drakit.apiserver.view import stored_document
 from drakit.errors import Forbidden
@@ -18,12 +19,14 @@ from drakit.model.quantity import Quantity
 from drakit.model.quota import REQUESTS, Usage, usage_of
 from drakit.model.quota_pod import has_scope, in_scope, unset
 from drakit.model.resource import EXTENDED_CLAIM_ANNOTATION
-from drakit.store import Store
+from drakit.store import Change, Store
 from drakit.transport import Document
 
 _QUOTAS = "resourcequotas"
 _CLAIMS, _CLASSES, _PODS = "resourceclaims.resource.k8s.io", "deviceclasses.resource.k8s.io", "pods"
 _NONE = Quantity.of(0)
+_Write = tuple[str, str, Document]
+"""Collection, key and document of an object that is being written."""
 
 
 class QuotaAdmission:
@@ -32,7 +35,14 @@ class QuotaAdmission:
     def __init__(self, store: Store, clock: Callable[[], datetime.datetime]) -> None:
         self._store = store
         self._clock = clock
-        self._under_way: dict[str, list[tuple[str, Document]]] = {}
+        self._under_way: dict[str, list[_Write]] = {}
+        self._tallies = Tallies(store, self._usage)
+        store.subscribe(_QUOTAS, self._quotas_changed)
+        store.subscribe(_CLASSES, lambda changes: self._tallies.forget(collections=[_CLAIMS]))
+
+    def _quotas_changed(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            self._tallies.forget(change.key.partition("/")[0])
 
     @contextmanager
     def charge(self, target: Target, document: Document) -> Iterator[None]:
@@ -43,7 +53,7 @@ class QuotaAdmission:
             return
         self._check(target, document)
         held = self._under_way.setdefault(namespace, [])
-        row = (kind.collection, document)
+        row = (kind.collection, target.key, document)
         held.append(row)
         try:
             yield
@@ -53,55 +63,50 @@ class QuotaAdmission:
                 self._under_way.pop(namespace, None)
 
     def _check(self, target: Target, document: Document) -> None:
-        wanted = self._usage(target, document)
-        is_pod = target.kind.collection == _PODS
-        rows: list[Document] | None = None
+        collection = target.kind.collection
+        wanted = self._usage(collection, document)
         for entry in self._store.page(_QUOTAS, f"{target.namespace}/"):
             quota = stored_document(entry)
             spec, name = quota.get("spec") or {}, quota["metadata"]["name"]
-            if has_scope(spec) and not (is_pod and in_scope(spec, document)):
+            if has_scope(spec) and not (collection == _PODS and in_scope(spec, document)):
                 continue
             hard = spec.get("hard") or {}
-            if is_pod and (missing := unset(document, set(hard))):
+            if collection == _PODS and (missing := unset(document, set(hard))):
                 raise self._refused(target, f"failed quota: {name}: must specify {missing}")
             limits = {limit: value for limit, value in hard.items() if limit in wanted}
-            if not limits:
-                continue
-            if rows is None:
-                rows = self._rows(target)
-            used = self._used(target, rows, spec, limits)
-            over = sorted(n for n, value in limits.items() if used[n] + wanted[n] > Quantity.of(value))
-            if over:
-                raise self._exceeded(target, name, over, wanted, used, limits)
 
-    def _usage(self, target: Target, document: Document) -> Usage:
-        kind = target.kind
-        return usage_of(document, kind.plural, kind.group, self, now=self._clock().timestamp())
+            def over(used: Usage, limits: dict[str, str] = limits) -> list[str]:
+                return sorted(n for n, v in limits.items() if used[n] + wanted[n] > Quantity.of(v))
 
-    def _rows(self, target: Target) -> list[Document]:
-        """The objects of the kind that are there, or will be in a moment."""
-        kind = target.kind
-        rows = [d for c, d in self._under_way.get(target.namespace, ()) if c == kind.collection]
-        stored = self._store.page(kind.collection, f"{target.namespace}/")
-        return rows + [stored_document(entry) for entry in stored]
+            used = self._used(target, spec, limits)
+            if over(used):
+                self._tallies.forget(target.namespace)
+                used = self._used(target, spec, limits)
+                if names := over(used):
+                    raise self._exceeded(target, name, names, wanted, used, limits)
 
-    def _used(self, target: Target, rows: list[Document], spec: Document, names: Iterable[str]) -> Usage:
-        """What `rows` use of `names`, and the other kind that counts for the same extended resources."""
+    def _usage(self, collection: str, document: Document) -> Usage:
+        plural, _, group = collection.partition(".")
+        return usage_of(document, plural, group, self, now=self._clock().timestamp())
+
+    def _used(self, target: Target, spec: Document, names: Iterable[str]) -> Usage:
+        """How much of `names` is used by objects that a quota with `spec` looks at, those under way included.
+        Extended resources are used by pods, and by claims for the same devices."""
         total = dict.fromkeys(names, _NONE)
-        counted = [self._usage(target, row) for row in rows if not has_scope(spec) or in_scope(spec, row)]
+        collections = {target.kind.collection}
         if not has_scope(spec) and any(name.startswith(REQUESTS) and "/" in name for name in total):
-            counted += self._others(target)
-        for used in counted:
-            for name in total.keys() & used.keys():
-                total[name] = total[name] + used[name]
+            collections |= {_PODS, _CLAIMS}
+        for collection in collections if total else ():
+            tally = self._tallies.of(collection, target.namespace, spec)
+            for name in total:
+                total[name] = total[name] + tally.used(name)
+            for kind, key, document in self._under_way.get(target.namespace, ()):
+                if kind != collection or key in tally or (has_scope(spec) and not in_scope(spec, document)):
+                    continue
+                for name, quantity in self._usage(kind, document).items():
+                    if name in total:
+                        total[name] = total[name] + quantity
         return total
-
-    def _others(self, target: Target) -> Iterator[Usage]:
-        """Extended resources are used by pods, and by claims for the same devices."""
-        for collection in {_PODS, _CLAIMS} - {target.kind.collection}:
-            plural, _, group = collection.partition(".")
-            for entry in self._store.page(collection, f"{target.namespace}/"):
-                yield usage_of(stored_document(entry), plural, group, self, now=self._clock().timestamp())
 
     # --- what else decides what a claim counts for (model.quota.Around) -----------------------------
 

@@ -1,8 +1,10 @@
 """How much of a namespace's ResourceQuotas is used: cpu and memory, devices and numbers of objects.
 
 What counts for what is `drakit.model.quota`. The kinds that quotas name most are followed from the start,
-others (`count/PLURAL.GROUP`, custom resources too) from the moment a quota names them. Limits on anything
-else are shown as asked for, without a number in use. Refusing what exceeds a quota is the API server's work.
+others (`count/PLURAL.GROUP`, custom resources too) from the moment a quota names them. Sums are kept up with
+every change, and made anew now and then, since some counts depend on time and on other objects. Limits on
+anything else are shown as asked for, without a number in use. Refusing what exceeds a quota is the API
+server's work.
 
 Source: pkg/controller/resourcequota.
 """
@@ -10,6 +12,7 @@ Source: pkg/controller/resourcequota.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from drakit.client.api import DEVICE_CLASSES, PODS, RESOURCE_CLAIMS, Resource
 from drakit.client.informer import Informer, key_of
@@ -20,12 +23,15 @@ from drakit.controllers.workload import write_status
 from drakit.errors import NotFound
 from drakit.model.quantity import Quantity
 from drakit.model.quota import Usage, is_same_kind, usage_of
-from drakit.model.quota_pod import has_scope, in_scope
+from drakit.model.quota_pod import has_scope
+from drakit.model.quota_tally import Tally
 from drakit.model.resource import EXTENDED_CLAIM_ANNOTATION
 from drakit.transport import Document
 
 RESOURCE_QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
 _SOON = 0.05
+_ANEW_SECONDS = 300.0
+"""How often sums are made anew (the controller manager's resync of quotas)."""
 _LOOK_AGAIN_SECONDS = 30.0
 """How often a kind is looked for that a quota names and the server does not have."""
 
@@ -39,7 +45,12 @@ class Quotas:
         self._quotas.add_index("namespace", namespace_of)
         self._quotas.add_handler(lambda old, new: self._queue.add(key_of(new)) if new else None)
         self._informers: dict[Resource, Informer] = {}
+        self._tallies: dict[tuple[Resource, str], dict[str, Tally]] = {}
+        """By kind and namespace, then by quota."""
+        self._born: dict[str, float] = {}
+        """When the sums of a quota were made."""
         self._classes = context.informer(DEVICE_CLASSES)
+        self._classes.add_handler(lambda old, new: self._start_anew())
         self._pods = self._follow(PODS)
         self._claims = self._follow(RESOURCE_CLAIMS)
         self._claims.add_index("controller", controller_uid)
@@ -50,21 +61,40 @@ class Quotas:
     def _follow(self, resource: Resource) -> Informer:
         informer = self._informers[resource] = self._context.informer(resource)
         informer.add_index("namespace", namespace_of)
-        informer.add_handler(self._counted_changed)
+        informer.add_handler(partial(self._counted_changed, resource))
         return informer
 
-    def _counted_changed(self, old: Document | None, new: Document | None) -> None:
+    def _counted_changed(self, resource: Resource, old: Document | None, new: Document | None) -> None:
         document = new or old
         assert document is not None
-        for quota in self._quotas.by_index("namespace", document["metadata"]["namespace"]):
+        namespace = document["metadata"]["namespace"]
+        if tallies := self._tallies.get((resource, namespace)):
+            usage = self._usage(resource, document)
+            for tally in tallies.values():
+                tally.put(key_of(document), new, usage)
+        for quota in self._quotas.by_index("namespace", namespace):
             self._queue.add_after(key_of(quota), _SOON)
+
+    def _start_anew(self) -> None:
+        """A class says otherwise what devices count for."""
+        self._born.clear()
+        for quota in self._quotas.items():
+            self._queue.add_after(key_of(quota), _SOON)
+
+    def _usage(self, resource: Resource, document: Document) -> Usage:
+        return usage_of(document, resource.plural, resource.group, self, now=self._context.clock.now())
 
     async def _sync(self, key: str) -> None:
         quota = self._quotas.get(key)
         if quota is None:
+            self._forget(key)
             return
         hard = (quota.get("spec") or {}).get("hard") or {}
         await self._follow_named(key, hard)
+        if self._context.clock.now() - self._born.get(key, -_ANEW_SECONDS) >= _ANEW_SECONDS:
+            self._forget(key)
+            self._born[key] = self._context.clock.now()
+            self._queue.add_after(key, _ANEW_SECONDS)
         used = {name: str(quantity) for name, quantity in self._used(quota, hard).items()}
         before = quota.get("status") or {}
         # A merge patch removes only what it names.
@@ -96,21 +126,33 @@ class Quotas:
     def _used(self, quota: Document, names: Iterable[str]) -> Usage:
         """How much of `names` is used in the quota's namespace; what nobody counts is left out."""
         spec, namespace = quota.get("spec") or {}, quota["metadata"]["namespace"]
-        now = self._context.clock.now()
         total: Usage = {}
-        for resource, informer in self._informers.items():
+        for resource in self._informers:
             counted = [name for name in names if _counts(name, resource)]
             if not counted or (has_scope(spec) and resource != PODS):
                 continue
+            tally = self._tally(resource, namespace, key_of(quota), spec)
             for name in counted:
-                total.setdefault(name, Quantity.of(0))
-            for document in informer.by_index("namespace", namespace):
-                if has_scope(spec) and not in_scope(spec, document):
-                    continue
-                used = usage_of(document, resource.plural, resource.group, self, now=now)
-                for name in used.keys() & set(counted):
-                    total[name] = total[name] + used[name]
+                total[name] = total.get(name, Quantity.of(0)) + tally.used(name)
         return total
+
+    def _tally(self, resource: Resource, namespace: str, key: str, spec: Document) -> Tally:
+        tallies = self._tallies.setdefault((resource, namespace), {})
+        tally = tallies.get(key)
+        if tally is None or tally.spec != spec:
+            tally = tallies[key] = Tally(spec)
+            for document in self._informers[resource].by_index("namespace", namespace):
+                tally.put(key_of(document), document, self._usage(resource, document))
+        return tally
+
+    def _forget(self, key: str) -> None:
+        """Drop the sums of a quota."""
+        namespace = key.partition("/")[0]
+        self._born.pop(key, None)
+        for place in [place for place in self._tallies if place[1] == namespace]:
+            self._tallies[place].pop(key, None)
+            if not self._tallies[place]:
+                del self._tallies[place]
 
     # --- what else decides what a claim counts for (model.quota.Around) -----------------------------
 
