@@ -14,7 +14,7 @@ import pytest
 from drakit.apiserver.app import API, User
 from drakit.apiserver.http import Server, serve
 from drakit.apiserver.tls import certificates
-from drakit.errors import BadRequest, NotFound
+from drakit.errors import BadRequest, NotFound, RecoverableError
 from drakit.podio import Connection, ExecSession, LogOptions
 from drakit.profile import profile_for
 from drakit.store import Store
@@ -73,6 +73,9 @@ spec:
 """
 
 
+_LOST = -1
+
+
 class Echo:
     """A command that repeats its stdin on stdout, its arguments on stderr, and exits with 3 if one is
     `fail`."""
@@ -80,7 +83,7 @@ class Echo:
     def __init__(self, command: Sequence[str], *, stdin: bool) -> None:
         self._output: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue()
         self._output.put_nowait((2, " ".join(command).encode() + b"\n"))
-        self._code = 3 if "fail" in command else 0
+        self._code = 3 if "fail" in command else _LOST if "lose" in command else 0
         if not stdin:
             self._output.put_nowait(None)
 
@@ -96,6 +99,8 @@ class Echo:
     async def resize(self, width: int, height: int) -> None: ...
 
     async def wait(self) -> int:
+        if self._code == _LOST:
+            raise RecoverableError("the runtime could not say")
         return self._code
 
     async def kill(self) -> None: ...
@@ -315,6 +320,7 @@ async def test_logs_and_exec(kubectl: Kubectl, tmp_path: Path) -> None:
     code, _, err = await kubectl.run("exec", "p1", "--", "fail")
     assert code == 3
     assert "exit code 3" in err
+    assert "the runtime could not say" in await kubectl.refused("exec", "p1", "--", "lose")
 
 
 async def test_attach_and_port_forward(kubectl: Kubectl, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from drakit.apiserver.read import is_true
 from drakit.apiserver.registry import Call
 from drakit.apiserver.route import find_target
 from drakit.apiserver.view import stored_document
-from drakit.errors import APIError, BadRequest, InternalError, NotFound
+from drakit.errors import APIError, BadRequest, DRAError, InternalError, NotFound
 from drakit.podio import Connection, ExecSession, LogOptions, PodIO
 from drakit.spdy import SPDYError
 from drakit.transport import Document
@@ -305,11 +305,15 @@ class _Exec:
         await self._send({"type": "websocket.send", "bytes": bytes([channel]) + data})
 
     async def _finish(self, failure: BaseException | None) -> None:
-        if failure is not None:
+        status: Document | None = None
+        if failure is None:
+            try:
+                status = _exit_status(await self._session.wait())
+            except DRAError as unknown:  # nothing ran, or nobody knows how it ended
+                failure = unknown
+        if status is None:
             error = failure if isinstance(failure, APIError) else InternalError(str(failure))
             status = error.status()
-        else:
-            status = _exit_status(await self._session.wait())
         await self._frame(_ERROR, msgspec.json.encode(status))
         await self._send({"type": "websocket.close", "code": _DONE})
 

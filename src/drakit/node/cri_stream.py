@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -20,6 +21,8 @@ _PROTOCOL = "v4.channel.k8s.io"
 _CHUNK = 64 << 10
 _QUEUED = 8
 _CONNECT_SECONDS = 10.0
+_EXEC_ID = re.compile(r' "[0-9a-f]{64}"')
+"""A new number for each try: a probe that fails should say the same each time."""
 _OUTPUTS = {"stdout": 1, "stderr": 2}
 
 
@@ -131,7 +134,8 @@ def exit_code(verdict: bytes) -> int:
     for cause in causes:
         if cause.get("reason") == "ExitCode" and str(cause.get("message")).isdigit():
             return int(cause["message"])
-    raise RuntimeFailed(str(status.get("message") or "the runtime gives no reason"))
+    text = str(status.get("message") or "the runtime gives no reason")
+    raise RuntimeFailed(_EXEC_ID.sub("", text))
 
 
 async def open_stream(url: str, *, stdin: bool, tty: bool) -> StreamSession:
