@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
 from drakit.errors import UsageError
-from drakit.planner.situation import Situation, wanted_by_pod
+from drakit.planner.manifest import put_in
+from drakit.planner.situation import Situation, wanted_by_claim, wanted_by_pod
 from drakit.planner.snapshot import decode, hashed
 from drakit.planner.why import why
-from tests.planner.make import H100, busy, claim, pod, snapshot
+from tests.planner.make import DRIVER, H100, busy, claim, pod, snapshot
 
 
 def waiting() -> dict[str, object]:
@@ -53,3 +56,60 @@ def test_hashing_changes_nothing_that_is_given() -> None:
     before = msgspec.json.encode(taken)
     hashed(taken, b"salt")
     assert msgspec.json.encode(taken) == before
+
+
+REQUEST = {"name": "gpu", "exactly": {"deviceClassName": DRIVER, "count": 12}}
+OF_BETA = {"name": "gpu", "deviceClassName": DRIVER, "count": 12}
+POD_SPEC = {"resourceClaims": [{"name": "g", "resourceClaimName": "c"}], "containers": []}
+
+
+def manifest(kind: str, spec: Any, version: str = "resource.k8s.io/v1", **meta: str) -> dict[str, Any]:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": "c", **meta}, "spec": spec}
+
+
+CLAIM = manifest("ResourceClaim", {"devices": {"requests": [REQUEST]}})
+
+
+@pytest.mark.parametrize(
+    ("documents", "subject"),
+    [
+        ([CLAIM], "claim default/c"),
+        (
+            [manifest("ResourceClaim", {"devices": {"requests": [OF_BETA]}}, "resource.k8s.io/v1beta1")],
+            "claim default/c",
+        ),
+        ([{"kind": "List", "items": [CLAIM, manifest("Pod", POD_SPEC, "v1")]}], "pod default/c"),
+        ([CLAIM, manifest("Deployment", {"template": {"spec": POD_SPEC}}, "apps/v1")], "pod default/c"),
+        (
+            [
+                CLAIM,
+                manifest("CronJob", {"jobTemplate": {"spec": {"template": {"spec": POD_SPEC}}}}, "batch/v1"),
+            ],
+            "pod default/c",
+        ),
+        ([manifest("ResourceClaim", CLAIM["spec"], namespace="far")], "claim far/c"),
+    ],
+    ids=["claim", "v1beta1", "list", "deployment", "cronjob", "namespace"],
+)
+def test_manifests_are_looked_at_as_if_applied(documents: list[Any], subject: str) -> None:
+    taken, ((kind, key),) = put_in(snapshot(**busy()), documents, "f", "default")
+    situation = Situation(taken)
+    report = why(
+        situation, wanted_by_pod(situation, key) if kind == "pod" else wanted_by_claim(situation, key)
+    )
+    assert report.subject == subject
+    assert "no node has 12 free devices for request gpu (gpu.nvidia.com)" in report.sentence
+
+
+@pytest.mark.parametrize(
+    ("documents", "said"),
+    [
+        ([], "^f holds none of Pod, "),
+        ([None, 3, "x", {"kind": "ConfigMap"}], "^f holds none of Pod, "),
+        ([{"kind": "Pod"}], "^f: a Pod without metadata.name"),
+        ([{"kind": "Deployment", "metadata": {"name": 3}}], "^f: a Pod without metadata.name"),
+    ],
+)
+def test_what_is_no_manifest_is_refused(documents: list[Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        put_in(snapshot(**busy()), documents, "f", "default")

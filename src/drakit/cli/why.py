@@ -10,26 +10,20 @@ from typing import Any
 import click
 import msgspec
 import yaml
-from msgspec import structs
 
 from drakit.cli import complete
 from drakit.cli.connect import cluster_options, connect
 from drakit.errors import UsageError
+from drakit.planner.manifest import put_in
 from drakit.planner.report import Section
 from drakit.planner.situation import Situation, wanted_by_claim, wanted_by_pod
 from drakit.planner.snapshot import Snapshot, capture, decode
 from drakit.planner.why import Report, why
 
-_FIELDS = {
-    "Pod": "pods",
-    "ResourceClaim": "resource_claims",
-    "ResourceClaimTemplate": "resource_claim_templates",
-    "DeviceClass": "device_classes",
-    "ResourceSlice": "resource_slices",
-    "DeviceTaintRule": "device_taint_rules",
-    "Node": "nodes",
+_KINDS = {
+    "pod": ("pod", "pods", "po"),
+    "claim": ("claim", "claims", "resourceclaim", "resourceclaims"),
 }
-_FILE_UID = "file:"
 
 
 @click.command()
@@ -71,12 +65,14 @@ def command(
     if not subject and not filename:
         raise UsageError("say what to look at: dra why pod/NAME, dra why claim/NAME, or -f FILE")
     taken = decode(snapshot.read_bytes(), str(snapshot)) if snapshot else _captured(kubeconfig, context)
-    subjects = [subject] if subject else []
+    subjects = [_read_subject(subject, namespace)] if subject else []
     if filename:
-        taken, found = _with_manifests(taken, filename, namespace)
+        taken, found = put_in(taken, _documents(filename), str(filename), namespace)
         subjects = subjects or found
+        if not subjects:
+            raise UsageError(f"{filename} holds no pod and no claim to explain: name one, such as pod/NAME")
     situation = Situation(taken)
-    reports = [_report(situation, name, namespace) for name in subjects]
+    reports = [_report(situation, kind, key) for kind, key in subjects]
     if output == "json":
         click.echo(
             msgspec.json.format(msgspec.json.encode(reports if filename else reports[0]), indent=2).decode()
@@ -94,51 +90,26 @@ def _captured(kubeconfig: str | None, context: str | None) -> Snapshot:
     return asyncio.run(run())
 
 
-def _report(situation: Situation, subject: str, namespace: str) -> Report:
+def _read_subject(subject: str, namespace: str) -> tuple[str, str]:
+    """Kind and namespace/name of what the user wrote."""
     kind, slash, name = subject.partition("/")
     if not slash:
         kind, name = "pod", subject
-    if kind in ("pod", "pods", "po"):
-        return why(situation, wanted_by_pod(situation, f"{namespace}/{name}"))
-    if kind in ("claim", "resourceclaim", "resourceclaims"):
-        return why(situation, wanted_by_claim(situation, f"{namespace}/{name}"))
+    for known, words in _KINDS.items():
+        if kind in words and name:
+            return known, f"{namespace}/{name}"
     raise UsageError(f"cannot explain {subject!r}: write pod/NAME or claim/NAME")
 
 
-def _with_manifests(snapshot: Snapshot, path: Path, namespace: str) -> tuple[Snapshot, list[str]]:
-    """`snapshot` with the objects of the file put in, and the pods (or else claims) among them."""
+def _report(situation: Situation, kind: str, key: str) -> Report:
+    return why(situation, wanted_by_pod(situation, key) if kind == "pod" else wanted_by_claim(situation, key))
+
+
+def _documents(path: Path) -> list[Any]:
     try:
-        documents = [document for document in yaml.safe_load_all(path.read_text()) if document]
+        return list(yaml.safe_load_all(path.read_text()))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {error}") from None
-    added: dict[str, list[dict[str, Any]]] = {}
-    for document in documents:
-        kind = document.get("kind") if isinstance(document, dict) else None
-        if kind not in _FIELDS:
-            continue
-        name = (document.get("metadata") or {}).get("name")
-        if not name:
-            raise UsageError(f"{path}: a {kind} without metadata.name")
-        if kind in ("Pod", "ResourceClaim", "ResourceClaimTemplate"):
-            document["metadata"].setdefault("namespace", namespace)
-        document["metadata"].setdefault("uid", f"{_FILE_UID}{kind}/{name}")
-        added.setdefault(_FIELDS[kind], []).append(document)
-    if not added:
-        raise UsageError(f"{path} holds none of {', '.join(_FIELDS)}")
-    changes = {field: _merged(getattr(snapshot, field), rows) for field, rows in added.items()}
-    subjects = [f"pod/{row['metadata']['name']}" for row in added.get("pods", [])]
-    subjects = subjects or [f"claim/{row['metadata']['name']}" for row in added.get("resource_claims", [])]
-    if not subjects:
-        raise UsageError(f"{path} holds no Pod and no ResourceClaim to explain: name one, such as pod/NAME")
-    return structs.replace(snapshot, **changes), subjects
-
-
-def _merged(there: list[dict[str, Any]], added: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    def key(row: dict[str, Any]) -> tuple[str, str]:
-        return row["metadata"].get("namespace", ""), row["metadata"]["name"]
-
-    names = {key(row) for row in added}
-    return [row for row in there if key(row) not in names] + added
+        raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
 
 
 def text(report: Report) -> str:
