@@ -12,6 +12,7 @@ from drakit.planner.manifest import put_in
 from drakit.planner.situation import Situation, wanted_by_claim, wanted_by_pod
 from drakit.planner.snapshot import decode, hashed
 from drakit.planner.why import why
+from drakit.profile import Gate
 from tests.planner.make import DRIVER, H100, busy, claim, pod, snapshot
 
 
@@ -113,3 +114,17 @@ def test_manifests_are_looked_at_as_if_applied(documents: list[Any], subject: st
 def test_what_is_no_manifest_is_refused(documents: list[Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         put_in(snapshot(**busy()), documents, "f", "default")
+
+
+@pytest.mark.parametrize(
+    ("version", "known"), [("1.36", "1.36"), ("1.37", "1.37"), ("1.99", "1.37"), ("2.0", "1.37")]
+)
+def test_newer_versions_count_as_the_newest_known(version: str, known: str) -> None:
+    assert Situation(snapshot(**busy(), version=version)).profile.version == known
+
+
+def test_feature_gates_count() -> None:
+    taken = snapshot(**busy(), feature_gates={"DRADeviceTaints": False})
+    assert not Situation(taken).profile.is_on(Gate.DEVICE_TAINTS)
+    with pytest.raises(UsageError, match="no DRA feature gate 'DRANope'"):
+        Situation(snapshot(**busy(), feature_gates={"DRANope": True}))

@@ -13,6 +13,7 @@ import msgspec
 
 from drakit.allocator import STEP_LIMIT, Allocator, Candidate, FellShort, Refusal, State, Trace
 from drakit.allocator.device import DeviceID
+from drakit.cli.gate import gates_option, read_gates
 from drakit.errors import AllocationError, UsageError
 from drakit.model.meta import Node
 from drakit.model.resource import (
@@ -198,9 +199,7 @@ def run(
 @click.command()
 @click.argument("file", type=click.File("rb"), default="-")
 @click.option("--profile", "version", default=DEFAULT_VERSION, show_default=True, help="Kubernetes version.")
-@click.option(
-    "--gates", multiple=True, metavar="NAME=true|false", help="Feature gates on top of the profile."
-)
+@gates_option
 @click.option("--fixed-share-ids", is_flag=True, help="Print zeros for the random ids of shares.")
 @click.option("--explain", is_flag=True, help="Add what became of every device to each row.")
 @click.option("--step-limit", default=STEP_LIMIT, show_default=True, help="Choices to try on a node.")
@@ -213,7 +212,7 @@ def command(
     step_limit: int,
 ) -> None:
     """Allocate the claims of each scenario in FILE (JSON lines; - for stdin), without a cluster."""
-    default = profile_for(version, [_gate(text) for text in gates])
+    default = profile_for(version, read_gates(gates))
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
@@ -238,10 +237,3 @@ def _rows(
     except (msgspec.ValidationError, UsageError) as error:
         name = document.get("name", "") if isinstance(document, dict) else ""
         yield {"name": name, "outcome": "error", "error": str(error), "steps": 0, "seconds": 0.0}
-
-
-def _gate(text: str) -> tuple[str, bool]:
-    name, _, value = text.partition("=")
-    if value not in ("true", "false"):
-        raise UsageError(f"--gates {text}: use NAME=true or NAME=false")
-    return name, value == "true"

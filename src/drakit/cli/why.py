@@ -10,9 +10,11 @@ from typing import Any
 import click
 import msgspec
 import yaml
+from msgspec import structs
 
 from drakit.cli import complete
 from drakit.cli.connect import cluster_options, connect
+from drakit.cli.gate import gates_option, read_gates
 from drakit.errors import UsageError
 from drakit.planner.manifest import put_in
 from drakit.planner.report import Section
@@ -47,6 +49,7 @@ _KINDS = {
     type=click.Path(exists=True, path_type=Path),
     help="A file of `dra snapshot` in place of a cluster.",
 )
+@gates_option
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
 @cluster_options
 def command(
@@ -54,6 +57,7 @@ def command(
     namespace: str,
     filename: Path | None,
     snapshot: Path | None,
+    gates: tuple[str, ...],
     output: str,
     kubeconfig: str | None,
     context: str | None,
@@ -65,6 +69,7 @@ def command(
     if not subject and not filename:
         raise UsageError("say what to look at: dra why pod/NAME, dra why claim/NAME, or -f FILE")
     taken = decode(snapshot.read_bytes(), str(snapshot)) if snapshot else _captured(kubeconfig, context)
+    taken = structs.replace(taken, feature_gates={**taken.feature_gates, **read_gates(gates)})
     subjects = [_read_subject(subject, namespace)] if subject else []
     if filename:
         taken, found = put_in(taken, _documents(filename), str(filename), namespace)

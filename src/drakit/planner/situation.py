@@ -24,7 +24,7 @@ from drakit.model.resource import (
     ResourceSlice,
 )
 from drakit.planner.snapshot import Snapshot
-from drakit.profile import profile_for
+from drakit.profile import VERSIONS, profile_for
 from drakit.scheduler.node import NodeInfo
 from drakit.scheduler.plan import Restriction
 from drakit.scheduler.pod import PodInfo, read_pod
@@ -40,7 +40,7 @@ class Situation:
     """What is published, taken and wanted. Raises UsageError for objects that cannot be read."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self.profile = profile_for(snapshot.version, snapshot.feature_gates)
+        self.profile = profile_for(_known(snapshot.version), snapshot.feature_gates)
         self.state = State(self.profile)
         for device_class in _read(snapshot.device_classes, DeviceClass, "DeviceClass"):
             self.state.apply_class(device_class)
@@ -227,6 +227,15 @@ def _node(document: Document) -> NodeInfo:
     status = document.get("status") or {}
     info.update(document if status.get("allocatable") else {**document, "status": {"allocatable": _PLENTY}})
     return info
+
+
+def _known(version: str) -> str:
+    """`version`, or the newest one known for a newer one."""
+    numbers = version.removeprefix("v").split(".")[:2]
+    if all(number.isdigit() for number in numbers):
+        newest = [int(number) for number in VERSIONS[-1].split(".")]
+        return VERSIONS[-1] if [int(number) for number in numbers] > newest else version
+    return version
 
 
 def _read(documents: Iterable[Document], type: type[T], kind: str) -> list[T]:
