@@ -16,8 +16,8 @@ from msgspec import structs
 
 from drakit.errors import DRAError
 from drakit.node.action import Actions
-from drakit.node.backoff import Backoff
 from drakit.node.container_maker import ContainerMaker
+from drakit.node.container_state import State
 from drakit.node.env import ConfigFailed, Facts
 from drakit.node.image import ImageNotFound
 from drakit.node.pod_files import PodFiles
@@ -32,49 +32,13 @@ from drakit.transport import Document
 
 ContainerKind = Literal["init", "main", "ephemeral"]
 
-FIRST_RESTART, LAST_RESTART = 10.0, 300.0
 CALM_SECONDS = 600.0
 """A container that ran this long starts its back-off anew."""
 
-_FIRST_PULL, _LAST_PULL = 10.0, 300.0
-_FIRST_CREATE, _LAST_CREATE = 1.0, 60.0
 _START_FAILED = 128
 _HOOK_GRACE, _DEFAULT_GRACE = 2.0, 30.0
 
 _log = logging.getLogger(__name__)
-
-
-class _State:
-    """What is remembered of one container."""
-
-    def __init__(self) -> None:
-        self.attempts: list[Container] = []
-        self.waiting: tuple[str, str] | None = None
-        self.restart = Backoff(FIRST_RESTART, LAST_RESTART)
-        self.pull = Backoff(_FIRST_PULL, _LAST_PULL)
-        self.create = Backoff(_FIRST_CREATE, _LAST_CREATE)
-        self.is_ready = False
-        self.is_started = False
-        self.image_id = ""
-        self.noted_end = ""
-        self.exit_watch: asyncio.Task[None] | None = None
-        self.hook: asyncio.Task[None] | None = None
-        self.prober: asyncio.Task[None] | None = None
-
-    @property
-    def current(self) -> Container | None:
-        return self.attempts[-1] if self.attempts else None
-
-    def put(self, container: Container) -> None:
-        """Take in the newest knowledge of one attempt."""
-        others = [known for known in self.attempts if known.attempt != container.attempt]
-        self.attempts = sorted([*others, container], key=lambda known: known.attempt)
-
-    def stop_tasks(self) -> None:
-        for task in (self.exit_watch, self.prober, self.hook):
-            if task is not None:
-                task.cancel()
-        self.exit_watch = self.prober = self.hook = None
 
 
 class ContainerRunner:
@@ -103,7 +67,7 @@ class ContainerRunner:
         self._stopper = stopper
         self._tell = tell
         self._wake = wake
-        self._states: dict[str, _State] = {}
+        self._states: dict[str, State] = {}
         self._stopping: set[asyncio.Task[None]] = set()
         for container in found:
             self._state(container.name).put(container)
@@ -112,8 +76,8 @@ class ContainerRunner:
                 self._states[status["name"]].is_ready = bool(status.get("ready"))
                 self._states[status["name"]].is_started = bool(status.get("started"))
 
-    def _state(self, name: str) -> _State:
-        return self._states.setdefault(name, _State())
+    def _state(self, name: str) -> State:
+        return self._states.setdefault(name, State())
 
     # --- what is there ----------------------------------------------------------------------------
 
@@ -199,7 +163,7 @@ class ContainerRunner:
             return wait
         return await self._start(pod, spec, state, sandbox, facts)
 
-    def _note_end(self, pod: Document, spec: Document, state: _State, ended: Container) -> None:
+    def _note_end(self, pod: Document, spec: Document, state: State, ended: Container) -> None:
         """An attempt has ended and another will follow: at once the first time, later with back-off."""
         state.noted_end = ended.id
         if ended.finished_at - ended.started_at >= CALM_SECONDS:
@@ -214,7 +178,7 @@ class ContainerRunner:
         self._tell("Warning", "BackOff", f"Back-off restarting failed container {name} in pod {whole}")
 
     async def _start(
-        self, pod: Document, spec: Document, state: _State, sandbox: Sandbox, facts: Facts
+        self, pod: Document, spec: Document, state: State, sandbox: Sandbox, facts: Facts
     ) -> float | None:
         """One attempt to start the container; the seconds until the next where it failed."""
         name = spec["name"]
@@ -282,7 +246,7 @@ class ContainerRunner:
         there = sandbox or Sandbox(uid=self._uid, namespace=container.pod_namespace, name=container.pod_name)
         return Actions(self._runtime, container.id, spec, there, self._clock)
 
-    def _note_missing_image(self, spec: Document, state: _State, error: ImageNotFound) -> float:
+    def _note_missing_image(self, spec: Document, state: State, error: ImageNotFound) -> float:
         reference = spec.get("image") or ""
         is_first = state.pull.failures == 0
         delay = state.pull.fail(self._clock.now())
@@ -299,7 +263,7 @@ class ContainerRunner:
         return delay
 
     async def _note_failed_start(
-        self, pod: Document, spec: Document, state: _State, cid: str, attempt: int, text: str
+        self, pod: Document, spec: Document, state: State, cid: str, attempt: int, text: str
     ) -> None:
         """A container that could not run counts as one that ended with code 128, as with containerd."""
         now = self._clock.now()
@@ -324,7 +288,7 @@ class ContainerRunner:
         state.waiting = None
         self._wake()
 
-    async def _put_new(self, state: _State, container: Container) -> None:
+    async def _put_new(self, state: State, container: Container) -> None:
         """Keep `container` and the attempt before it, and none older."""
         for old in [known for known in state.attempts if known.attempt < container.attempt - 1]:
             await self._runtime.remove(old.id)
@@ -335,7 +299,7 @@ class ContainerRunner:
     # --- probes -----------------------------------------------------------------------------------
 
     def _start_prober(
-        self, pod: Document, spec: Document, state: _State, container: Container, sandbox: Sandbox
+        self, pod: Document, spec: Document, state: State, container: Container, sandbox: Sandbox
     ) -> None:
         if not any(f"{kind}Probe" in spec for kind in ("startup", "readiness", "liveness")):
             state.is_started = state.is_ready = True

@@ -30,10 +30,9 @@ from drakit.node.claims import PrepareFailed
 from drakit.node.container_runner import ContainerRunner
 from drakit.node.env import ConfigFailed, Facts
 from drakit.node.pod_files import PodFiles
-from drakit.node.pod_names import hostname
-from drakit.node.pod_spec import all_containers
 from drakit.node.pod_status import Progress, View, are_inits_done, build
-from drakit.node.runtime import Container, RuntimeFailed, Sandbox, SandboxSpec
+from drakit.node.runtime import Container, RuntimeFailed, Sandbox
+from drakit.node.sandbox_spec import sandbox_spec
 from drakit.node.stopper import Stopper
 from drakit.node.surroundings import Surroundings
 from drakit.node.volume import Volumes
@@ -234,23 +233,7 @@ class PodWorker:
             await self._around.claims.prepare(self.pod)
             self._is_prepared = True
         if self._sandbox is None:
-            spec, meta = self._spec, self.pod["metadata"]
-            request = SandboxSpec(
-                uid=self.uid,
-                namespace=meta["namespace"],
-                name=meta["name"],
-                hostname=hostname(self.pod),
-                is_host_network=bool(spec.get("hostNetwork")),
-                is_host_pid=bool(spec.get("hostPID")),
-                is_host_ipc=bool(spec.get("hostIPC")),
-                log_folder=str(self.files.logs),
-                is_privileged=any(
-                    (entry.get("securityContext") or {}).get("privileged") for entry in all_containers(spec)
-                ),
-                shares_processes=bool(spec.get("shareProcessNamespace")),
-                sysctls=_sysctls(spec),
-            )
-            self._sandbox = await self._around.runtime.run_sandbox(request)
+            self._sandbox = await self._around.runtime.run_sandbox(sandbox_spec(self.pod, self.files))
             self._last_ip = self._sandbox.ip
             await self._around.doors.open(self._sandbox)
             await self._write_status()
@@ -401,15 +384,3 @@ class PodWorker:
             PODS, meta["name"], patch, meta["namespace"], content_type=STRATEGIC_PATCH, subresource="status"
         )
         self._written, self._conditions = status, status["conditions"]
-
-
-def _sysctls(spec: Document) -> dict[str, str]:
-    """Raises ConfigFailed for one that is not kept apart from other pods."""
-    entries = (spec.get("securityContext") or {}).get("sysctls") or []
-    for entry in entries:
-        name = str(entry.get("name")).replace("/", ".")
-        own = "net." if not spec.get("hostNetwork") else ""
-        kernel = ("kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.") if not spec.get("hostIPC") else ()
-        if not name.startswith((*([own] if own else []), *kernel)):
-            raise ConfigFailed(f"sysctl {name} is not the pod's own: it would change the machine")
-    return {str(entry["name"]).replace("/", "."): str(entry.get("value") or "") for entry in entries}

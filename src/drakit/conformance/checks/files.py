@@ -64,6 +64,10 @@ async def valid(lab: Lab) -> Evidence:
         late = [f"{name} (up to {newest})" for name, newest in _READERS if _is_newer(version, newest)]
         if late:
             warnings.append(f"{file.source} has cdiVersion {version}: not read by {', '.join(late)}")
+        if any(len(part) == 1 for part in file.spec.kind.split("/")):
+            warnings.append(
+                f"{file.source}: containerd 1.7 crashes on the kind {file.spec.kind}, of one letter"
+            )
     for node in found.device_nodes:
         if not Path(node.host_path or node.path).exists():
             raise Failed(f"device node {node.host_path or node.path} does not exist on this machine")
