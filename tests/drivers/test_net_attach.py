@@ -18,8 +18,9 @@ import pytest
 
 from drakit.client.api import RESOURCE_CLAIMS
 from drakit.drivers import build
+from drakit.drivers.net import hook
 from drakit.drivers.net.driver import NAME
-from drakit.netlink import Link, Netlink, inside
+from drakit.netlink import UP, Link, Netlink, inside
 from drakit.node.child import Child
 from drakit.node.holder import hold
 from drakit.pluginapi.dra import Claim as ClaimReference
@@ -72,8 +73,8 @@ class Machine:
         (path,) = self.lab.cdi.glob(f"*{claim.uid}.json")
         hooks = json.loads(path.read_text())["devices"][0]["containerEdits"]["hooks"]
         state = json.dumps({"ociVersion": "1.0.2", "id": "c", "pid": pod.pid, "status": "creating"})
-        for hook in hooks:
-            done = subprocess.run(hook["args"], input=state, capture_output=True, text=True, timeout=20)
+        for entry in hooks:
+            done = subprocess.run(entry["args"], input=state, capture_output=True, text=True, timeout=20)
             if done.returncode != 0:
                 return done.stderr
         return ""
@@ -336,3 +337,68 @@ async def test_interfaces_come_and_lose_their_carrier(tmp_path: Path) -> None:
     finally:
         host.kill()
         await host.wait()
+
+
+def settled(host: Child) -> set[Link]:
+    """The interfaces without what changes by itself, and the numbers of peers."""
+    return {
+        link._replace(ifindex=0, parent=0, state="", flags=link.flags & UP) for link in links(host).values()
+    }
+
+
+class Killed(BaseException):
+    """The hook ends here, as by kill -9."""
+
+
+@contextmanager
+def killed_before(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The hook's `step`-th request to the kernel is not made any more."""
+    left = step
+    change = Netlink._do
+
+    def do(self: Netlink, *arguments: Any, **more: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Killed
+        change(self, *arguments, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Netlink, "_do", do)
+        yield
+
+
+@pytest.mark.parametrize("device", ["ext0", "veth", "macvlan-ext1"])
+async def test_a_hook_that_is_killed_at_any_step(
+    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with machine(tmp_path, macvlan="ext1") as here, pods(1) as (pod,):
+        with Netlink(place(here.host)) as netlink, open(place(here.host)) as namespace:
+            netlink.add_veth("wire1", "ext1", namespace.fileno(), mac="02:00:00:00:00:02")
+            (ext1,) = (link for link in netlink.links() if link.name == "ext1")
+            netlink.change(ext1.ifindex, is_up=True)
+        async with asyncio.timeout(10):
+            while "macvlan-ext1" not in str(await here.lab.slices(NAME)):
+                await asyncio.sleep(0.02)
+        before = settled(here.host)
+        steps = 0
+        while True:
+            claim = await here.prepare(f"c{steps}", device, {"interface": {"mtu": 1400, "name": "n"}})
+            (path,) = here.lab.cdi.glob(f"*{claim.uid}.json")
+            edits = json.loads(path.read_text())["devices"][0]["containerEdits"]
+            is_killed = False
+            with killed_before(steps, monkeypatch):
+                try:
+                    hook.main(json.loads(edits["hooks"][0]["args"][-1]), pod.pid)
+                except Killed:
+                    is_killed = True
+            if steps % 2:
+                assert here.start_container(pod, claim) == "", "the next try goes on where it ended"
+                assert set(links(pod)) == {"n"}
+            assert (await here.kubelet.unprepare(claim))[claim.name] == ""
+            assert links(pod) == {}
+            assert settled(here.host) == before, f"killed before step {steps}"
+            if not is_killed:
+                break
+            steps += 1
+        assert steps >= 3

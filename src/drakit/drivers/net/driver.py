@@ -155,13 +155,14 @@ class NetDriver(Driver):
         """Interfaces come, go and change, and hooks attach them."""
         self._loop = loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._recover)
+        told: Sequence[Device] = ()
         with watch_links(self._settings.namespace) as news:
             loop.add_reader(news, self._heard, news)
             try:
                 while True:
-                    now = await asyncio.to_thread(self._look)
-                    if now != self._seen:
-                        self._seen = now
+                    self._seen = await asyncio.to_thread(self._look)
+                    if (devices := self.devices()) != told:
+                        told = devices
                         self.changed()
                     pending = await self._report_attached()
                     timer = self._clock.call_later(
@@ -286,6 +287,7 @@ class NetDriver(Driver):
                 self._keeper.drop_bridge(self._bridge)
         except NetlinkError as error:
             raise RecoverableError(str(error.strerror)) from None
+        self._seen = self._look()  # or what came back would not be there until `watch` has looked
         self._look_soon()
 
     # --- what hooks have done ---------------------------------------------------------------------

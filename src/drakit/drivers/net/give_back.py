@@ -30,10 +30,11 @@ _log = logging.getLogger(__name__)
 
 class Note(Struct, frozen=True):
     """What the hook wrote: the number of the pod's namespace, whether the interface was made for it (with the
-    address `mac`, and `end` on the host), and when it was done, how it is there."""
+    address `mac`, and `end` on the host) or is the host's `source`, and when it was done, how it is there."""
 
     namespace: int
     is_made: bool
+    source: str = ""
     end: str = ""
     mac: str = ""
     name: str = ""
@@ -173,6 +174,8 @@ class Keeper:
             link = self._find(host, key, note)
             if link is not None and (marked := mark.read(link)):
                 _restore(host, link, marked, addresses)
+                return
+            if not note.is_done and host.link(note.source) is not None:  # nothing was done to it
                 return
             if time.monotonic() > deadline:
                 _log.warning("the interface of %s has not come back: a virtual one goes with its pod", key)

@@ -65,7 +65,7 @@ def noted_namespace(plan: dict[str, Any]) -> int:
 def write_note(plan: dict[str, Any], namespace: int, link: Link | None = None) -> None:
     """Note that the plan's device goes to a pod's namespace, and when it is done, how it is there."""
     content: dict[str, Any] = {"namespace": namespace, "is_made": plan["kind"] != "interface"}
-    content |= {"end": plan["end"], "mac": plan["mac"]}
+    content |= {"source": plan["source"], "end": plan["end"], "mac": plan["mac"]}
     if link is not None:
         content |= {"name": link.name, "mac": link.mac, "addresses": plan["addresses"]}
     path = os.path.join(plan["folder"], f"{plan['key']}.json")
