@@ -23,7 +23,7 @@ from drakit.pluginapi import dra, wire
 from drakit.profile import profile_for
 from drakit.store import Store
 
-NODE, CALLS, DEVICES, CHANGES, ROUNDS, REST_SECONDS = "node-1", 100, 128, 50, 5, 10
+NODE, CALLS, DEVICES, CHANGES, ROUNDS, REST_SECONDS = "node-1", 100, 128, 10, 5, 10
 FOLDERS = ("--plugins-dir={plugins_dir}", "--registry-dir={registry_dir}", "--cdi-dir={cdi_dir}")
 DRIVER = (sys.executable, "-m", "drakit", "driver", "run", "gpu", "--node-name={node_name}", *FOLDERS)
 ECHO = """
@@ -131,18 +131,21 @@ def cpu(pid: int) -> float:
 
 
 async def changes(driver: Lamps, plugin: Plugin) -> tuple[float, float]:
-    """Milliseconds until a changed device is on the API server, and writes a change."""
+    """Milliseconds of CPU until a changed device is on the API server, and writes a change."""
     before = plugin.metrics.value("dra_driver_slice_writes_total", "update")
-    began = time.perf_counter()
-    for number in range(CHANGES):
-        driver.lamps = [*driver.lamps[:-1], device(f"lamp-{DEVICES - 1}", {"index": 1000 + number})]
-        driver.changed()
-        while plugin.publisher.published.is_set():
-            await asyncio.sleep(0)
-        await plugin.publisher.published.wait()
-    spent = (time.perf_counter() - began) / CHANGES * 1e3
+    best = float("inf")
+    for number in range(ROUNDS):
+        began = time.process_time()
+        for change in range(CHANGES):
+            index = 1000 + number * CHANGES + change
+            driver.lamps = [*driver.lamps[:-1], device(f"lamp-{DEVICES - 1}", {"index": index})]
+            driver.changed()
+            while plugin.publisher.published.is_set():
+                await asyncio.sleep(0)
+            await plugin.publisher.published.wait()
+        best = min(best, (time.process_time() - began) / CHANGES * 1e3)
     writes = plugin.metrics.value("dra_driver_slice_writes_total", "update") - before
-    return spent, writes / CHANGES
+    return best, writes / CHANGES / ROUNDS
 
 
 async def main() -> None:
@@ -166,7 +169,7 @@ async def main() -> None:
         print(f"prepare and unprepare           {cycle:6.2f} ms CPU, {cycle - 2 * nothing:.2f} beyond gRPC")
         print(f"start, and publish {DEVICES} devices  {start:6.2f} ms")
         change, writes = await changes(driver, plugin)
-        print(f"change one of {DEVICES} devices       {change:6.2f} ms, {writes:g} writes")
+        print(f"change one of {DEVICES} devices       {change:6.2f} ms CPU, {writes:g} writes")
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await api.close()

@@ -97,10 +97,10 @@ class Preparer:
         """Prepare each of `claims`; what fails is in its own result."""
         self._checkpoint.refresh()
         found = await self._reader.read_all([claim for claim in claims if not self._is_done(claim.uid)])
-        known = [claim for claim in claims if claim.uid not in found]
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK_SECONDS):
-                found |= await self._reader.read_all(known)
+        if known := [claim for claim in claims if claim.uid not in found]:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    found |= await self._reader.read_all(known)
         results: dict[str, dra.PrepareResult] = {}
 
         async def work(claim: dra.Claim) -> list[PreparedDevice]:

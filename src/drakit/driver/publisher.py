@@ -14,8 +14,6 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 
-import msgspec
-
 from drakit.client.api import NODES, RESOURCE_SLICES, Client
 from drakit.client.clock import Clock
 from drakit.client.informer import Informer
@@ -24,9 +22,9 @@ from drakit.driver.device import Pool
 from drakit.driver.driver import Driver
 from drakit.driver.dropped import DroppedFields
 from drakit.driver.metrics import Metrics
-from drakit.driver.slices import Plan, comparable, encode, is_same, plan, slice_specs
+from drakit.driver.slices import Plan, comparable, encode, is_same, plan, slice_specs, spec_of
 from drakit.errors import AlreadyExists, APIError, Conflict, DRAError, Invalid, NotFound
-from drakit.model.resource import ResourceSlice, ResourceSliceSpec
+from drakit.model.resource import ResourceSliceSpec
 from drakit.transport import Document
 
 REPAIRS = 10
@@ -52,6 +50,7 @@ class Publisher:
         self._specs: dict[str, list[ResourceSliceSpec]] | None = None
         self._wanting: set[str] = set()
         self._accepted: dict[str, tuple[Document, str]] = {}
+        self._decoded: dict[str, tuple[str, ResourceSliceSpec]] = {}
         self._repairs: dict[str, deque[float]] = {}
         self._queue: WorkQueue[str] = WorkQueue(clock=self._clock, base=0.05, limit=30.0, jitter=0.5)
         self.published = asyncio.Event()
@@ -114,7 +113,7 @@ class Publisher:
         if specs is None:
             return
         accepted = [document for document in existing if self._is_accepted(document)]
-        todo = plan(specs.get(pool, []), existing, accepted)
+        todo = plan(specs.get(pool, []), existing, accepted, self._decode)
         if not todo.is_empty:
             if pool not in self._wanting and (seconds := self._wait_before_repair(pool)):
                 self._queue.add_after(pool, seconds)
@@ -166,7 +165,7 @@ class Publisher:
         self._metrics.add("dra_driver_slice_writes_total", verb)
         name = stored["metadata"]["name"]
         _log.info("%sd slice %s", verb, name, extra={"driver": self._driver, "slice": name})
-        kept = msgspec.convert(stored, ResourceSlice).spec
+        kept = self._decode(stored)
         if is_same(spec, kept):
             self._accepted.pop(name, None)
             return
@@ -176,6 +175,14 @@ class Publisher:
             _log.warning("%s", dropped)
             self._trouble(dropped)
         self._accepted[name] = (wanted, stored["metadata"]["resourceVersion"])
+
+    def _decode(self, document: Document) -> ResourceSliceSpec:
+        """The spec of a slice; that of each version is read once."""
+        name, version = document["metadata"]["name"], document["metadata"]["resourceVersion"]
+        known = self._decoded.get(name)
+        if known is None or known[0] != version:
+            known = self._decoded[name] = (version, spec_of(document))
+        return known[1]
 
     def _is_accepted(self, document: Document) -> bool:
         """Whether this is how the server keeps what is still wanted there."""
@@ -194,6 +201,7 @@ class Publisher:
             return
         self._metrics.add("dra_driver_slice_writes_total", "delete")
         self._accepted.pop(meta["name"], None)
+        self._decoded.pop(meta["name"], None)
         _log.info("deleted slice %s", meta["name"], extra={"driver": self._driver, "slice": meta["name"]})
 
     async def _metadata(self, name: str, spec: ResourceSliceSpec) -> Document:

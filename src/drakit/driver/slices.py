@@ -14,7 +14,7 @@ Source: k8s.io/dynamic-resource-allocation/resourceslice; limits of resource.k8s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Any, TypeVar
 
@@ -116,15 +116,24 @@ class Plan(Struct, frozen=True):
         return not (self.updates or self.creates or self.deletes)
 
 
+def spec_of(document: Document) -> ResourceSliceSpec:
+    """The spec of a slice as the server has it."""
+    return msgspec.convert(document, ResourceSlice).spec
+
+
 def plan(
-    desired: Sequence[ResourceSliceSpec], existing: Iterable[Document], accepted: Iterable[Document] = ()
+    desired: Sequence[ResourceSliceSpec],
+    existing: Iterable[Document],
+    accepted: Iterable[Document] = (),
+    decode: Callable[[Document], ResourceSliceSpec] = spec_of,
 ) -> Plan:
     """What to write so that a pool has exactly the slices `desired` (of `slice_specs`; none to drop it).
 
     `existing` are all its slices of this driver on this node. Those in `accepted` count as right although
-    they differ: the server changed what was written to them. Nothing handed in is changed.
+    they differ: the server changed what was written to them. `decode` is `spec_of`, perhaps with a memory.
+    Nothing handed in is changed.
     """
-    decoded = [(document, _spec(document)) for document in existing]
+    decoded = [(document, decode(document)) for document in existing]
     latest = max((spec.pool.generation for _, spec in decoded), default=0)
     current = {
         document["metadata"]["name"]: (document, spec)
@@ -153,10 +162,6 @@ def plan(
         creates=[(_name(spec, index, taken), _at(spec, generation)) for index, spec in missing],
         deletes=surplus + old,
     )
-
-
-def _spec(document: Document) -> ResourceSliceSpec:
-    return msgspec.convert(document, ResourceSlice).spec
 
 
 def _match(
