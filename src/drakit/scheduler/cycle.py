@@ -22,7 +22,7 @@ from drakit.scheduler.budget import Budgets
 from drakit.scheduler.company import Company, company_of
 from drakit.scheduler.decision import Decision
 from drakit.scheduler.dynamic import DynamicResources
-from drakit.scheduler.inventory import ENOUGH, Inventory, enough
+from drakit.scheduler.inventory import Inventory, a_batch, enough
 from drakit.scheduler.metrics import Metrics
 from drakit.scheduler.neighbours import NamespaceLabels
 from drakit.scheduler.node import NodeInfo
@@ -169,7 +169,8 @@ class Cycle:
         if has_preferences:
             wanted = enough(len(self._inventory))
             return list(islice((node for node in suitable if self._has_devices(plan, node)), wanted))
-        while batch := sorted(islice(suitable, ENOUGH), key=lambda node: -node.score(pod)):
+        size = a_batch(len(self._inventory))
+        while batch := sorted(islice(suitable, size), key=lambda node: -node.score(pod)):
             if (chosen := self._first(plan, batch)) is not None:
                 return [chosen]
         return []
