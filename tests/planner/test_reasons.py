@@ -266,6 +266,12 @@ REASONS: dict[str, tuple[Document, Document, str, list[str]]] = {
         " gpu.nvidia.com/node-1/gpu-5: ready",
         [],
     ),
+    "gated": (
+        claim("big", 1),
+        {"pods": [pod("train", "big", schedulingGates=[{"name": "example.com/wait"}])]},
+        "its scheduling gates are still there: example.com/wait",
+        [],
+    ),
     "cordoned": (
         claim("big", 1),
         {"nodes": [{**node("node-1"), "spec": {"unschedulable": True}}]},

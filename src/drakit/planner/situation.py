@@ -69,7 +69,7 @@ class Situation:
     def _place(self, document: Document) -> None:
         node = self.nodes.get((document.get("spec") or {}).get("nodeName", ""))
         if node and (document.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
-            node.add(read_pod(document))
+            node.add(_read_pod(document))
 
 
 class Wanted(Struct, frozen=True):
@@ -98,10 +98,12 @@ def wanted_by_pod(situation: Situation, key: str) -> Wanted:
     spec, status = document.get("spec") or {}, document.get("status") or {}
     claims, missing, notes = _claims_of(situation, document)
     missing += [text for claim in claims if (text := _obstacle(claim, document))]
+    if gates := [gate.get("name", "") for gate in spec.get("schedulingGates") or ()]:
+        missing.append(f"its scheduling gates are still there: {', '.join(gates)}")
     settled = ""
     if spec.get("nodeName"):
         settled = _on_its_node(key, spec["nodeName"], status)
-    pod = read_pod({**document, "metadata": {"uid": key, **document["metadata"]}})
+    pod = _read_pod(document)
     nodes, excluded = _nodes_for(situation, pod, claims)
     waiting = [claim for claim in claims if claim.status.allocation is None]
     if not claims and not missing:
@@ -246,6 +248,13 @@ def _read(documents: Iterable[Document], type: type[T], kind: str) -> list[T]:
         except msgspec.ValidationError as error:
             raise UsageError(f"{kind} {_name(document, kind)}: {error}") from None
     return found
+
+
+def _read_pod(document: Document) -> PodInfo:
+    """The pod as the scheduler sees it; one of a manifest may lack what the server fills in."""
+    meta = document["metadata"]
+    filled = {"namespace": "default", **meta}
+    return read_pod({**document, "metadata": {"uid": f"{filled['namespace']}/{meta['name']}", **filled}})
 
 
 def _name(document: Document, kind: str) -> str:

@@ -28,6 +28,7 @@ from drakit.client.api import (
 )
 from drakit.errors import Forbidden, NotFound, UsageError
 from drakit.profile import DEFAULT_VERSION
+from drakit.scheduler.pod import NODE_RESOURCES
 from drakit.transport import Document, Request
 
 KIND = "DRASnapshot"
@@ -168,14 +169,15 @@ def _pod(document: Document) -> Document:
         "tolerations",
         "schedulerName",
         "priority",
+        "resources",
+        "overhead",
+        "schedulingGates",
+        "topologySpreadConstraints",
     )
     kept = {key: spec[key] for key in wanted if key in spec}
     for kind in ("initContainers", "containers"):
-        kept[kind] = [
-            {"name": container.get("name", ""), "resources": container.get("resources") or {}}
-            for container in spec.get(kind) or []
-        ]
-    states = ("phase", "resourceClaimStatuses", "extendedResourceClaimStatus")
+        kept[kind] = [_container(container) for container in spec.get(kind) or []]
+    states = ("phase", "resourceClaimStatuses", "extendedResourceClaimStatus", NODE_RESOURCES)
     found = {key: status[key] for key in states if key in status}
     found["containerStatuses"] = [
         {"name": row.get("name", ""), "state": {"waiting": waiting}}
@@ -183,6 +185,16 @@ def _pod(document: Document) -> Document:
         if (waiting := (row.get("state") or {}).get("waiting"))
     ]
     return {"metadata": _meta(document), "spec": kept, "status": found}
+
+
+def _container(container: Document) -> Document:
+    """What of a container decides where its pod fits."""
+    kept = {"name": container.get("name", ""), "resources": container.get("resources") or {}}
+    if "restartPolicy" in container:
+        kept["restartPolicy"] = container["restartPolicy"]
+    if ports := [port for port in container.get("ports") or () if port.get("hostPort")]:
+        kept["ports"] = ports
+    return kept
 
 
 def _without_parameters(value: Any) -> Any:
