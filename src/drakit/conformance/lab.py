@@ -90,13 +90,15 @@ class Lab:
 
     async def stop(self) -> None:
         """End the driver and everything else, and remove the folders."""
-        if self.process is not None:
-            await self.process.kill()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.control.stop()
-        shutil.rmtree(self.root, ignore_errors=True)
+        try:
+            if self.process is not None:
+                await self.process.kill()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self.control.stop()
+        finally:
+            shutil.rmtree(self.root, ignore_errors=True)
 
     # --- the driver -------------------------------------------------------------------------------
 
