@@ -16,6 +16,7 @@ import pytest
 
 from drakit.client.clock import Clock
 from drakit.node.action import Actions
+from drakit.node.cgroup import limits_huge_pages
 from drakit.node.child import is_alive
 from drakit.node.image import ImageNotFound, ImageStore
 from drakit.node.oci import OCIRuntime, find_programs
@@ -214,6 +215,14 @@ async def test_limits_are_enforced(tmp_path: Path) -> None:
         )
         assert container.is_oom_killed
         assert container.exit_code != 0
+
+
+async def test_huge_pages_are_limited_or_it_is_told(tmp_path: Path) -> None:
+    async with host(tmp_path) as here:
+        container = await here.run("true", limits=Limits(huge_pages={"2MB": 2 << 20}))
+        assert container.exit_code == 0
+        is_told = any("huge pages" in text for text in container.not_isolated)
+        assert is_told is not limits_huge_pages()
 
 
 async def test_a_hook_pins_the_container_to_a_cpu(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ no `dra up` will ever take over: the next one of the same user sweeps them away.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import re
@@ -58,8 +59,9 @@ async def sweep(temporary: Path | None = None) -> None:
         except (DRAError, OSError) as error:
             _log.info("what is left in %s: %s", path, error)
     for path in folder.glob(f"drakit-{os.geteuid()}-????????"):
-        if _is_old(path) and not any(link.is_symlink() and link.exists() for link in path.iterdir()):
-            shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):  # its owner, or another who sweeps, was faster
+            if _is_old(path) and not any(link.is_symlink() and link.exists() for link in path.iterdir()):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 async def _sweep_cluster(place: Place) -> None:

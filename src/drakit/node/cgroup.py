@@ -24,6 +24,16 @@ def _hierarchies() -> dict[str, str]:
     return found
 
 
+def limits_huge_pages() -> bool:
+    """Whether this machine has the controller for it, in the version that runtimes use: the first where there
+    is any of it."""
+    if "memory" in _hierarchies():
+        return "hugetlb" in _hierarchies()
+    with contextlib.suppress(OSError, KeyError):
+        return "hugetlb" in Path(_hierarchies()[""], "cgroup.controllers").read_text().split()
+    return False
+
+
 def _folder(controller: str, cgroup: str) -> Path | None:
     place = _hierarchies().get(controller)
     return Path(place, cgroup.lstrip("/")) if place else None

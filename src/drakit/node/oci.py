@@ -30,7 +30,7 @@ from msgspec import structs
 from drakit.model.cdi import ContainerEdits
 from drakit.node.attach import AttachSession, attach
 from drakit.node.cdi_folder import CDIFolders
-from drakit.node.cgroup import CgroupUsage, is_oom_killed, remove_cgroups
+from drakit.node.cgroup import CgroupUsage, is_oom_killed, limits_huge_pages, remove_cgroups
 from drakit.node.child import (
     Child,
     ProgramFailed,
@@ -165,6 +165,10 @@ class OCIRuntime:
         edits = self._cdi.resolve(spec.cdi_devices)
         await self._check_net_devices(edits)
         cid = container_id(sandbox.uid, spec.name, spec.attempt)
+        lacks = []
+        if spec.limits.huge_pages and not limits_huge_pages():
+            lacks.append("its limit of huge pages is not enforced: this machine has no cgroup for it")
+            spec = structs.replace(spec, limits=structs.replace(spec.limits, huge_pages={}))
         container = Container(
             id=cid,
             pod_uid=sandbox.uid,
@@ -177,6 +181,7 @@ class OCIRuntime:
             log_path=spec.log_path,
             cdi_devices=list(spec.cdi_devices),
             created_at=time.time(),
+            not_isolated=lacks,
         )
         await self.remove(cid)  # what a crash left of an earlier try
         self._records.put_container(container)

@@ -315,6 +315,12 @@ class ProcessRuntime:
             lacks.append(f"its CPU limit of {limits.cpu_limit}m is not enforced")
         if limits.memory_limit:
             lacks.append(f"its memory limit of {limits.memory_limit} bytes is not enforced")
+        if limits.huge_pages:
+            lacks.append("its limit of huge pages is not enforced")
+        if spec.security.seccomp != "Unconfined":
+            lacks.append(f"its seccomp profile {spec.security.seccomp} is not applied")
+        if spec.security.added_capabilities or spec.security.is_privileged:
+            lacks.append("it gets no further capabilities")
         user = spec.security.user
         if user is not None and user != os.geteuid():
             lacks.append(f"it runs as user {os.geteuid()}, not as user {user}")
