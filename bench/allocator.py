@@ -89,7 +89,7 @@ def worst() -> bool:
             steps: list[int] = []
 
             def run(scenario: Scenario = scenario, steps: list[int] = steps) -> None:
-                state = scenario.state(PROFILE)
+                state = scenario.state(scenario.profile(PROFILE))
                 allocator = Allocator(scenario.claims_to_allocate or [], state, share_id=str)
                 allocator.allocate(scenario.node or Node())
                 steps.append(allocator.steps)
