@@ -25,7 +25,7 @@ _YAML_VALUES = 500_000
 _ACCEPTED = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
 
 JSON_TYPE = "application/json"
-YAML_TYPE = "application/yaml"
+YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml", APPLY_PATCH)
 PROTOBUF_TYPE = "application/vnd.kubernetes.protobuf"
 
 
@@ -140,7 +140,7 @@ def read_body(body: bytes, content_type: str, *, is_patch: bool = False) -> tupl
     if kind == PROTOBUF_TYPE:
         return protobuf.decode(body), None
     try:
-        if kind in (YAML_TYPE, "application/x-yaml", "text/yaml", APPLY_PATCH):
+        if kind in YAML_TYPES:
             return from_yaml(body), None
         if is_patch or kind == JSON_TYPE:
             return from_json(body), body

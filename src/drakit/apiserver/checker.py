@@ -7,7 +7,7 @@ drop, with canonical quantities. Source: sigs.k8s.io/json (decode.go), encoding/
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -256,40 +256,3 @@ class Checker:
 @lru_cache(maxsize=4096)
 def canonical(value: str | int | float) -> str:
     return str(Quantity.of(value))
-
-
-class _Pairs(dict[str, Any]):
-    """An object with the keys that came more than once."""
-
-    repeated: tuple[str, ...] = ()
-
-
-def _pairs(pairs: list[tuple[str, Any]]) -> _Pairs:
-    result = _Pairs(pairs)
-    if len(result) != len(pairs):
-        seen: set[str] = set()
-        twice: dict[str, None] = {}
-        for key, _ in pairs:
-            if key in seen:
-                twice[key] = None
-            seen.add(key)
-        result.repeated = tuple(twice)
-    return result
-
-
-def repeated_fields(raw: bytes) -> Iterator[str]:
-    """A text for every field that the JSON text `raw` has more than once in one object."""
-    try:
-        document = json.loads(raw, object_pairs_hook=_pairs)
-    except (ValueError, RecursionError):
-        return
-    stack: list[tuple[Any, str]] = [(document, "")]
-    while stack:
-        value, path = stack.pop()
-        if isinstance(value, _Pairs):
-            dotted = f"{path}." if path else ""
-            for key in value.repeated:
-                yield f'duplicate field "{dotted}{key}"'
-            stack.extend((item, f"{dotted}{key}") for key, item in reversed(value.items()))
-        elif isinstance(value, list):
-            stack.extend((item, f"{path}[{index}]") for index, item in reversed(list(enumerate(value))))

@@ -13,7 +13,7 @@ Source: apimachinery/pkg/runtime/serializer/json, sigs.k8s.io/json (decode.go).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -21,9 +21,10 @@ from msgspec import Struct
 
 from drakit.apiserver import compiled, custom
 from drakit.apiserver.body import NO_KIND, unrecognized
-from drakit.apiserver.checker import Checker, count_keys, json_name, repeated_fields
+from drakit.apiserver.checker import Checker, count_keys, json_name
 from drakit.apiserver.defaults import set_defaults
 from drakit.apiserver.kinds import Kind
+from drakit.apiserver.repeats import as_warnings, has_repeats, in_order
 from drakit.apiserver.schema import Type, definition, type_for
 from drakit.errors import BadRequest
 from drakit.model.conversion import convert
@@ -34,7 +35,6 @@ _FIND_KIND = (
     r'Go value of type struct { APIVersion string "json:\"apiVersion,omitempty\""; '
     r'Kind string "json:\"kind,omitempty\"" }'
 )
-_KEY = re.compile(rb'(?<!\\)"\s*:')
 
 
 class Decoded(Struct, frozen=True):
@@ -52,16 +52,18 @@ def decode(
     *,
     field_validation: str = "Warn",
     raw: bytes | None = None,
+    said: Sequence[str] = (),
     now: str = "",
     hints: list[str] | None = None,
 ) -> Decoded:
     """The object that `document` means, checked, defaulted and in the storage version of `kind`.
 
     `document` is the decoded body (or the outcome of a patch) in `version`; it belongs to this function
-    afterwards. `raw` is the JSON text it came from, where repeated fields are to be found. `now`
-    (RFC 3339) is what new taints are stamped with. `field_validation` is Strict, Warn or Ignore. How to
-    write what was written wrongly is added to `hints`, also when the object is refused. Raises BadRequest
-    for another kind, for a value of a wrong type and, if strict, for unknown or repeated fields.
+    afterwards. `raw` is the JSON text it came from, where repeated fields are to be found; `said` what has
+    been found strange before. `now` (RFC 3339) is what new taints are stamped with. `field_validation` is
+    Strict, Warn or Ignore. How to write what was written wrongly is added to `hints`, also when the object
+    is refused. Raises BadRequest for another kind, for a value of a wrong type and, if strict, for unknown
+    or repeated fields.
     """
     if not isinstance(document, dict):
         raise unrecognized(
@@ -78,14 +80,16 @@ def decode(
     found = type_for(api_version, kind.kind, profile.version)
     if found is not None:
         document, keys, stray = _checked(document, found, refused, has_text=raw is not None)
-        if raw is not None and field_validation != "Ignore" and len(_KEY.findall(raw)) != keys - added:
-            stray = list(repeated_fields(raw)) + stray
+        if raw is None:
+            stray = [*said, *sorted(stray)]
+        elif field_validation != "Ignore" and (stray or has_repeats(raw, keys - added)):
+            stray = in_order(raw, stray)
         if hints is not None:
             hints += _advice(stray, kind.group)
         if stray and field_validation == "Strict":
             raise BadRequest(f"{refused}strict decoding error: {', '.join(stray)}")
         if field_validation == "Warn":
-            warnings = stray
+            warnings = as_warnings(stray)
     metadata = document.setdefault("metadata", {})
     if not kind.is_namespaced and isinstance(metadata, dict):
         metadata.pop("namespace", None)
@@ -131,6 +135,7 @@ def decode_custom(
     *,
     field_validation: str = "Warn",
     raw: bytes | None = None,
+    said: Sequence[str] = (),
 ) -> Decoded:
     """As `decode`, for a custom resource with the given openAPIV3Schema: pruned and defaulted. Wrong types
     are the strategy's business, as upstream. All versions are stored alike (conversion strategy None)."""
@@ -146,15 +151,16 @@ def decode_custom(
     )
     checker = Checker(refused)
     checked = checker.check({"metadata": metadata or {}}, definition("io.k8s.api.core.v1.ConfigMap"))
-    stray = checker.stray + custom.prune(document, schema)
+    stray = checker.stray + sorted(custom.prune(document, schema))
     if raw is not None and field_validation != "Ignore":
-        stray = list(repeated_fields(raw)) + stray
+        stray = in_order(raw) + stray
+    stray = [*said, *stray]
     if stray and field_validation == "Strict":
         raise BadRequest(f"{refused}strict decoding error: {', '.join(stray)}")
     custom.default(document, schema)
     head = {"apiVersion": kind.api_version(kind.storage_version), "kind": kind.kind}
     result = {**document, **head, "metadata": checked.get("metadata", {})}
-    return Decoded(result, stray if field_validation == "Warn" else [])
+    return Decoded(result, as_warnings(stray) if field_validation == "Warn" else [])
 
 
 def encode(document: Document, kind: Kind, version: str) -> Document:

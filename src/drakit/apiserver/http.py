@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 import uvicorn
 
-from drakit.apiserver import read, streams
+from drakit.apiserver import read, repeats, streams
 from drakit.apiserver.app import API, BOOKMARK_SECONDS, internal, watch_limit
 from drakit.apiserver.auth import User
 from drakit.apiserver.body import media_type, read_body
@@ -120,6 +120,8 @@ class Application:
             call.content_type = media_type(header) or JSON
             body = await self._body(request)
             call.document, call.raw = read_body(body, header, is_patch=method == "PATCH")
+            if call.field_validation != "Ignore":
+                call.odd = repeats.in_body(body, call.document, call.content_type)
         answer = await self._call(call)
         status = getattr(answer, "status", 200)
         data = to_bytes(answer, view)

@@ -7,7 +7,7 @@ holds the revision as resourceVersion.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -61,7 +61,8 @@ MAX_MANAGER = 128
 
 class Call(Struct, kw_only=True):
     """One request after authentication and routing. `document` is the decoded body and must not be
-    changed; `raw` the JSON text it came from, if there was one. Warnings gather in `warnings`."""
+    changed; `raw` the JSON text it came from, if there was one; `odd` says what a patch or
+    YAML has twice. Warnings gather in `warnings`."""
 
     user: User
     verb: str
@@ -70,6 +71,7 @@ class Call(Struct, kw_only=True):
     content_type: str = "application/json"
     document: Any = None
     raw: bytes | None = None
+    odd: Sequence[str] = ()
     user_agent: str = ""
     warnings: list[str] = field(default_factory=list)
 
@@ -245,6 +247,7 @@ class Registry:
             self.profile,
             field_validation=validation,
             raw=raw,
+            said=call.odd,
             now=self.now(),
             hints=call.warnings,
         )
@@ -263,6 +266,7 @@ class Registry:
             kind.custom.schema,
             field_validation=call.field_validation,
             raw=raw,
+            said=call.odd,
         )
         call.warnings += decoded.warnings
         if not kind.is_namespaced:

@@ -25,6 +25,7 @@ from drakit.apiserver.options import check_options
 from drakit.apiserver.patch import apply_patch
 from drakit.apiserver.patch_refusal import refused
 from drakit.apiserver.registry import Call, Registry
+from drakit.apiserver.repeats import as_warnings
 from drakit.apiserver.route import Target
 from drakit.apiserver.view import One, stored_document
 from drakit.errors import (
@@ -317,6 +318,8 @@ async def _apply(registry: Registry, call: Call) -> One:
         raise target.missing()
     apply.check_head(applied, target.api_version)
     check_fits(applied, registry.type_of(target))
+    odd = call.odd
+    call = msgspec.structs.replace(call, odd=())
     registry.decode(call, applied)
 
     def merged(old: Document | None) -> Document:
@@ -331,9 +334,13 @@ async def _apply(registry: Registry, call: Call) -> One:
             subresource=target.subresource,
             now=registry.now(),
         )
+        if odd and call.field_validation == "Strict":
+            raise BadRequest(f"error strict decoding YAML: error converting YAML to JSON: {odd[0]}")
         quiet = msgspec.structs.replace(call, warnings=[])
         return registry.decode(quiet, result)
 
+    if call.field_validation == "Warn":
+        call.warnings += as_warnings(odd)
     if head is not None:
         return await change(registry, call, merged)
     new = merged(None)
