@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -120,3 +121,33 @@ def test_a_lazy_value_is_found_once() -> None:
     expression = Expression("late + late == 'xx'", environment)
     assert expression.evaluate({"late": lazy}).value is True
     assert (calls, expression.names) == ([1], {"late"})
+
+
+_PATCHES = declared(profile_for("1.37"), {"object": types.DYN}, {}, is_new=True, has_patches=True)
+MADE: list[tuple[str, Any, int]] = [
+    ("Object{a: object.n, b: Object.b{c: [1]}}", {"a": 2, "b": {"c": [1]}}, 82),
+    ("[JSONPatch{op: 'add', path: jsonpatch.escapeKey('a/b~')}][0].path", "a~1b~0", 54),
+    ("Object{?a: object.?n, ?b: object.?no}", {"a": 2}, 43),
+    ("Object{a: 1,}.a == 1 && has(Object{a: 1}.a)", True, 84),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "value", "cost"), MADE, ids=[row[0] for row in MADE])
+def test_objects_that_mutate(text: str, value: Any, cost: int) -> None:
+    assert Expression(text, _PATCHES).evaluate({"object": {"n": 2}}) == Outcome(value, "", cost)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("Object{'a': 1}", "mismatched input ''a'' expecting IDENTIFIER"),
+        ("Object{a: 1", "mismatched input '<EOF>' expecting '}'"),
+        ("Objects{}", "undeclared reference to 'Objects'"),
+        ("JSONPatch.a{}", "undeclared reference to 'JSONPatch.a'"),
+        ("[Object{}, Object.a{}]", "expected type 'Object' but found 'Object.a'"),
+        ("Object{?a: 1}", "expected type 'optional_type(int)' but found 'int'"),
+    ],
+)
+def test_objects_that_cannot_be_made(text: str, error: str) -> None:
+    with pytest.raises(CELError, match=re.escape(error)):
+        Expression(text, _PATCHES)

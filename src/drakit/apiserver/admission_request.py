@@ -17,10 +17,12 @@ from drakit.apiserver.auth import User
 from drakit.apiserver.kinds import Kinds
 from drakit.apiserver.route import Target
 from drakit.apiserver.view import represent
+from drakit.errors import APIError
 from drakit.model.selector import read_labels
 from drakit.model.validation.field import listed, mapped
 from drakit.transport import Document
 
+_CODES = {"Forbidden": 403, "Unauthorized": 401, "RequestEntityTooLarge": 413}
 NamespaceLabels = Callable[[str], Mapping[str, str]]
 
 
@@ -186,3 +188,34 @@ def _object_is_selected(review: Review, match: Mapping[str, Any]) -> bool:
 
 def _labels(document: Document) -> Mapping[str, str]:
     return mapped(mapped(document.get("metadata")).get("labels"))
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+class Denied(APIError):
+    """A request that admission refuses, with the reason that the policy or webhook gives."""
+
+    def __init__(self, message: str, *, code: int, why: str, details: dict[str, Any] | None = None) -> None:
+        super().__init__(message, code=code, details=details)
+        self._why = why
+
+    def status(self) -> dict[str, Any]:
+        document = super().status()
+        code = document.pop("code")
+        details = document.pop("details", None)
+        document |= {"reason": self._why} if self._why else {}
+        document |= {"details": details} if details is not None else {}
+        return document | {"code": code}
+
+
+def denied(review: Review, message: str, reason: str, causes: list[Document] | None = None) -> Denied:
+    """The error for a request that admission refuses."""
+    kind, name = review.target.kind, review.shown_name
+    details = {"name": name, "group": kind.group, "kind": kind.plural, "causes": causes}
+    return Denied(
+        f'{kind.resource} "{name}" is forbidden: {message}',
+        code=_CODES.get(reason, 422),
+        why=reason,
+        details={key: value for key, value in details.items() if value},
+    )

@@ -139,7 +139,10 @@ def _admission_policy(policy: Document) -> None:
     fill(spec, failurePolicy="Fail")
     if isinstance(spec.get("matchConstraints"), dict):
         _match_resources(spec["matchConstraints"])
-    policy.setdefault("status", {})
+    if policy.get("kind") == "MutatingAdmissionPolicy":
+        fill(spec, reinvocationPolicy="Never")
+    else:
+        policy.setdefault("status", {})
 
 
 def _admission_binding(binding: Document) -> None:
@@ -190,6 +193,8 @@ CORE_DEFAULTS: dict[tuple[str, str], Callable[[Document], None]] = {
     (_RBAC, "ClusterRoleBinding"): _binding,
     (_RBAC, "Role"): _role,
     (_RBAC, "RoleBinding"): _binding,
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"): _admission_policy,
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"): _admission_binding,
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): _webhooks,
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): _admission_policy,
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): _admission_binding,

@@ -144,3 +144,6 @@ def expressions_of(spec: Document) -> Iterable[str]:
     ):
         for row in listed(spec.get(field)):
             yield from (str(row.get(name) or "") for name in names_)
+    for row in listed(spec.get("mutations")):
+        for field in ("applyConfiguration", "jsonPatch"):
+            yield str(mapped(row.get(field)).get("expression") or "")

@@ -27,6 +27,11 @@ _DIRECTIVE = "$patch"
 _RETAIN = "$retainKeys"
 _ORDER = "$setElementOrder/"
 _DELETE_PRIMITIVE = "$deleteFromPrimitiveList/"
+_REJECTED = "the server rejected our request due to an error in our request"
+
+
+class TestFailed(Invalid):
+    """A JSON patch with a `test` that does not hold."""
 
 
 def apply_patch(current: Document, patch: Any, content_type: str, type_: Type | None) -> Document:
@@ -64,7 +69,7 @@ def _json_kind(value: Any) -> str:
 
 
 def _rejected() -> Invalid:
-    return Invalid("the server rejected our request due to an error in our request", details={})
+    return Invalid(_REJECTED, details={})
 
 
 # --- JSON patch -----------------------------------------------------------------------------------
@@ -85,6 +90,8 @@ def _json_patch(current: Document, patch: Any) -> Document:
     copy = msgspec.json.decode(msgspec.json.encode(current))
     try:
         result = jsonpatch.JsonPatch(patch).apply(copy, in_place=True)
+    except jsonpatch.JsonPatchTestFailed:
+        raise TestFailed(_REJECTED, details={}) from None
     except (
         jsonpatch.JsonPatchException,
         jsonpointer.JsonPointerException,

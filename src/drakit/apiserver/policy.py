@@ -208,12 +208,13 @@ def _message(row: Document, made: Compiled | None, go: Go) -> str:
 
 
 def compile_variables(
-    rows: Iterable[Document], profile: Profile, *, has_params: bool, is_new: bool = False
+    rows: Iterable[Document], profile: Profile, *, has_params: bool, has_patches: bool = False
 ) -> dict[str, Compiled]:
     """The variables by name; each may use those before it."""
     found: dict[str, Compiled] = {}
     for row in rows:
-        environment = scope(profile, has_params=has_params, variables=variable_types(found), is_new=is_new)
+        known = variable_types(found)
+        environment = scope(profile, has_params=has_params, variables=known, has_patches=has_patches)
         found[row["name"]] = compiled(row["expression"], environment)
     return found
 

@@ -1,4 +1,4 @@
-"""What makes ValidatingAdmissionPolicies and their bindings valid.
+"""What makes admission policies and their bindings valid.
 
 Expressions are compiled in the environment for new ones; what the object said before stays good.
 Source: kubernetes pkg/apis/admissionregistration/validation.
@@ -16,6 +16,7 @@ from drakit.apiserver.match_rules import (
     expressions_of,
     match_rules,
 )
+from drakit.apiserver.mutating import RESULTS
 from drakit.apiserver.policy import Compiled, compiled, variable_types
 from drakit.apiserver.policy_scope import scope
 from drakit.cel import types
@@ -39,6 +40,7 @@ from drakit.transport import Document
 
 _REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge")
 _ACTIONS = ("Audit", "Deny", "Warn")
+_MUTATED = ("*", "CONNECT", "CREATE", "UPDATE")
 _MAX_ANNOTATIONS, _MAX_ANNOTATION = 20, 5 * 1024
 _IDENTIFIER = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*")
 _RESERVED = frozenset((
@@ -52,7 +54,23 @@ _RESERVED = frozenset((
 
 def policy_rules(policy: Document, old: Document | None, profile: Profile) -> Errors:
     """Every rule that a ValidatingAdmissionPolicy breaks."""
+    return _scope_rules(mapped(policy.get("spec"))) + _PolicyExpressions(policy, old, profile).errors()
+
+
+def mutating_policy_rules(policy: Document, old: Document | None, profile: Profile) -> Errors:
+    """Every rule that a MutatingAdmissionPolicy breaks."""
     spec = mapped(policy.get("spec"))
+    errors = _scope_rules(spec)
+    for index, row in enumerate(listed(mapped(spec.get("matchConstraints")).get("resourceRules"))):
+        place = f"spec.matchConstraints.resourceRules[{index}].operations"
+        for at, operation in enumerate(listed(mapped(row).get("operations"))):
+            if operation == "DELETE":
+                errors.append(not_supported(f"{place}[{at}]", operation, _MUTATED))
+    errors += choice(spec, "reinvocationPolicy", "spec", ("IfNeeded", "Never"))
+    return errors + _PolicyExpressions(policy, old, profile, has_patches=True).mutating_errors()
+
+
+def _scope_rules(spec: Document) -> Errors:
     errors = choice(spec, "failurePolicy", "spec", FAILURES)
     if (kind := spec.get("paramKind")) is not None:
         errors += _param_kind(mapped(kind), "spec.paramKind")
@@ -63,13 +81,16 @@ def policy_rules(policy: Document, old: Document | None, profile: Profile) -> Er
         errors += match_rules(mapped(match), "spec.matchConstraints")
         if not listed(mapped(match).get("resourceRules")):
             errors.append(required("spec.matchConstraints.resourceRules"))
-    return errors + _PolicyExpressions(policy, old, profile).errors()
+    return errors
 
 
 class _PolicyExpressions:
     """The rules of a policy's expressions."""
 
-    def __init__(self, policy: Document, old: Document | None, profile: Profile) -> None:
+    def __init__(
+        self, policy: Document, old: Document | None, profile: Profile, *, has_patches: bool = False
+    ) -> None:
+        self._has_patches = has_patches
         self._name = mapped(policy.get("metadata")).get("name") or ""
         self._spec = mapped(policy.get("spec"))
         self._old = mapped(mapped(old).get("spec"))
@@ -85,6 +106,7 @@ class _PolicyExpressions:
             has_authorizer=has_authorizer,
             variables=variable_types(self._variables) if self._variables else None,
             is_new=text not in self._known,
+            has_patches=self._has_patches,
         )
 
     def _check(
@@ -93,8 +115,8 @@ class _PolicyExpressions:
         error = compiled(text, self._scope(text, has_authorizer=has_authorizer), wanted).error
         return [invalid(path, text, error)] if error else []
 
-    def errors(self) -> Errors:
-        """All that is wrong. Conditions may not use the variables."""
+    def _common(self) -> Errors:
+        """What is wrong with conditions and variables. Conditions may not use the variables."""
         spec = self._spec
         errors: Errors = []
         if spec.get("matchConditions") != self._old.get("matchConditions") or not self._old:
@@ -102,6 +124,35 @@ class _PolicyExpressions:
             errors += condition_rules(rows, "spec.matchConditions", self._scope)
         for index, row in enumerate(listed(spec.get("variables"))):
             errors += self._variable(mapped(row), f"spec.variables[{index}]")
+        return errors
+
+    def mutating_errors(self) -> Errors:
+        """All that is wrong with the expressions of a mutating policy."""
+        errors = self._common()
+        rows = listed(self._spec.get("mutations"))
+        if not rows:
+            errors.append(required("spec.mutations", "mutations must contain at least one item"))
+        for index, row in enumerate(rows):
+            path, kind = f"spec.mutations[{index}]", mapped(row).get("patchType")
+            errors += choice(mapped(row), "patchType", path, tuple(RESULTS))
+            for other, (field, wanted) in RESULTS.items():
+                text = mapped(mapped(row).get(field)).get("expression") or ""
+                if kind != other:
+                    if kind in RESULTS and mapped(row).get(field) is not None:
+                        problem = f"must not be specified when patchType is {kind}"
+                        errors.append(forbidden(f"{path}.{field}", problem))
+                elif mapped(row).get(field) is None:
+                    problem = f"must be specified when patchType is {kind}"
+                    errors.append(required(f"{path}.{field}", problem))
+                elif not text.strip():
+                    errors.append(required(f"{path}.{field}.expression", "expression is not specified"))
+                else:
+                    errors += self._check(text, f"{path}.{field}.expression", (wanted,))
+        return errors
+
+    def errors(self) -> Errors:
+        """All that is wrong with the expressions of a validating policy."""
+        spec, errors = self._spec, self._common()
         validations, annotations = listed(spec.get("validations")), listed(spec.get("auditAnnotations"))
         if not validations and not annotations:
             text = "validations or auditAnnotations must contain at least one item"
@@ -194,15 +245,7 @@ def _param_kind(kind: Document, path: str) -> Errors:
 def binding_rules(binding: Document) -> Errors:
     """Every rule that a ValidatingAdmissionPolicyBinding breaks."""
     spec = mapped(binding.get("spec"))
-    name = spec.get("policyName") or ""
-    errors = messages("spec.policyName", name, names.dns_subdomain(name))
-    if not name:
-        errors = [required("spec.policyName")]
-    if spec.get("paramRef") is not None:
-        errors += _param_ref(mapped(spec["paramRef"]), "spec.paramRef")
-    if spec.get("matchResources") is not None:
-        # Upstream's own spelling of the path.
-        errors += match_rules(mapped(spec["matchResources"]), "spec.matchResouces")
+    errors = mutating_binding_rules(binding)
     actions, path = listed(spec.get("validationActions")), "spec.validationActions"
     for index, action in enumerate(actions):
         if action not in _ACTIONS:
@@ -217,6 +260,21 @@ def binding_rules(binding: Document) -> Errors:
         errors.append(invalid(path, actions, text))
     if not actions:
         errors.append(required(path, "at least one validation action is required"))
+    return errors
+
+
+def mutating_binding_rules(binding: Document) -> Errors:
+    """Every rule that a MutatingAdmissionPolicyBinding breaks: those without actions."""
+    spec = mapped(binding.get("spec"))
+    name = spec.get("policyName") or ""
+    errors = messages("spec.policyName", name, names.dns_subdomain(name))
+    if not name:
+        errors = [required("spec.policyName")]
+    if spec.get("paramRef") is not None:
+        errors += _param_ref(mapped(spec["paramRef"]), "spec.paramRef")
+    if spec.get("matchResources") is not None:
+        # Upstream's own spelling of the path.
+        errors += match_rules(mapped(spec["matchResources"]), "spec.matchResouces")
     return errors
 
 

@@ -72,18 +72,21 @@ def scope(
     has_authorizer: bool = True,
     variables: Mapping[str, Type] | None = None,
     is_new: bool = False,
+    has_patches: bool = False,
 ) -> Environment:
-    """The environment of an expression; `variables` are those that a policy composes, by name."""
+    """The environment of an expression; `variables` are those that a policy composes, by name. With
+    `has_patches` it may make what mutates objects."""
     own = {"object": types.DYN, "oldObject": types.DYN, "namespaceObject": _NAMESPACE, "request": _REQUEST}
     if has_params:
         own["params"] = types.DYN
     if has_authorizer:
         own |= {"authorizer": types.AUTHORIZER, "authorizer.requestResource": types.RESOURCE_CHECK}
     if variables is None:
-        return declared(profile, own, _OBJECTS, is_new=is_new)
+        return declared(profile, own, _OBJECTS, is_new=is_new, has_patches=has_patches)
     own["variables"] = _VARIABLES
     own |= {f"variables.{name}": type_ for name, type_ in variables.items()}
-    return declared(profile, own, {**_OBJECTS, _VARIABLES.name: variables}, is_new=is_new)
+    objects = {**_OBJECTS, _VARIABLES.name: variables}
+    return declared(profile, own, objects, is_new=is_new, has_patches=has_patches)
 
 
 def composed_type(type_: Type) -> Type:

@@ -9,7 +9,12 @@ import hashlib
 from collections.abc import Callable
 
 from drakit.apiserver.definition_rules import definition_rules, not_done
-from drakit.apiserver.policy_rules import binding_rules, policy_rules
+from drakit.apiserver.policy_rules import (
+    binding_rules,
+    mutating_binding_rules,
+    mutating_policy_rules,
+    policy_rules,
+)
 from drakit.apiserver.strategy_rules import Context, Rules
 from drakit.apiserver.webhook_rules import webhook_rules
 from drakit.model.validation import core, names
@@ -106,13 +111,6 @@ _WEBHOOKS = Rules(
     is_namespaced=False,
     check=lambda document, old, context: webhook_rules(document, old, context.profile),
 )
-_NOT_APPLIED = Rules(
-    counts_generation=True,
-    is_namespaced=False,
-    warn=lambda document, old, context: [
-        "this server keeps mutating admission policies and their bindings but does not apply them"
-    ],
-)
 
 CORE_RULES: dict[tuple[str, str], Rules] = {
     ("", "ConfigMap"): Rules(check=_checked(core.config_map)),
@@ -194,8 +192,16 @@ CORE_RULES: dict[tuple[str, str], Rules] = {
         is_namespaced=False,
         check=lambda binding, old, context: binding_rules(binding),
     ),
-    (_ADMISSION, "MutatingAdmissionPolicy"): _NOT_APPLIED,
-    (_ADMISSION, "MutatingAdmissionPolicyBinding"): _NOT_APPLIED,
+    (_ADMISSION, "MutatingAdmissionPolicy"): Rules(
+        is_namespaced=False,
+        counts_generation=True,
+        check=lambda policy, old, context: mutating_policy_rules(policy, old, context.profile),
+    ),
+    (_ADMISSION, "MutatingAdmissionPolicyBinding"): Rules(
+        counts_generation=True,
+        is_namespaced=False,
+        check=lambda binding, old, context: mutating_binding_rules(binding),
+    ),
     ("apiextensions.k8s.io", "CustomResourceDefinition"): Rules(
         is_namespaced=False,
         has_status=True,

@@ -334,6 +334,18 @@ COLUMNS: dict[tuple[str, str], Printer] = {
         Column("Webhooks", "Webhooks indicates the number of webhooks registered", "integer"),
         _AGE,
     ),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"): _named(
+        policy.admission_policy,
+        Column("Mutations", "Number of mutations", "integer"),
+        Column("ParamKind", "@spec.paramKind"),
+        _AGE,
+    ),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"): _named(
+        policy.admission_binding,
+        Column("PolicyName", "@spec.policyName"),
+        Column("ParamRef", "@spec.paramRef"),
+        _AGE,
+    ),
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): _named(
         policy.admission_policy,
         Column("Validations", "Number of validations", "integer"),

@@ -86,7 +86,8 @@ def admission_policy(document: Document, now: Time) -> list[Any]:
     name, since = named(document, now)
     kind = spec_of(document).get("paramKind") or {}
     text = f"{kind.get('apiVersion')}/{kind.get('kind')}" if kind else "<unset>"
-    return [name, len(spec_of(document).get("validations") or ()), text, since]
+    parts = spec_of(document).get("validations") or spec_of(document).get("mutations") or ()
+    return [name, len(parts), text, since]
 
 
 def admission_binding(document: Document, now: Time) -> list[Any]:

@@ -18,6 +18,7 @@ from drakit.cel.syntax import (
     ListNode,
     Literal,
     MapNode,
+    MessageNode,
     Node,
     Select,
     qualified_name,
@@ -62,6 +63,8 @@ class Checker:
             result = self._call(node)
         elif isinstance(node, ListNode):
             result = self._list(node)
+        elif isinstance(node, MessageNode):
+            result = self._message(node)
         elif isinstance(node, MapNode):
             result = self._map(node)
         else:
@@ -111,6 +114,8 @@ class Checker:
         return types.optional_of(result) if was_optional or is_optional_select else result
 
     def _object_field(self, node: Node, target: Type, field: str) -> Type:
+        if self._environment.has_patches and target.name.partition(".")[0] == "Object":
+            return DYN
         found = self._environment.objects.get(target.name, {}).get(field)
         if found is None:
             self._issue(node, f"undefined field '{field}'")
@@ -138,6 +143,21 @@ class Checker:
         if key_type is None or value_type is None:
             return types.map_of(self._types.variable(), self._types.variable())
         return types.map_of(key_type, value_type)
+
+    def _message(self, node: MessageNode) -> Type:
+        made = Type("object", node.name)
+        for key, value, is_optional_entry in node.entries:
+            assert isinstance(key, Literal)
+            key.type = types.STRING
+            wanted = self._object_field(key, made, key.value)
+            found = self._infer(value)
+            if is_optional_entry:
+                found = self._unwrapped(value, found)
+            if not self._types.is_assignable(wanted, found):
+                shown = self._types.shown(self._types.substitute(found))
+                text = f"expected type of field '{key.value}' is '{wanted}' but provided type is '{shown}'"
+                self._issue(key, text)
+        return made
 
     def _unwrapped(self, node: Node, type_: Type) -> Type:
         """The type of an optional element."""

@@ -30,7 +30,7 @@ from drakit.cel.size import (
     total_of,
     union,
 )
-from drakit.cel.syntax import Call, Fold, Ident, ListNode, Literal, MapNode, Node, Select
+from drakit.cel.syntax import Call, Fold, Ident, ListNode, Literal, MapNode, MessageNode, Node, Select
 from drakit.cel.types import Type, is_optional
 
 _SCALARS = frozenset(("bool", "double", "duration", "int", "timestamp", "uint"))
@@ -157,7 +157,7 @@ class _Estimator:
         return total
 
     def _map(self, node: MapNode) -> int:
-        total = 30
+        total = 40 if isinstance(node, MessageNode) else 30
         key_size = value_size = (MOST, 0) if node.entries else (0, 0)
         for key, value, _ in node.entries:
             total = total_of(total, self.cost(key), self.cost(value))

@@ -42,6 +42,8 @@ class Environment(NamedTuple):
     has_optionals: bool
     has_two_variables: bool
     has_sort_by: bool
+    has_patches: bool = False
+    """Whether `Object{...}` and `JSONPatch{...}` may be made."""
 
 
 COMPARABLE = ("int", "uint", "double", "bool", "duration", "timestamp", "string", "bytes")
@@ -276,6 +278,8 @@ _AUTHORIZATION = """
 .errored(Decision) -> bool = decision_errored
 .error(Decision) -> string = decision_error
 """
+_PATCHES = "jsonpatch.escapeKey(string) -> string = jsonpatch_escapekey_string\n"
+_PATCH = {"JSONPatch": {"op": types.STRING, "path": types.STRING, "from": types.STRING, "value": types.DYN}}
 _INCLUDES = ".includes(dyn, dyn) -> bool = dra_includes_dyn_dyn"
 
 _NAMED = {
@@ -351,12 +355,18 @@ def declared(
     objects: Mapping[str, Mapping[str, Type]],
     *,
     is_new: bool,
+    has_patches: bool = False,
 ) -> Environment:
     """The environment of everything that is not about devices: what Kubernetes gives to admission policies
     and to the rules of custom resources, with these variables and object types. `is_new` as above."""
     base = _base(_known(profile, is_new))
+    functions = {**base.functions, **_functions(_PATCHES)} if has_patches else base.functions
     return base._replace(
-        variables={**base.variables, **variables}, roots=frozenset(variables), objects=objects
+        functions=functions,
+        variables={**base.variables, **variables},
+        roots=frozenset(variables),
+        objects={**objects, **_PATCH} if has_patches else objects,
+        has_patches=has_patches,
     )
 
 

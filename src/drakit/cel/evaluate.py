@@ -33,11 +33,12 @@ from drakit.cel.syntax import (
     ListNode,
     Literal,
     MapNode,
+    MessageNode,
     Node,
     Select,
     qualified_name,
 )
-from drakit.cel.value import Fault, Lazy, Optional, TypeValue, Uint, to_key
+from drakit.cel.value import Fault, Lazy, Message, Optional, TypeValue, Uint, to_key
 from drakit.cel.warm import runner
 from drakit.model.quantity import Quantity
 from drakit.model.semver import Version
@@ -210,7 +211,9 @@ class Planner:
 
     def _map(self, node: MapNode) -> Step:
         parts = [(self._plan(key), self._plan(value), is_opt) for key, value, is_opt in node.entries]
-        if all(key.is_constant and value.is_constant and not is_opt for key, value, is_opt in parts):
+        name = node.name if isinstance(node, MessageNode) else None
+        is_plain = not isinstance(node, MessageNode)
+        if is_plain and all(key.is_constant and value.is_constant and not opt for key, value, opt in parts):
             return _constant({to_key(key.value): value.value for key, value, _ in parts})
 
         def build(frame: Frame) -> Any:
@@ -230,14 +233,14 @@ class Planner:
                         continue
                     value = value.value
                 entries[to_key(key)] = value
-            return entries
+            return entries if name is None else Message(name, entries)
 
         def run(frame: Frame) -> Any:
             try:
                 result = build(frame)
             except Fault as fault:
                 result = Failure(fault.message, node)
-            frame.charge(30)
+            frame.charge(30 if name is None else 40)
             return result
 
         return Step(run)

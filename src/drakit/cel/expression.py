@@ -24,7 +24,7 @@ from drakit.cel.types import Type
 from drakit.cel.value import Fault
 from drakit.errors import CELError
 
-_WORK = 5 * MAX_WORK
+_WORK = 2 * MAX_WORK
 """Objects may be large; Kubernetes reckons with a tenth of a second for one evaluation."""
 
 

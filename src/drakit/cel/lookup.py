@@ -13,6 +13,7 @@ from drakit.cel.value import (
     DeviceMap,
     Duration,
     Fault,
+    Message,
     NoOverload,
     Timestamp,
     TypeValue,
@@ -64,7 +65,7 @@ def find(container: Any, key: Any) -> Any:
     kind = container.__class__
     if kind is DeviceMap:
         return container[key] if key.__class__ is str else {}
-    if kind is dict:
+    if kind is dict or kind is Message:
         try:
             return container.get(to_key(key), MISSING)
         except Fault:

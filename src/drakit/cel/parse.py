@@ -19,7 +19,17 @@ from typing import NoReturn
 
 from drakit.cel.macro import Expander
 from drakit.cel.source import Issue, compile_error
-from drakit.cel.syntax import Call, Ident, ListNode, Literal, MapNode, Node, Select, qualified_name
+from drakit.cel.syntax import (
+    Call,
+    Ident,
+    ListNode,
+    Literal,
+    MapNode,
+    MessageNode,
+    Node,
+    Select,
+    qualified_name,
+)
 from drakit.cel.token import Token, tokenize
 from drakit.cel.value import Uint
 
@@ -44,13 +54,13 @@ _EXPECTED = (
 
 
 def parse(
-    source: str, *, has_optionals: bool, has_two_variables: bool, has_sort_by: bool
+    source: str, *, has_optionals: bool, has_two_variables: bool, has_sort_by: bool, has_patches: bool = False
 ) -> tuple[Node, int]:
     """The tree of `source` and the number of its nodes. The flags say which macros and syntax exist.
 
     Raises CELError for text that is no expression.
     """
-    parser = _Parser(source, has_optionals)
+    parser = _Parser(source, has_optionals, has_patches)
     parser.expander = Expander(parser.node_number, has_optionals, has_two_variables, has_sort_by, parser.fail)
     root = parser.expression()
     token = parser.token
@@ -66,7 +76,7 @@ def parse(
 class _Parser:
     expander: Expander
 
-    def __init__(self, source: str, has_optionals: bool) -> None:
+    def __init__(self, source: str, has_optionals: bool, has_patches: bool) -> None:
         self.source = source
         self.issues: list[Issue] = []
         self.tokens = tokenize(source, self.issues)
@@ -75,6 +85,7 @@ class _Parser:
         self.depth = 0
         self.chain = 0
         self.has_optionals = has_optionals
+        self.has_patches = has_patches
 
     # --- tokens -----------------------------------------------------------------------------------
 
@@ -209,8 +220,11 @@ class _Parser:
             if token[0] != "op" or token[1] not in (".", "[", "{"):
                 break
             if token[1] == "{":
-                self.message(node, token)
-                break
+                message = self.message(node, token, start)
+                if message is None:
+                    break
+                node = message
+                continue
             self.index += 1
             chained += 1
             self.chain += 1
@@ -240,11 +254,30 @@ class _Parser:
         expanded = self.expander.method(opening[2], span, node, field, args)
         return expanded or Call(self.node_number(), opening[2], span, field, args, node)
 
-    def message(self, node: Node, brace: Token) -> None:
-        """`name{field: value}` makes a message; Kubernetes declares none that would be of use."""
+    def message(self, node: Node, brace: Token, start: int) -> MessageNode | None:
+        """`name{field: value}` makes a message. None but those of mutating policies are declared."""
         name = qualified_name(node)
-        if name is not None:
+        if name is None:
+            return None
+        is_known = name in ("Object", "JSONPatch") or name.startswith("Object.")
+        if not self.has_patches or not is_known:
             self.fail(brace[2], f"undeclared reference to '{name}' (in container '')")
+        self.index += 1
+        entries: list[tuple[Node, Node, bool]] = []
+        while not self.accept("}"):
+            is_optional = self.has_optionals and self.accept("?") is not None
+            field = self.token
+            if field[0] != "ident":
+                text = f"Syntax error: mismatched input '{self.text(field)}' expecting IDENTIFIER"
+                self.fail(field[2], text)
+            self.index += 1
+            key = Literal(self.node_number(), field[2], (field[2], field[3]), str(field[1]))
+            self.need(":")
+            entries.append((key, self.expression(), is_optional))
+            if not self.accept(","):
+                self.need("}")
+                break
+        return MessageNode(self.node_number(), brace[2], (start, self.end()), entries, name)
 
     def index_of(self, node: Node, bracket: Token, start: int) -> Node:
         is_optional = self.has_optionals and self.accept("?") is not None

@@ -132,6 +132,23 @@ class MapNode(Node):
             yield value
 
 
+class MessageNode(MapNode):
+    """`Object.spec{field: value}`: a map with a type; keys are literals."""
+
+    __slots__ = ("name",)
+
+    def __init__(
+        self,
+        number: int,
+        position: int,
+        span: tuple[int, int],
+        entries: list[tuple[Node, Node, bool]],
+        name: str,
+    ) -> None:
+        super().__init__(number, position, span, entries)
+        self.name = name
+
+
 class Fold(Node):
     """A comprehension: what the macros over lists and maps, and `cel.bind`, expand to.
 

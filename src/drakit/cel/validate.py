@@ -12,7 +12,7 @@ from drakit.cel.library.moment import parse_duration, parse_timestamp
 from drakit.cel.library.printf import clauses_of, refusal
 from drakit.cel.library.regex import MAX_PROGRAMS, compiled, program_size
 from drakit.cel.source import Issue
-from drakit.cel.syntax import Call, ListNode, Literal, MapNode, Node, walk
+from drakit.cel.syntax import Call, ListNode, Literal, MapNode, MessageNode, Node, walk
 from drakit.cel.types import Type, is_optional
 from drakit.cel.value import Fault
 
@@ -54,7 +54,7 @@ def _issues(root: Node, is_exempt: bool) -> Iterator[Issue]:
                 for index, item in enumerate(node.items)
             ]
             yield from _mixed(types)
-        elif isinstance(node, MapNode) and not is_exempt:
+        elif isinstance(node, MapNode) and not isinstance(node, MessageNode) and not is_exempt:
             yield from _mixed([(key, key.type) for key, _, _ in node.entries])
             values = [(v, _element(v.type) if is_opt else v.type) for _, v, is_opt in node.entries]
             yield from _mixed(values)

@@ -147,9 +147,20 @@ class DeviceMap(dict[str, Any]):
 EMPTY: Final[dict[str, Any]] = {}
 
 
+class Message(dict[str, Any]):
+    """What `name{field: value}` makes: its fields."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str, fields: dict[str, Any]) -> None:
+        super().__init__(fields)
+        self.name = name
+
+
 _KINDS: dict[type, str] = {
     bool: "bool", int: "int", Uint: "uint", float: "double", str: "string", bytes: "bytes", list: "list",
-    dict: "map", DeviceMap: "map", type(None): "null_type", Optional: "optional_type", TypeValue: "type",
+    dict: "map", DeviceMap: "map", Message: "object", type(None): "null_type", Optional: "optional_type",
+    TypeValue: "type",
     Timestamp: "google.protobuf.Timestamp", Duration: "google.protobuf.Duration",
     Quantity: "kubernetes.Quantity", Version: "kubernetes.Semver",
 }  # fmt: skip

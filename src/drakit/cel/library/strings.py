@@ -104,6 +104,7 @@ def quote(text: str) -> str:
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "jsonpatch_escapekey_string": lambda text: text.replace("~", "~0").replace("/", "~1"),
     "contains_string": lambda text, part: part in text,
     "starts_with_string": lambda text, part: text.startswith(part),
     "ends_with_string": lambda text, part: text.endswith(part),
