@@ -22,7 +22,7 @@ from drakit.model.resource import Device, DeviceAttribute
 _WORDS = {"and": "&&", "or": "||", "not": "!", "AND": "&&", "OR": "||", "NOT": "!"}
 _UNDECLARED = re.compile(r"undeclared reference to '([^']*)'")
 _UNDEFINED = re.compile(r"undefined field '([^']*)'")
-_OVERLOAD = re.compile(r"found no matching overload for '([^']*)' applied to '([^']*(?:'[^']*)*)'")
+_OVERLOAD = re.compile(r"found no matching overload for '([^'\n]+)' applied to '(.*)'$", re.MULTILINE)
 _WHOLE = re.compile(r"""device\.(attributes|capacity)\s*(?:\.\s*(\w+)|\[\s*["']([^"']+)["']\s*\])""")
 _SHOWN = 4
 

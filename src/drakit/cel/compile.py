@@ -20,7 +20,7 @@ from drakit.cel.parse import parse
 from drakit.cel.reads import reads_of, shape
 from drakit.cel.size import device_shape
 from drakit.cel.source import compile_error
-from drakit.cel.stack import deep_stack, is_deep, no_collection
+from drakit.cel.stack import deep_stack, is_deep, no_collection, roomy
 from drakit.cel.syntax import Node
 from drakit.cel.validate import validate
 from drakit.cel.value import Fault, kind_of
@@ -30,6 +30,8 @@ from drakit.profile import DEFAULT_VERSION, Gate, Profile, profile_for
 
 MAX_LENGTH = 10 * 1024
 """Bytes of source (resource.k8s.io CELSelectorExpressionMaxLength)."""
+_CHEAP = 3_000
+"""Cost up to which the calls of an evaluation are too few to take long, wherever their frames lie."""
 COST_EXCEEDED = "operation cancelled: actual cost limit exceeded"
 
 
@@ -62,7 +64,7 @@ def compile_value(
 def _compile_value(text: str, profile: Profile, is_new: bool) -> Evaluator:
     scope = environment(profile, is_new=is_new)
     with no_collection():
-        root = _limited(text, scope)
+        root = roomy(_limited, text, scope)
         may_be_list = not is_new or profile.is_on(Gate.LIST_ATTRIBUTES)
         problem = derived.refusal(root.type, may_be_list=may_be_list)
         if problem is not None:
@@ -74,10 +76,11 @@ def _compile_value(text: str, profile: Profile, is_new: bool) -> Evaluator:
 def _compile(text: str, profile: Profile, is_new: bool) -> Selector:
     scope = environment(profile, is_new=is_new)
     with no_collection():
-        root = _limited(text, scope)
+        root = roomy(_limited, text, scope)
         if root.type not in (types.BOOL, scope.attribute):
             raise CELError(f"must evaluate to bool or the unknown type, not {root.type}", source=text)
-        return Selector(text, root, scope)
+        selector: Selector = roomy(Selector, text, root, scope)
+        return selector
 
 
 def _limited(text: str, scope: Environment) -> Node:
@@ -117,7 +120,7 @@ class Program:
         except Fault as fault:
             raise CELError(f"program instantiation failed: {fault.message}", source=text) from None
         self._slots = planner.slots
-        self._is_deep = is_deep(root)
+        self._needs_room = self.max_cost > _CHEAP or is_deep(root)
 
     def shape(self, device: Device, driver: str) -> tuple[Any, ...] | None:
         """Equal for devices that get the same answer; None where `reads` is."""
@@ -127,7 +130,7 @@ class Program:
         """The outcome with cost and the value of every sub-expression. Never raises CELError."""
         planner = Planner(self._functions, self._roots, is_traced=True)
         with deep_stack(self.text), no_collection():
-            run = planner.plan(self.root)
+            run = roomy(planner.plan, self.root)
         frame, value = self._evaluate(run, planner.slots, device, driver)
         error = None
         try:
@@ -144,9 +147,9 @@ class Program:
         frame = Frame({}, slots)
         try:
             frame.variables = {"device": variables_of(device, driver)}
-            if self._is_deep:
+            if self._needs_room:
                 with deep_stack(self.text):
-                    return frame, run(frame)
+                    return frame, roomy(run, frame)
             return frame, run(frame)
         except CostExceeded:
             frame.stopped()

@@ -18,7 +18,7 @@ from drakit.cel.declare import Environment
 from drakit.cel.evaluate import Planner
 from drakit.cel.meter import MAX_WORK, CostExceeded
 from drakit.cel.size import Shape
-from drakit.cel.stack import deep_stack, no_collection
+from drakit.cel.stack import deep_stack, no_collection, roomy
 from drakit.cel.syntax import Ident, Select, qualified_name, walk
 from drakit.cel.types import Type
 from drakit.cel.value import Fault
@@ -63,7 +63,7 @@ class Expression:
         frame.meter.left = _WORK
         try:
             with deep_stack(self.text):
-                value = self._run(frame)
+                value = roomy(self._run, frame)
         except CostExceeded:
             frame.stopped()
             return Outcome(None, COST_EXCEEDED, frame.cost)

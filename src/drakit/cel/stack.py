@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FunctionType
+from typing import Any
 
 from drakit.cel.syntax import Node
 from drakit.errors import CELError
 
 _CALLS = 20_000
 _SHALLOW = 40
+_SLOTS = 70_000
 
 
 @contextmanager
@@ -43,6 +46,19 @@ def no_collection() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def _call(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)
+
+
+roomy: Callable[..., Any] = FunctionType(_call.__code__.replace(co_stacksize=_SLOTS), globals(), "roomy")
+"""`roomy(function, *args)` calls the function with room for the frames of thousands of calls.
+
+Python keeps frames in chunks of 16 KiB and gives a chunk back when the call that needed it returns. A loop
+whose calls happen to begin a chunk pays for one with every call, a hundred times what the call takes. A frame
+as big as this one gets a chunk that is bigger still, and the calls below it stay within.
+"""
 
 
 def is_deep(root: Node) -> bool:

@@ -78,15 +78,18 @@ def survey(selector: Selector, candidates: Sequence[Candidate]) -> Survey:
     for candidate in candidates:
         shape = selector.shape(candidate.device, candidate.driver)
         by_shape.setdefault(candidate.place if shape is None else shape, []).append(candidate)
-    rows = [
-        Row(selector.explain(group[0].device, group[0].driver), [candidate.place for candidate in group])
-        for group in by_shape.values()
-    ]
+    rows: dict[object, Row] = {}
+    for group in by_shape.values():
+        verdict = selector.explain(group[0].device, group[0].driver)
+        error = verdict.error and verdict.error.message
+        same = (str(verdict.value), error, verdict.cost, tuple(part.value for part in verdict.parts))
+        row = rows.setdefault(same, Row(verdict, []))
+        row.places.extend(candidate.place for candidate in group)
     domains = {candidate.driver for candidate in candidates}
     for candidate in candidates:
         names = (*candidate.device.attributes, *candidate.device.capacity)
         domains.update(name.partition("/")[0] for name in names if "/" in name)
-    return Survey(rows, _presences(selector, candidates), len(candidates), sorted(domains))
+    return Survey(list(rows.values()), _presences(selector, candidates), len(candidates), sorted(domains))
 
 
 def _presences(selector: Selector, candidates: Sequence[Candidate]) -> list[Presence]:
