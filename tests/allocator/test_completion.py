@@ -10,7 +10,7 @@ from drakit.allocator.completion import Attempt, Bin
 
 def puzzle(random: Random) -> tuple[list[Bin], list[int]]:
     """A few bins of one or two sorts and items that nearly fill them."""
-    types = random.randint(1, 4)
+    types = random.randint(1, 3)
     width = random.choice([1, 1, 2])
     unit = random.choice([1, 7, 10**12])
     sizes = [tuple(random.randint(0, 5) * unit for _ in range(width)) for _ in range(types)]

@@ -102,7 +102,7 @@ def one_claim(random: Random, index: int) -> Document:
     return make.claim(f"c{index}", *requests, constraints=constraints)
 
 
-@settings(max_examples=600, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.randoms(use_true_random=True))
 def test_brute_force(random: Random) -> None:
     check(cluster(random))
