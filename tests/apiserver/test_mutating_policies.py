@@ -148,6 +148,11 @@ FAILURES: list[tuple[str, Document, str]] = [
         patched('[JSONPatch{op: "remove", path: "/data/no"}]'),
         "JSON Patch: cannot be applied to the object: remove /data/no",
     ),
+    (
+        "unknown",
+        patched('[JSONPatch{op: "add", path: "/no", value: 1}]'),
+        "JSON Patch: .no: field not declared in schema",
+    ),
 ]  # fmt: skip
 
 

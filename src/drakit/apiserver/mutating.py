@@ -193,22 +193,36 @@ class Chain:
             raise _Failed(text) from None
         if result.error:
             raise _Failed(result.error)
-        if patch_type == "JSONPatch":
-            return _patched(current, [_operation(row) for row in result.value])
-        _check_names(result.value, result.value.name)
         target = self._review.target
         type_ = self._type_of(Target(target.kind, resource.version, target.namespace, target.name))
+        if patch_type == "JSONPatch":
+            return _patched(current, [_operation(row) for row in result.value], type_)
+        _check_names(result.value, result.value.name)
         return _applied(current, _plain(result.value), type_)
 
 
-def _patched(current: Document, operations: list[Document]) -> Document:
+def _patched(current: Document, operations: list[Document], type_: Schema | None) -> Document:
+    """Raises _Failed, also for fields that are new and unknown: they would be dropped."""
     try:
-        return apply_patch(current, operations, JSON_PATCH, None)
+        after = apply_patch(current, operations, JSON_PATCH, None)
+        unknown = _unknown(after, type_) - _unknown(current, type_)
+        if unknown:
+            raise _Failed(f"JSON Patch: {'; '.join(sorted(unknown))}")
+        return after
     except TestFailed:
         return current
     except APIError:
         shown = ", ".join(f"{row.get('op')} {row.get('path')}" for row in operations)
         raise _Failed(f"JSON Patch: cannot be applied to the object: {shown}") from None
+
+
+def _unknown(document: Document, type_: Schema | None) -> set[str]:
+    try:
+        check_fits(document, type_)
+    except BadRequest as error:
+        lines = str(error).partition("): ")[2].splitlines()
+        return {line.strip() for line in lines if line.endswith(": field not declared in schema")}
+    return set()
 
 
 def _operation(row: Message) -> Document:
@@ -267,10 +281,14 @@ def _check_names(value: Any, path: str) -> None:
             _check_names(item, path)
 
 
+def _key(key: Any) -> str:
+    return str(key).lower() if isinstance(key, bool) else str(key)
+
+
 def _plain(value: Any) -> Any:
     """A CEL value as JSON. Raises _Failed for one that is none."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in zip(keys_of(value), value.values(), strict=True)}
+        return {_key(key): _plain(item) for key, item in zip(keys_of(value), value.values(), strict=True)}
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, Timestamp):
