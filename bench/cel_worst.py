@@ -35,6 +35,12 @@ def loop2(body: str) -> str:
     return f"lists.range(1000).all(y, lists.range(1000).all(x, {body}))"
 
 
+def doubled(count: int, end: str) -> str:
+    """`end` about lists that hold the one before twice: small, and endless to walk through."""
+    binds = "".join(f"cel.bind(a{i + 1}, [a{i}, a{i}], " for i in range(count))
+    return f"cel.bind(a0, ['x'], {binds}{end})" + ")" * count
+
+
 WORST = {
  "all const":loop("true"),
  "all lt":loop2("x + y >= 0"),
@@ -122,6 +128,11 @@ WORST = {
  "big body2":loop("&&".join(["[x].all(q,q==x)"]*300),20000),
  "big body3":loop("&&".join(["dyn(x)==x"]*700),20000),
  "nested empty": loop("[].all(y,y)",300000),
+ "dag in":doubled(38, "a38 in [a38]"),
+ "dag sets":doubled(32, "sets.contains(a32, a32)"),
+ "dag distinct":doubled(15, "a15.distinct() == []"),
+ "dag indexOf":doubled(20, "[a20, a20, a20].indexOf([]) == 0"),
+ "dag format":doubled(42, "'%s'.format([a42]) == ''"),
  "map const": loop("{'a':1,'b':2}.all(k,k!='z') && x>=0",300000),
 }  # fmt: skip
 SHAPES = {

@@ -30,7 +30,7 @@ from drakit.profile import DEFAULT_VERSION, Gate, Profile, profile_for
 
 MAX_LENGTH = 10 * 1024
 """Bytes of source (resource.k8s.io CELSelectorExpressionMaxLength)."""
-_CHEAP = 3_000
+_CHEAP = 100
 """Cost up to which the calls of an evaluation are too few to take long, wherever their frames lie."""
 COST_EXCEEDED = "operation cancelled: actual cost limit exceeded"
 
