@@ -189,3 +189,8 @@ def test_runaways_are_stopped(name: str) -> None:
 def test_deep_expressions_work(text: str) -> None:
     selector = cel.compile(text)
     assert selector.matches(DEVICE, "x") is selector.explain(DEVICE, "x").value
+
+
+@pytest.mark.parametrize("method", ["matches('a')", "find('a') == ''", "findAll('a') == []"])
+def test_half_a_surrogate_pair_is_searched(method: str) -> None:
+    assert isinstance(cel.compile(f"'\ud800b'.{method}").matches(DEVICE, "x"), bool)

@@ -85,12 +85,17 @@ def program_size(pattern: str) -> int:
         return _MAX_PROGRAM
 
 
+def _valid(text: str) -> str:
+    """`text` without halves of surrogate pairs, which RE2 does not take."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
 def matches(text: str, pattern: str) -> bool:
-    return compiled(pattern).search(text) is not None
+    return compiled(pattern).search(_valid(text)) is not None
 
 
 def find(text: str, pattern: str) -> str:
-    match = _compiled_for_find(pattern).search(text)
+    match = _compiled_for_find(pattern).search(_valid(text))
     return match.group() if match is not None else ""
 
 
@@ -99,7 +104,7 @@ def find_all(text: str, pattern: str, limit: int = -1) -> list[str]:
     if limit == 0:
         return found
     end = -1
-    for match in _compiled_for_find(pattern).finditer(text):
+    for match in _compiled_for_find(pattern).finditer(_valid(text)):
         if match.start() == match.end() == end:
             continue  # To Go, an empty match right after a match is none.
         end = match.end()
