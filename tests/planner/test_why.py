@@ -125,3 +125,27 @@ def test_an_object_that_cannot_be_read_is_named() -> None:
     broken["spec"]["devices"][0]["attributes"] = 3
     with pytest.raises(UsageError, match=r"ResourceSlice node-0-gpus: .*attributes"):
         Situation(snapshot(**(busy() | {"resource_slices": [broken]})))
+
+
+@pytest.mark.parametrize(
+    ("expression", "told"),
+    [
+        ('"type" in device.attributes["gpu.nvidia.com"] && true', "no attribute gpu.nvidia.com/type (32)"),
+        ('has(device.capacity["gpu.nvidia.com"].memry)', "no capacity gpu.nvidia.com/memry (32)"),
+        ('"amd.com" in device.attributes', "no attribute of amd.com (32)"),
+        (
+            '!("productName" in device.attributes["gpu.nvidia.com"])',
+            "has attribute gpu.nvidia.com/productName (32)",
+        ),
+        (
+            '!(device.driver == "gpu.nvidia.com")',
+            "driver is 'gpu.nvidia.com' (32), unwanted: == \"gpu.nvidia.com\"",
+        ),
+        (
+            '"a" < device.driver.lowerAscii() && "h" < device.driver',
+            "driver is 'gpu.nvidia.com' (32), not \"h\" < driver",
+        ),
+    ],
+)
+def test_what_a_selector_asked_for_is_said_plainly(expression: str, told: str) -> None:
+    assert rows(explain(claim("big", 8, expression)))["selector #0"] == (32, told)

@@ -6,6 +6,7 @@ the attribute was, not only that it did not match: `productName is "L4" (8)`.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -154,6 +155,9 @@ def _decision(verdict: Verdict) -> tuple[str, str, str]:
     if verdict.error is not None:
         return "", verdict.error.message, ""
     for decided in verdict.decisive:
+        is_unwanted = decided.value == "true"
+        if presence := _PRESENCE.fullmatch(decided.text):
+            return "", _presence(presence, is_unwanted), ""
         start, end = decided.span
         inside = [
             p for p in verdict.parts if start <= p.span[0] and p.span[1] <= end and p.span != decided.span
@@ -162,14 +166,35 @@ def _decision(verdict: Verdict) -> tuple[str, str, str]:
         if not reads:
             return decided.text, decided.value, ""
         widest = max(reads, key=lambda part: part.span[1] - part.span[0])
-        condition = decided.text.replace(widest.text, "", 1).strip()
-        return _short(widest.text), widest.value, f", not {condition.removeprefix('==').strip()}"
+        name = _short(widest.text)
+        after = decided.text.removeprefix(widest.text)
+        is_first = after != decided.text
+        condition = after.strip() if is_first else decided.text.replace(widest.text, name, 1)
+        if is_unwanted:
+            return name, widest.value, f", unwanted: {condition}"
+        return name, widest.value, f", not {condition.removeprefix('==').strip()}"
     return "", "false", ""
+
+
+_MAP = r"""device\.(?P<map>attributes|capacity)(?:\[["'](?P<domain>[^"']+)["']\])?"""
+_PRESENCE = re.compile(
+    rf"""["'](?P<key>[^"']+)["']\s+in\s+{_MAP}|has\({_MAP.replace("<", "<has_")}\.(?P<has_key>\w+)\)"""
+)
+"""A question for an attribute's or capacity's being there, or for a domain's."""
+
+
+def _presence(found: re.Match[str], is_unwanted: bool) -> str:
+    """`no attribute gpu.example.com/type`: the answer to `"type" in device.attributes["gpu.example.com"]`."""
+    part = {name.removeprefix("has_"): value for name, value in found.groupdict().items() if value}
+    kind = "capacity" if part["map"] == "capacity" else "attribute"
+    key, domain = part["key"], part.get("domain")
+    what = f"{kind} {domain}/{key}" if domain else f"{kind} of {key}"
+    return f"has {what}" if is_unwanted else f"no {what}"
 
 
 def _short(text: str) -> str:
     """`device.attributes["d"].model` as `model`."""
-    return text.rsplit(".", 1)[-1] if "(" not in text else text
+    return text.rsplit(".", 1)[-1] if "(" not in text and text[-1] != "]" else text
 
 
 def _counted(values: Counter[str]) -> str:
