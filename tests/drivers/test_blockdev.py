@@ -43,7 +43,8 @@ def machine(root: Path) -> Path:
     write(nvme, device__model="SuperDisk  9000 ", device__serial="S1", device__numa_node="1")
     write(nvme / "nvme0n1p1", dev="259:1", partition="1")
     (block / "nvme0n1").symlink_to(nvme)
-    write(root / "proc/self", mountinfo="20 1 8:1 / / rw - ext4 /dev/sda1 rw")
+    for process in ("self", "1"):
+        write(root / "proc" / process, mountinfo="20 1 8:1 / / rw - ext4 /dev/sda1 rw")
     return root
 
 
@@ -114,17 +115,17 @@ MOUNT = "21 20 259:1 / /data rw - ext4 /dev/nvme0n1p1 rw"
 SWAP = "Filename Type Size Used Priority\n/dev/nvme0n1p1 partition 1 0 -1"
 
 
-@pytest.mark.parametrize("use", ["mount", "holder", "swap"])
+@pytest.mark.parametrize("use", ["self", "1", "holder", "swap"])
 async def test_what_is_in_use_is_not_given_away(use: str, tmp_path: Path) -> None:
     root = machine(tmp_path)
     built = driver(root)
-    if use == "mount":
-        write(root / "proc/self", mountinfo=MOUNT)
+    if use in ("self", "1"):  # a container that the driver is in, or the machine around it
+        write(root / "proc" / use, mountinfo=MOUNT)
     elif use == "swap":
         write(root / "proc", swaps=SWAP)
     else:
         (root / "sys" / PCI / "nvme0n1p1/holders/dm-0").mkdir(parents=True)
-    text = {"mount": "is mounted at /data", "holder": "is a part of dm-0", "swap": "used for swapping"}[use]
+    text = {"holder": "is a part of dm-0", "swap": "used for swapping"}.get(use, "is mounted at /data")
     with pytest.raises(RecoverableError, match=f"/dev/nvme0n1 is not given away: it {text}|{text}"):
         await prepare(built, "nvme0n1")
     (taint,) = driver(root, "nvme*").devices()[0].taints

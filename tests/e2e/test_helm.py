@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from drakit.drivers import NAMES
 from tests.e2e.cluster import ROOT, Cluster, need, wait_for
 from tests.e2e.podman import Podman
 
@@ -76,15 +78,20 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     shutil.rmtree(folder / "data" / "images", ignore_errors=True)
 
 
-@pytest.fixture(params=["1.32", "1.35", "1.37"], ids=["helm-3.17", "helm-4.1", "helm-4.3"])
-def helm(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[Helm]:
-    binary = ROOT / ".tools" / request.param / "helm"
+def need_helm(version: str) -> Path:
+    """The helm of that Kubernetes; without it the test is skipped, in CI it fails."""
+    binary = ROOT / ".tools" / version / "helm"
     if not binary.exists():
         reason = f"{binary} is missing: run scripts/ci-tools.sh"
         if os.environ.get("DRAKIT_CI") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
-    helm = Helm(binary, cluster)
+    return binary
+
+
+@pytest.fixture(params=["1.32", "1.35", "1.37"], ids=["helm-3.17", "helm-4.1", "helm-4.3"])
+def helm(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[Helm]:
+    helm = Helm(need_helm(request.param), cluster)
     yield helm
     helm.run("uninstall", "gpus", "--no-hooks")  # left where a test failed
 
@@ -137,6 +144,24 @@ def test_the_chart_of_a_new_driver(helm: Helm, cluster: Cluster, tmp_path: Path)
     (tmp_path / "all.yaml").write_text(rendered)
     made = cluster.kubectl("apply", "--dry-run=server", "-f", str(tmp_path / "all.yaml"))
     assert made.count("created (server dry run)") == 7
+
+
+def test_the_chart_has_our_drivers() -> None:
+    """Those that work in a container: net does not, and blockdev looks at the machine's mounts."""
+    binary, shown = need_helm("1.37"), "templates/daemonset.yaml"
+    for driver in NAMES:
+        command = [str(binary), "template", "t", str(CHART), "--set", f"driver={driver}", "-s", shown]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if driver == "net":
+            assert 'driver "net": this chart has blockdev, cpu, device-plugin, gpu,' in done.stderr
+            continue
+        pod = yaml.safe_load(done.stdout)["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        assert container["command"] == ["dra", "driver", "run", driver]
+        name = NAMES[driver].rpartition("(")[2].rstrip(")")
+        assert container["startupProbe"]["exec"]["command"][-1] == name
+        needs = (pod.get("hostPID"), container.get("securityContext"))
+        assert needs == ((True, {"privileged": True}) if driver == "blockdev" else (None, None))
 
 
 @pytest.mark.parametrize("helm", ["1.37"], indirect=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from drakit.drivers.cpu import pin
 from drakit.errors import UsageError
 from drakit.model.cdi import ContainerEdits, Hook, build, encode
 from drakit.model.cdi import Device as CDIDevice
@@ -126,15 +127,17 @@ async def test_a_container_with_everything(containerd: Containerd, tmp_path: Pat
         assert here.sandbox.ip == "192.0.2.9"
         tmp_path.chmod(0o755)
         (tmp_path / "data").write_text("from the host")
+        hook = pin.hook(tmp_path / "pinned", "0")
         name = here.write_cdi(
             "gpu0",
             env=["GPU=gpu0"],
+            hooks=[{"hookName": hook.hook_name, "path": hook.path, "args": hook.args}],
             deviceNodes=[{"path": "/dev/gpu0", "hostPath": "/dev/null"}],
             mounts=[{"hostPath": str(tmp_path), "containerPath": "/opt/gpu", "options": ["ro", "bind"]}],
         )
         script = (
             "hostname; echo $GPU $MINE $OF_IMAGE; id; ls -l /dev/gpu0; cat /opt/gpu/data /mnt/data; echo; "
-            "touch /x; touch /mnt/y; grep NoNewPrivs /proc/self/status"
+            "touch /x; touch /mnt/y; grep -E 'NoNewPrivs|Cpus_allowed_list' /proc/self/status"
         )
         text = await here.output(
             script,
@@ -152,6 +155,7 @@ async def test_a_container_with_everything(containerd: Containerd, tmp_path: Pat
         assert "from the hostfrom the host" in text
         assert sum("Read-only file system" in line for line in text) == 2
         assert "NoNewPrivs:\t1" in text
+        assert "Cpus_allowed_list:\t0" in text
         ended = (await here.runtime.containers())[0]
         assert (ended.state, ended.exit_code, ended.cdi_devices) == ("exited", 0, [name])
         assert ended.created_at <= ended.started_at <= ended.finished_at

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from drakit.client.clock import Clock
+from drakit.drivers.cpu import pin
 from drakit.node.action import Actions
 from drakit.node.cgroup import limits_huge_pages
 from drakit.node.child import is_alive
@@ -229,12 +230,16 @@ async def test_a_hook_pins_the_container_to_a_cpu(tmp_path: Path) -> None:
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("needs two CPUs")
     async with host(tmp_path) as here:
-        script = 'read s; p=${s##*\\"pid\\":}; p=${p%%,*}; taskset -p -c 1 ${p%%\\}*}'
-        hook = {"hookName": "createRuntime", "path": "/bin/sh", "args": ["sh", "-c", script]}
-        name = here.write_cdi("cpu1", hooks=[hook])
-        text = await here.output("nproc; taskset -p 1", cdi_devices=[name])
-        assert text.splitlines()[0] == "1"
-        assert text.endswith("mask: 2")
+        names = []
+        for cpu in ("0", "1"):
+            hook = pin.hook(tmp_path / "pinned", cpu)
+            entry = {"hookName": hook.hook_name, "path": hook.path, "args": hook.args}
+            names.append(here.write_cdi(f"cpu{cpu}", hooks=[entry]))
+        script = "nproc; grep Cpus_allowed_list /proc/self/status; taskset -p 3 1 >/dev/null 2>&1; nproc"
+        of_two = await here.output(script, "two", cdi_devices=names)
+        of_one = await here.output(script, "one", cdi_devices=names[1:])
+        assert of_two.split() == ["2", "Cpus_allowed_list:", "0-1", "2"]
+        assert of_one.split() == ["1", "Cpus_allowed_list:", "1", "1"], "and it cannot lift that"
 
 
 async def test_containers_of_a_pod_share_their_network(tmp_path: Path) -> None:

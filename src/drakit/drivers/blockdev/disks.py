@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from drakit.drivers.sysfs import pci_place, text
+from drakit.errors import UsageError
 
 _SECTOR = 512
 
@@ -65,8 +67,7 @@ def user_of(root: Path, disk: Disk) -> str:
     folder = root / "sys/block" / disk.kernel_name
     parts = [folder, *(path.parent for path in folder.glob("*/partition"))]
     numbers = {text(part / "dev") for part in parts}
-    for line in (root / "proc/self/mountinfo").read_text().splitlines():
-        words = line.split()
+    for words in _mounts(root):
         if words[2] in numbers:
             return f"it is mounted at {words[4]}"
     for part in parts:
@@ -77,6 +78,20 @@ def user_of(root: Path, disk: Disk) -> str:
     if swaps.exists() and any(line.split()[0] in names for line in swaps.read_text().splitlines()[1:]):
         return "it is used for swapping"
     return ""
+
+
+def _mounts(root: Path) -> list[list[str]]:
+    """The mounts that we see and those of the machine itself: a driver in a container sees others, and needs
+    the machine's processes in sight. Raises UsageError where root may not read them."""
+    text = (root / "proc/self/mountinfo").read_text()
+    try:
+        text += (root / "proc/1/mountinfo").read_text()
+    except PermissionError as error:
+        if os.geteuid() == 0:
+            raise UsageError(
+                f"driver blockdev cannot tell what is mounted, run it privileged: {error}"
+            ) from None
+    return [line.split() for line in text.splitlines()]
 
 
 def _disk(folder: Path) -> Disk:

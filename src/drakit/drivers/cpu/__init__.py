@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +22,6 @@ from drakit.driver import (
     Claim,
     Device,
     Driver,
-    Hook,
     PreparedDevice,
     RecoverableError,
     capacity,
@@ -37,7 +35,8 @@ from drakit.drivers.option import Options
 from drakit.model.quantity import Quantity
 
 CAPACITY = "dra.cpu/cpu"
-_HOOK_SECONDS = 10
+_RUN = Path("/run/dra.cpu")
+"""On the host, also where the driver's own folder is in a container, and gone when the containers are."""
 
 
 class _Group(Struct, frozen=True):
@@ -90,10 +89,9 @@ class CPUDriver(Driver):
 
     def _pinned(self, wanted: AllocatedDevice, cpus: Sequence[int]) -> PreparedDevice:
         text = cpuset.format(cpus)
-        program = [sys.executable, "-I", "-S", pin.__file__, str(self.folder / "containers"), text]
-        hook = Hook(hook_name="createRuntime", path=program[0], args=program, timeout=_HOOK_SECONDS)
+        folder = _RUN if os.geteuid() == 0 else self.folder / "containers"
         env = {f"DRA_CPUSET_{wanted.name.upper()}": text}
-        return wanted.prepared(env=env, hooks=[hook], state={"cpus": text})
+        return wanted.prepared(env=env, hooks=[pin.hook(folder, text)], state={"cpus": text})
 
 
 def _single(machine: Topology) -> Iterable[_Group]:
