@@ -31,7 +31,16 @@ class Adoption:
         dependents.add_index("controller", controller_uid)
         dependents.add_index("orphan", _orphan)
 
-    def adopters(self, document: Document) -> Iterator[str]:
+    def concerned(self, dependent: Document | None) -> Iterator[str]:
+        """Keys of the owners that a new, changed or gone `dependent` matters to: its own or adopters."""
+        assert dependent is not None
+        owner = controller_of(dependent)
+        if owner is None:
+            yield from self._adopters(dependent)
+        elif owner["kind"] == self._owners.resource.kind:
+            yield f"{dependent['metadata']['namespace']}/{owner['name']}"
+
+    def _adopters(self, document: Document) -> Iterator[str]:
         """Keys of the owners that could take in `document`, which belongs to nobody."""
         labels = document["metadata"].get("labels") or {}
         for owner in self._owners.by_index("namespace", document["metadata"]["namespace"]):

@@ -20,7 +20,6 @@ from drakit.controllers.adoption import Adoption
 from drakit.controllers.context import Context
 from drakit.controllers.daemonset_update import plan_update
 from drakit.controllers.history import CONTROLLER_REVISIONS, HASH_LABEL, History, hash_of
-from drakit.controllers.owner import controller_of
 from drakit.controllers.pod import available_in, is_deleting, is_ready, is_terminal, node_name, phase
 from drakit.controllers.recent import Recent
 from drakit.controllers.toleration import tolerates
@@ -64,14 +63,8 @@ class DaemonSets:
         await self._queue.run(self._sync, workers=2, name="daemonset")
 
     def _pod_changed(self, old: Document | None, new: Document | None) -> None:
-        pod = new or old
-        assert pod is not None
-        owner = controller_of(pod)
-        if owner is None:
-            for key in self._adoption.adopters(pod):
-                self._queue.add(key)
-        elif owner["kind"] == "DaemonSet":
-            self._queue.add(f"{pod['metadata']['namespace']}/{owner['name']}")
+        for key in self._adoption.concerned(new or old):
+            self._queue.add(key)
 
     def _node_changed(self, old: Document | None, new: Document | None) -> None:
         if old is not None and new is not None and _placement(old) == _placement(new):

@@ -57,14 +57,8 @@ class Deployments:
         await self._queue.run(self._sync, workers=_WORKERS, name="deployment")
 
     def _set_changed(self, old: Document | None, new: Document | None) -> None:
-        replica_set = new or old
-        assert replica_set is not None
-        owner = controller_of(replica_set)
-        if owner is None:
-            for key in self._adoption.adopters(replica_set):
-                self._queue.add(key)
-        elif owner["kind"] == "Deployment":
-            self._queue.add(f"{replica_set['metadata']['namespace']}/{owner['name']}")
+        for key in self._adoption.concerned(new or old):
+            self._queue.add(key)
 
     def _pod_changed(self, old: Document | None, new: Document | None) -> None:
         """A pod that is gone may be what a Recreate waits for."""

@@ -54,14 +54,8 @@ class Jobs:
         self._queue.add(key_of(job))
 
     def _pod_changed(self, old: Document | None, new: Document | None) -> None:
-        pod = new or old
-        assert pod is not None
-        owner = controller_of(pod)
-        if owner is None:
-            for key in self._adoption.adopters(pod):
-                self._queue.add(key)
-        elif owner["kind"] == "Job":
-            self._queue.add(f"{pod['metadata']['namespace']}/{owner['name']}")
+        for key in self._adoption.concerned(new or old):
+            self._queue.add(key)
 
     async def _sync(self, key: str) -> None:
         job = self._jobs.get(key)

@@ -9,7 +9,6 @@ from drakit.client.api import PODS, REPLICA_SETS
 from drakit.client.informer import key_of
 from drakit.controllers.adoption import Adoption
 from drakit.controllers.context import Context
-from drakit.controllers.owner import controller_of
 from drakit.controllers.pod import (
     available_in,
     is_active,
@@ -45,14 +44,8 @@ class ReplicaSets:
         await self._queue.run(self._sync, workers=_WORKERS, name="replicaset")
 
     def _pod_changed(self, old: Document | None, new: Document | None) -> None:
-        pod = new or old
-        assert pod is not None
-        owner = controller_of(pod)
-        if owner is None:
-            for key in self._adoption.adopters(pod):
-                self._queue.add(key)
-        elif owner["kind"] == "ReplicaSet":
-            self._queue.add(f"{pod['metadata']['namespace']}/{owner['name']}")
+        for key in self._adoption.concerned(new or old):
+            self._queue.add(key)
 
     async def _sync(self, key: str) -> None:
         replica_set = self._sets.get(key)

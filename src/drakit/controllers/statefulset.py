@@ -18,7 +18,6 @@ from drakit.client.informer import key_of
 from drakit.controllers.adoption import Adoption
 from drakit.controllers.context import Context
 from drakit.controllers.history import CONTROLLER_REVISIONS, HASH_LABEL, History, hash_of, template_of
-from drakit.controllers.owner import controller_of
 from drakit.controllers.pod import available_in, is_deleting, is_ready, is_terminal, phase
 from drakit.controllers.recent import Recent
 from drakit.controllers.workload import PodControl, pod_from, portion, write_status
@@ -49,14 +48,8 @@ class StatefulSets:
         await self._queue.run(self._sync, workers=_WORKERS, name="statefulset")
 
     def _pod_changed(self, old: Document | None, new: Document | None) -> None:
-        pod = new or old
-        assert pod is not None
-        owner = controller_of(pod)
-        if owner is None:
-            for key in self._adoption.adopters(pod):
-                self._queue.add(key)
-        elif owner["kind"] == "StatefulSet":
-            self._queue.add(f"{pod['metadata']['namespace']}/{owner['name']}")
+        for key in self._adoption.concerned(new or old):
+            self._queue.add(key)
 
     async def _sync(self, key: str) -> None:
         stateful_set = self._sets.get(key)
