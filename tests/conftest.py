@@ -10,6 +10,16 @@ from pathlib import Path
 import pytest
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those with real programs come first.
+
+    Processes that share the work begin with half of this order each, and who is done takes from the end of
+    what the other has left: a cluster that a module shares is started once, and one process at a time has
+    tests with real programs.
+    """
+    items.sort(key=lambda item: "e2e" not in item.keywords)
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"

@@ -75,13 +75,15 @@ COSTLY = (
     "driver-absent",
     "driver-killed",
     "health-repeated",
+    "kubelet-restart",
+    "leaks",
     "metadata-generation",
     "rolling-update",
     "slices-changed",
     "slices-foreign",
     "watch-expired",
 )
-"""These checks start the driver again or wait: only drivers that break there run them."""
+"""These checks start the driver again, repeat or wait: only drivers that break there run them."""
 
 EVERYTHING = bool(os.environ.get("DRAKIT_EVERYTHING"))
 """Run every check on every driver; some minutes."""

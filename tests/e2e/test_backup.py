@@ -13,9 +13,9 @@ from tests.e2e.cluster import Cluster
 pytestmark = pytest.mark.e2e
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path, "--nodes", "0", "--fake-nodes", "1")
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path_factory.mktemp("backup"), "--nodes", "0", "--fake-nodes", "1")
     cluster.up()
     yield cluster
     cluster.down()
@@ -30,7 +30,7 @@ def test_a_running_cluster_is_saved_and_brought_back(cluster: Cluster, tmp_path:
     refused = cluster.dra("restore", str(file), "--force", check=False)
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
     assert "already runs" in refused.stderr
-    assert list((tmp_path / "data").glob(".backup-*")) == []
+    assert list((cluster.folder / "data").glob(".backup-*")) == []
     cluster.down()
     cluster.dra("restore", str(file), "--force")
     cluster.up()

@@ -9,6 +9,8 @@ import pytest
 
 from tests.e2e.cluster import Cluster
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:

@@ -38,6 +38,10 @@ def _nothing_leaks(cluster: Cluster) -> Iterator[None]:
     assert not left
 
 
+of_any_runtime = pytest.mark.parametrize("cluster", ["process"], indirect=True)
+"""What the scheduler and the API server do: once is enough."""
+
+
 def gpus(log: str) -> set[str]:
     """The GPUs a container was given, by the environment its driver sets."""
     return {
@@ -105,6 +109,7 @@ def test_requests_go_to_the_containers_that_name_them(cluster: Cluster) -> None:
     assert not train & render
 
 
+@of_any_runtime
 def test_the_first_alternative_that_fits_is_taken(cluster: Cluster) -> None:
     cluster.kubectl("apply", "-f", "gpu/05-first-available.yaml")
     cluster.wait_ready("big-or-two")
@@ -113,6 +118,7 @@ def test_the_first_alternative_that_fits_is_taken(cluster: Cluster) -> None:
     assert requests == ["gpu/two", "gpu/two"]
 
 
+@of_any_runtime
 def test_matching_attributes_and_opaque_config(cluster: Cluster) -> None:
     cluster.kubectl("apply", "-f", "gpu/06-match-attribute.yaml", "-f", "gpu/07-opaque-config.yaml")
     cluster.wait_ready("twins", "time-sliced")
@@ -120,6 +126,7 @@ def test_matching_attributes_and_opaque_config(cluster: Cluster) -> None:
     assert "TimeSlicing" in wait_for(lambda: cluster.kubectl("logs", "time-sliced"), "the log")
 
 
+@of_any_runtime
 def test_bad_config_is_refused_in_an_event_of_the_pod(cluster: Cluster) -> None:
     text = (
         Path("examples/gpu/07-opaque-config.yaml")
@@ -143,6 +150,7 @@ def test_a_core_is_really_pinned(cluster: Cluster) -> None:
     assert int(mask, 16).bit_count() == 1
 
 
+@of_any_runtime
 def test_a_pod_that_must_wait_says_why_and_wakes_up(cluster: Cluster) -> None:
     cluster.kubectl("apply", "-f", "gpu/01-one-per-pod.yaml", "-f", "gpu/04-several-requests.yaml")
     pods = ["one-gpu-a", "one-gpu-b", "train-and-render"]
@@ -165,10 +173,14 @@ def test_a_pod_that_must_wait_says_why_and_wakes_up(cluster: Cluster) -> None:
     cluster.wait_ready(*blocked)
 
 
+@of_any_runtime
 def test_a_request_no_node_can_serve_waits(cluster: Cluster) -> None:
     cluster.kubectl("apply", "-f", "gpu/08-too-many.yaml")
     event = wait_for(
-        lambda: cluster.items("events", "--field-selector=reason=FailedScheduling"), "the event"
+        lambda: cluster.items(
+            "events", "--field-selector=reason=FailedScheduling,involvedObject.name=too-many-gpus"
+        ),
+        "the event",
     )[0]
     assert "too-many-gpus" in event["message"]
     assert cluster.get("pod", "too-many-gpus")["status"]["phase"] == "Pending"
@@ -188,6 +200,7 @@ def test_a_finished_pod_gives_its_device_back(cluster: Cluster) -> None:
     assert len(gpus(cluster.kubectl("logs", "one-gpu-a"))) == 1
 
 
+@of_any_runtime
 def test_teaching_material_is_refused_with_the_way_to_write_it(cluster: Cluster) -> None:
     claim = """
 apiVersion: resource.k8s.io/v1

@@ -14,6 +14,7 @@ from tests.e2e.cluster import Cluster, devices_held, wait_for
 
 pytestmark = pytest.mark.e2e
 
+ROUNDS = 4
 POD = """
 apiVersion: v1
 kind: Pod
@@ -29,9 +30,11 @@ spec:
 """
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path, "--runtime", "process", "--driver", "gpu:count=6")
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    cluster = Cluster(
+        tmp_path_factory.mktemp("restart"), "--runtime", "process", "--driver", f"gpu:count={ROUNDS}"
+    )
     cluster.up()
     yield cluster
     cluster.down()
@@ -40,7 +43,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 def test_kills_at_any_moment_lose_and_double_nothing(cluster: Cluster) -> None:
     cluster.kubectl("apply", "-f", "gpu/00-class.yaml", "-f", "gpu/01-one-per-pod.yaml")
     cluster.kubectl("delete", "pod", "--all")
-    for round_ in range(6):
+    for round_ in range(ROUNDS):
         created = cluster.kubectl("apply", "-f", "-", stdin=POD.format(index=round_))
         assert "created" in created
         if round_ % 2:  # once in the middle of starting, once when it runs
@@ -51,9 +54,9 @@ def test_kills_at_any_moment_lose_and_double_nothing(cluster: Cluster) -> None:
         assert pods == {f"p{index}" for index in range(round_ + 1)}
         held = devices_held(cluster)
         assert len(held) == len(set(held))
-    cluster.wait_ready(*[f"p{index}" for index in range(6)])
+    cluster.wait_ready(*[f"p{index}" for index in range(ROUNDS)])
     held = devices_held(cluster)
-    assert len(held) == len(set(held)) == 6
+    assert len(held) == len(set(held)) == ROUNDS
 
     cluster.kubectl("delete", "pods", "--all", "--timeout=60s")
     wait_for(lambda: not cluster.items("resourceclaims"), "the claims to go")

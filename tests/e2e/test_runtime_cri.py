@@ -158,7 +158,8 @@ async def test_a_container_with_everything(containerd: Containerd, tmp_path: Pat
         assert "Cpus_allowed_list:\t0" in text
         ended = (await here.runtime.containers())[0]
         assert (ended.state, ended.exit_code, ended.cdi_devices) == ("exited", 0, [name])
-        assert ended.created_at <= ended.started_at <= ended.finished_at
+        # containerd notes the start when runc has returned: a short container may have ended before.
+        assert 0 < ended.created_at <= min(ended.started_at, ended.finished_at)
 
 
 async def test_exec_attach_stop_and_a_restarted_agent(containerd: Containerd, tmp_path: Path) -> None:
