@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import stat
@@ -351,7 +352,8 @@ async def test_attach_and_port_forward(kubectl: Kubectl, tmp_path: Path) -> None
     told = b""
     while b"nobody listens" not in told:
         told += await asyncio.wait_for(forward.stderr.readline(), 20)
-    forward.kill()
+    with contextlib.suppress(ProcessLookupError):  # newer ones end when a port fails
+        forward.kill()
     await forward.wait()
 
 
