@@ -30,8 +30,8 @@ def options(command: Sequence[str], **more: Any) -> Options:
     return Options(command=tuple(command), **(quick | more))
 
 
-async def run(options: Options, skip: Sequence[str] = ()) -> list[Result]:
-    return await Suite(options, select(skip=skip), lambda result: None).run()
+async def run(options: Options, skip: Sequence[str] = (), only: Sequence[str] = ()) -> list[Result]:
+    return await Suite(options, select(only, skip), lambda result: None).run()
 
 
 async def run_all(

@@ -1,12 +1,10 @@
-"""The NVIDIA driver over a module `pynvml` that answers like NVML does for two GPUs, one in MIG mode."""
+"""The NVIDIA driver over a stand-in for NVML."""
 
 from __future__ import annotations
 
 import asyncio
-import queue
 import sys
 import types
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,8 @@ from drakit.driver import Device
 from drakit.drivers import build
 from drakit.errors import UsageError
 from tests.driver.make import NODE, Kubelet, cluster, until
+from tests.drivers.nvml import NotSupported, NVMLError, module, refuse
+from tests.drivers.nvml import host as host_files
 
 pytestmark = pytest.mark.anyio
 
@@ -23,131 +23,16 @@ NAME = "gpu.nvidia.com"
 MIG_NAME = "gpu-1-mig-1g10gb-19-2"
 
 
-class NVMLError(Exception):
-    pass
-
-
-class NotSupported(NVMLError):
-    pass
-
-
-class NotFound(NVMLError):
-    pass
-
-
-class Timeout(NVMLError):
-    pass
-
-
-class Lost(NVMLError):
-    pass
-
-
-WHOLE = 0xFFFFFFFF
-
-
-def refuse(error: type[NVMLError]) -> Any:
-    raise error("no")
-
-
-def struct(**fields: Any) -> types.SimpleNamespace:
-    return types.SimpleNamespace(**fields)
-
-
 @pytest.fixture
 def nvml(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    """Handles are 0 and 1 for the GPUs, "mig" for the MIG device. What is put into `events` happens."""
-    module: Any = types.ModuleType("pynvml")
-    module.NVMLError, module.NVMLError_NotSupported = NVMLError, NotSupported
-    module.NVMLError_NotFound, module.NVMLError_Timeout = NotFound, Timeout
-    module.NVMLError_GpuIsLost = Lost
-    module.NVML_DEVICE_ADDRESSING_MODE_NONE, module.NVML_DEVICE_ADDRESSING_MODE_ATS = 0, 2
-    module.NVML_BRAND_GEFORCE_RTX, module.NVML_DEVICE_ARCH_ADA = 15, 8
-    module.NVML_BRAND_NVIDIA, module.NVML_BRAND_TESLA = 14, 2
-    module.NVML_DEVICE_ARCH_HOPPER, module.NVML_DEVICE_ARCH_AMPERE = 9, 7
-    module.nvmlEventTypeXidCriticalError = 8
-    module.events = queue.Queue()
-
-    def wait(events: object, milliseconds: int) -> Any:
-        try:
-            event = module.events.get(timeout=0.02)
-        except queue.Empty:
-            raise Timeout from None
-        if event == "lost":
-            raise Lost
-        handle, xid, *instances = event
-        gi, ci = instances or (WHOLE, WHOLE)
-        return struct(device=handle, eventData=xid, gpuInstanceId=gi, computeInstanceId=ci)
-
-    answers: dict[str, Callable[..., Any]] = {
-        "nvmlInit": lambda: None,
-        "nvmlSystemGetDriverVersion": lambda: b"535.104.05",
-        "nvmlSystemGetCudaDriverVersion": lambda: 12020,
-        "nvmlDeviceGetCount": lambda: 2,
-        "nvmlDeviceGetHandleByIndex": lambda index: index,
-        "nvmlDeviceGetMinorNumber": lambda gpu: gpu,
-        "nvmlDeviceGetUUID": lambda gpu: "MIG-7" if gpu == "mig" else f"GPU-{gpu}",
-        "nvmlDeviceGetName": lambda gpu: "NVIDIA H100 80GB HBM3",
-        "nvmlDeviceGetBrand": lambda gpu: 14,
-        "nvmlDeviceGetArchitecture": lambda gpu: 9,
-        "nvmlDeviceGetCudaComputeCapability": lambda gpu: (9, 0),
-        "nvmlDeviceGetMemoryInfo": lambda gpu: struct(total=80 * 2**30),
-        "nvmlDeviceGetPciInfo": lambda gpu: struct(busId=f"00000000:3{gpu}:00.0"),
-        "nvmlDeviceGetAddressingMode": lambda gpu: struct(value=2) if gpu == 0 else refuse(NotSupported),
-        "nvmlDeviceGetMigMode": lambda gpu: (1, 1) if gpu == 1 else refuse(NotSupported),
-        "nvmlDeviceGetMaxMigDeviceCount": lambda gpu: 7,
-        "nvmlDeviceGetMigDeviceHandleByIndex": lambda gpu, index: "mig" if index == 3 else refuse(NotFound),
-        "nvmlDeviceGetGpuInstanceId": lambda mig: 9,
-        "nvmlDeviceGetComputeInstanceId": lambda mig: 0,
-        "nvmlDeviceGetGpuInstanceById": lambda gpu, number: ("instance", number),
-        "nvmlGpuInstanceGetInfo": lambda gi: struct(profileId=19, placement=struct(start=2, size=1)),
-        "nvmlDeviceGetAttributes": lambda mig: struct(
-            memorySizeMB=9856,
-            gpuInstanceSliceCount=1,
-            computeInstanceSliceCount=1,
-            multiprocessorCount=16,
-            sharedCopyEngineCount=1,
-            sharedDecoderCount=1,
-            sharedEncoderCount=0,
-            sharedJpegCount=1,
-            sharedOfaCount=0,
-        ),
-        "nvmlEventSetCreate": object,
-        "nvmlDeviceRegisterEvents": lambda gpu, kind, events: None,
-        "nvmlEventSetWait_v2": wait,
-    }
-    for name, answer in answers.items():
-        setattr(module, name, answer)
-    monkeypatch.setitem(sys.modules, "pynvml", module)
-    return module
+    made = module()
+    monkeypatch.setitem(sys.modules, "pynvml", made)
+    return made
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> Path:
-    """Device files, libraries and capabilities of a host."""
-    root = tmp_path / "host"
-    capabilities = "proc/driver/nvidia/capabilities/gpu1/mig/gi9"
-    libraries = "usr/lib/x86_64-linux-gnu"
-    for path, text in {
-        "dev/nvidiactl": "",
-        "dev/nvidia-uvm": "",
-        "dev/nvidia0": "",
-        "dev/nvidia1": "",
-        f"{libraries}/libcuda.so.535.104.05": "",
-        f"{libraries}/libnvidia-ml.so.535.104.05": "",
-        f"{libraries}/libc.so.6": "",
-        "usr/bin/nvidia-smi": "",
-        f"{capabilities}/access": "DeviceFileMinor: 84\nDeviceFileMode: 292\n",
-        f"{capabilities}/ci0/access": "DeviceFileMinor: 85\nDeviceFileMode: 292\n",
-        "sys/devices/pci0000:00/0000:30:00.0/numa_node": "1\n",
-    }.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(text)
-    for name in ("libcuda", "libnvidia-ml"):
-        (root / libraries / f"{name}.so.1").symlink_to(f"{name}.so.535.104.05")
-    (root / "sys/bus/pci/devices").mkdir(parents=True)
-    (root / "sys/bus/pci/devices/0000:30:00.0").symlink_to(root / "sys/devices/pci0000:00/0000:30:00.0")
-    return root
+    return host_files(tmp_path / "host")
 
 
 def plain(device: Device) -> dict[str, Any]:

@@ -149,7 +149,8 @@ class Claims:
         except AllocationError as error:
             raise Skipped(f"the claim cannot be allocated: {error}") from None
         if results is None:
-            raise Skipped(f"{self._driver} has no devices for {len(claims)} claims at a time")
+            what = "a claim" if len(claims) == 1 else f"{len(claims)} claims at a time"
+            raise Skipped(f"{self._driver} has no devices for {what}")
         if any(r.driver != self._driver for result in results for r in result.devices.results):
             raise Skipped(f"the claim asks for devices of drivers other than {self._driver}")
         return results
