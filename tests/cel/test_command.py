@@ -150,3 +150,9 @@ def test_check_says_where_the_fields_of_a_request_belong(tmp_path: Path) -> None
     )
     assert code == 1
     assert "a request has no deviceClassName, selectors: put it under `exactly`" in text
+
+
+def test_check_refuses_what_is_no_manifest(tmp_path: Path) -> None:
+    text, code = checked(tmp_path, "root:x:0:0\n")
+    assert code == 1
+    assert "all.yaml: 'root:x:0:0' is no Kubernetes object" in text

@@ -36,13 +36,15 @@ class Candidate:
         await asyncio.gather(self.task, return_exceptions=True)
 
 
-async def test_one_works_until_it_stops() -> None:
+async def test_one_works_until_it_stops(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "drakit.scheduler.election")
     async with cluster(start=False) as it:
         a = Candidate(it, "a")
         await it.settle(1)
         b = Candidate(it, "b")
         await it.settle(60)
         assert (a.is_working, b.is_working) == (True, False)
+        assert caplog.messages.count("waiting for lease default/sched, which a holds") == 1
         await a.stop()
         await it.settle(5)
         assert (a.is_working, b.is_working) == (False, True)

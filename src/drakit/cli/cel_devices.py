@@ -57,6 +57,9 @@ def documents(path: Path) -> list[dict[str, Any]]:
         raise UsageError(f"{path}: {_one_line(error)}") from None
     except RecursionError:
         raise UsageError(f"{path}: nested too deeply") from None
+    strange = next((each for each in parsed if each is not None and not isinstance(each, dict | list)), None)
+    if strange is not None:
+        raise UsageError(f"{path}: {str(strange)[:40]!r} is no Kubernetes object")
     return list(_flattened(parsed))
 
 

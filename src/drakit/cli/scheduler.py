@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
 import uuid
 
@@ -50,14 +51,17 @@ def command(
 ) -> None:
     """Place pods that name this scheduler, with devices for their claims.
 
-    Runs until Ctrl-C, against the embedded cluster or a real one beside its own scheduler. A pod asks
-    for it with `spec.schedulerName`.
+    Runs until Ctrl-C or SIGTERM, against the embedded cluster or a real one beside its own scheduler. A pod
+    asks for it with `spec.schedulerName`.
     """
     wanted = dict(_gate(text) for text in gates)
     config = kubeconfigs.load(kubeconfig_path(kubeconfig), context)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
 
     async def run() -> None:
+        working = asyncio.current_task()
+        assert working is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, working.cancel)
         client = Client(Dialect(HTTPTransport(config)), field_manager=name)
         announcing: asyncio.Task[None] | None = None
         try:
@@ -76,7 +80,7 @@ def command(
                 announcing.cancel()
             await client.close()
 
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         asyncio.run(run())
 
 

@@ -41,12 +41,12 @@ _KINDS = {
 @click.option(
     "-f",
     "--filename",
-    type=click.Path(exists=True, path_type=Path),
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Manifests to look at as if they were applied.",
 )
 @click.option(
     "--snapshot",
-    type=click.Path(exists=True, path_type=Path),
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A file of `dra snapshot` in place of a cluster.",
 )
 @gates_option
@@ -113,7 +113,7 @@ def _report(situation: Situation, kind: str, key: str) -> Report:
 def _documents(path: Path) -> list[Any]:
     try:
         return list(yaml.safe_load_all(path.read_text()))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
 
 

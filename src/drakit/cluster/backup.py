@@ -107,7 +107,8 @@ def check(path: Path, name: Path | None = None) -> Contents:
         finally:
             log.close()
     except UsageError as error:
-        raise UsageError(f"{name or path} is no backup that can be used: {error}") from None
+        what = str(error).replace(f"the data file {path}", "it", 1).partition(": restore a backup")[0]
+        raise UsageError(f"{name or path} is no backup that can be used: {what}") from None
     return Contents(sum(present.values()), revision, path.stat().st_size)
 
 

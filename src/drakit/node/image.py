@@ -128,8 +128,8 @@ class ImageStore:
         held = ", ".join(self.references()) or "nothing"
         raise ImageNotFound(
             f'image "{reference}" is not in the local image store {self.folder}, which '
-            f"holds {held}; nothing is ever downloaded: put an OCI archive or a root file system into "
-            f"{self.folder / 'drop'}"
+            f"holds {held}; nothing is ever downloaded: add an OCI archive or a root file system with "
+            f"`dra image add FILE`, or put it into {self.folder / 'drop'}"
         )
 
     def references(self) -> list[str]:

@@ -39,7 +39,12 @@ class Election:
         """Do `work` whenever the lease is ours, until cancelled or `work` fails. The lease is given back in
         the end."""
         while True:
+            told = ""
             while not await self._take():
+                holder = str(self._seen[0]) if self._seen else ""
+                if holder != told:
+                    _log.info("waiting for lease %s/%s, which %s holds", self._namespace, self._name, holder)
+                    told = holder
                 await self._clock.sleep(RETRY_EVERY)
             _log.info("leading: %s holds lease %s/%s", self._identity, self._namespace, self._name)
             await self._work(work)
