@@ -75,7 +75,7 @@ def _written(root: Node) -> Iterator[Node]:
         if isinstance(node, Fold):
             stack.extend([node.result, node.init] if node.macro == "bind" else [node.range])
         else:
-            stack.extend(reversed(list(node.children())))
+            stack.extend(reversed(node.children()))
 
 
 def _decisive(root: Node, trace: dict[int, Any]) -> Iterator[Node]:

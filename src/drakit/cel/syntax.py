@@ -8,7 +8,7 @@ fills in `type` and the overloads of calls.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from drakit.cel.types import ERROR, Type
@@ -25,9 +25,9 @@ class Node:
         self.span = span
         self.type: Type = ERROR
 
-    def children(self) -> Iterator[Node]:
+    def children(self) -> Sequence[Node]:
         """The direct parts, in the order of evaluation."""
-        return iter(())
+        return ()
 
 
 class Literal(Node):
@@ -65,8 +65,8 @@ class Select(Node):
         self.field = field
         self.is_test = is_test
 
-    def children(self) -> Iterator[Node]:
-        yield self.operand
+    def children(self) -> Sequence[Node]:
+        return (self.operand,)
 
 
 class Call(Node):
@@ -89,10 +89,8 @@ class Call(Node):
         self.args = args
         self.overloads: tuple[str, ...] = ()
 
-    def children(self) -> Iterator[Node]:
-        if self.target is not None:
-            yield self.target
-        yield from self.args
+    def children(self) -> Sequence[Node]:
+        return self.operands()
 
     def operands(self) -> list[Node]:
         """Target, if any, and arguments: what an implementation is given."""
@@ -111,8 +109,8 @@ class ListNode(Node):
         self.items = items
         self.optional = optional
 
-    def children(self) -> Iterator[Node]:
-        return iter(self.items)
+    def children(self) -> Sequence[Node]:
+        return self.items
 
 
 class MapNode(Node):
@@ -126,10 +124,8 @@ class MapNode(Node):
         super().__init__(number, position, span)
         self.entries = entries
 
-    def children(self) -> Iterator[Node]:
-        for key, value, _ in self.entries:
-            yield key
-            yield value
+    def children(self) -> Sequence[Node]:
+        return [part for key, value, _ in self.entries for part in (key, value)]
 
 
 class MessageNode(MapNode):
@@ -193,8 +189,8 @@ class Fold(Node):
         self.predicate = predicate
         self.transform = transform
 
-    def children(self) -> Iterator[Node]:
-        yield from (self.range, self.init, self.condition, self.step, self.result)
+    def children(self) -> Sequence[Node]:
+        return (self.range, self.init, self.condition, self.step, self.result)
 
 
 def walk(root: Node) -> Iterator[Node]:
@@ -203,7 +199,8 @@ def walk(root: Node) -> Iterator[Node]:
     while stack:
         node = stack.pop()
         yield node
-        stack.extend(reversed(list(node.children())))
+        if parts := node.children():
+            stack.extend(reversed(parts))
 
 
 def qualified_name(node: Node) -> str | None:
