@@ -18,12 +18,18 @@ def page() -> str:
 
 
 def _sections(group: click.Group, parent: click.Context | None) -> Iterator[str]:
-    context = click.Context(group, info_name="dra" if parent is None else group.name, parent=parent)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
+    name = "dra" if parent is None else group.name
+    context = click.Context(group, info_name=name, parent=parent, **group.context_settings)
+    for word in group.list_commands(context):
+        command = group.get_command(context, word)
         assert command is not None
         inner = click.Context(
-            command, info_name=name, parent=context, terminal_width=_WIDTH, max_content_width=_WIDTH
+            command,
+            info_name=word,
+            parent=context,
+            terminal_width=_WIDTH,
+            max_content_width=_WIDTH,
+            **command.context_settings,
         )
         yield f"\n## {inner.command_path}\n\n```text\n{command.get_help(inner)}\n```\n"
         if isinstance(command, click.Group):
