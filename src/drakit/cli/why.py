@@ -16,6 +16,7 @@ from drakit.cli import complete
 from drakit.cli.connect import cluster_options, connect
 from drakit.cli.gate import gates_option, read_gates
 from drakit.errors import UsageError
+from drakit.planner.extended import called
 from drakit.planner.manifest import put_in
 from drakit.planner.report import Section
 from drakit.planner.situation import Situation, wanted_by_claim, wanted_by_pod
@@ -130,7 +131,7 @@ def text(report: Report) -> str:
 
 
 def _section(part: Section) -> list[str]:
-    lines = [f"claim {part.claim}, request {part.request}: {part.wanted}"]
+    lines = [f"{called(part.claim)}, request {part.request}: {part.wanted}"]
     nodes, devices = "s" * (part.nodes != 1), "s" * (part.devices != 1)
     lines.append(f"  {part.nodes} node{nodes}, {part.devices} device{devices}")
     width = max((len(line.cause) for line in part.lines), default=0)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from drakit.allocator.trace import Check, FellShort, Refusal
 from drakit.planner.evidence import Demand, Evidence, Findings
+from drakit.planner.extended import called
 from drakit.planner.report import most_left
 
 
@@ -52,7 +53,7 @@ def _nothing_published(demand: Demand, findings: Findings, evidence: Evidence) -
         return f"pool {driver}/{pool}{more} is {refusal.reason}, and there are no other devices for it"
     if evidence.errors:
         return max(evidence.errors, key=lambda error: len(evidence.errors[error]))
-    return f"no node it may use has any device at all for request {request} of claim {claim}"
+    return f"no node it may use has any device at all for request {request} of {called(claim)}"
 
 
 def _nothing_free(demand: Demand, findings: Findings, hints: Sequence[str]) -> str:

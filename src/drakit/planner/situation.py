@@ -23,8 +23,10 @@ from drakit.model.resource import (
     ResourceClaimTemplate,
     ResourceSlice,
 )
+from drakit.planner.extended import nobody_offers, with_extended
 from drakit.planner.snapshot import Snapshot
-from drakit.profile import VERSIONS, profile_for
+from drakit.profile import VERSIONS, Gate, profile_for
+from drakit.scheduler.extended import ExtendedResources
 from drakit.scheduler.node import NodeInfo
 from drakit.scheduler.plan import Restriction
 from drakit.scheduler.pod import PodInfo, read_pod
@@ -33,6 +35,8 @@ from drakit.transport import Document
 
 T = TypeVar("T")
 
+_NEWEST = "9999"
+"""When a class was created that has yet to be: the newest class wins an extended resource."""
 _PLENTY = {"pods": "1000", "cpu": "1000", "memory": "1Pi", "ephemeral-storage": "1Pi"}
 
 
@@ -42,8 +46,12 @@ class Situation:
     def __init__(self, snapshot: Snapshot) -> None:
         self.profile = profile_for(_known(snapshot.version), snapshot.feature_gates)
         self.state = State(self.profile)
+        self.extended = ExtendedResources(is_on=self.profile.is_on(Gate.EXTENDED_RESOURCE))
         for device_class in _read(snapshot.device_classes, DeviceClass, "DeviceClass"):
             self.state.apply_class(device_class)
+            created = device_class.metadata.creation_timestamp or _NEWEST
+            resource = device_class.spec.extended_resource_name
+            self.extended.put(device_class.metadata.name, created, resource)
         for rule in _read(snapshot.device_taint_rules, DeviceTaintRule, "DeviceTaintRule"):
             self.state.apply_taint_rule(rule)
         self.slices = _read(snapshot.resource_slices, ResourceSlice, "ResourceSlice")
@@ -104,11 +112,17 @@ def wanted_by_pod(situation: Situation, key: str) -> Wanted:
     if spec.get("nodeName"):
         settled = _on_its_node(key, spec["nodeName"], status)
     pod = _read_pod(document)
+    missing += nobody_offers(pod, situation.extended, situation.nodes.values(), situation.profile)
     nodes, excluded = _nodes_for(situation, pod, claims)
     waiting = [claim for claim in claims if claim.status.allocation is None]
-    if not claims and not missing:
+    if situation.extended.wanted_by(pod):
+        waiting, nodes, other = with_extended(pod, waiting, nodes, situation.extended, situation.state)
+        if other:
+            excluded["node(s) with other resources from device plugins, where it does not fit either"] = other
+    elif not claims and not missing:
         settled = settled or f"pod {key} asks for no devices"
-    return Wanted(f"pod {key}", waiting, nodes, excluded, missing, settled, notes)
+    open_nodes = [node.node for node in nodes]
+    return Wanted(f"pod {key}", waiting, open_nodes, excluded, missing, settled, notes)
 
 
 def wanted_by_claim(situation: Situation, key: str) -> Wanted:
@@ -203,14 +217,14 @@ def _obstacle(claim: ResourceClaim, pod: Document) -> str:
 
 def _nodes_for(
     situation: Situation, pod: PodInfo, claims: Sequence[ResourceClaim]
-) -> tuple[list[Node], dict[str, int]]:
+) -> tuple[list[NodeInfo], dict[str, int]]:
     restrictions = [
         Restriction(msgspec.to_builtins(claim), is_stuck=False) for claim in claims if claim.status.allocation
     ]
-    nodes: list[Node] = []
+    nodes: list[NodeInfo] = []
     excluded: dict[str, int] = {}
     for node in situation.nodes.values():
-        reasons = [rejection.text for rejection in node.reject(pod)]
+        reasons = [rejection.text for rejection in node.reject(pod, situation.extended)]
         reasons += [
             f"node(s) where the devices of claim {r.claim['metadata']['name']} cannot be used"
             for r in restrictions
@@ -219,7 +233,7 @@ def _nodes_for(
         for reason in reasons[:1]:
             excluded[reason] = excluded.get(reason, 0) + 1
         if not reasons:
-            nodes.append(node.node)
+            nodes.append(node)
     return nodes, excluded
 
 
@@ -254,7 +268,18 @@ def _read_pod(document: Document) -> PodInfo:
     """The pod as the scheduler sees it; one of a manifest may lack what the server fills in."""
     meta = document["metadata"]
     filled = {"namespace": "default", **meta}
-    return read_pod({**document, "metadata": {"uid": f"{filled['namespace']}/{meta['name']}", **filled}})
+    spec = dict(document.get("spec") or {})
+    for kind in ("initContainers", "containers"):
+        spec[kind] = [_with_requests(container) for container in spec.get(kind) or ()]
+    uid = f"{filled['namespace']}/{meta['name']}"
+    return read_pod({**document, "metadata": {"uid": uid, **filled}, "spec": spec})
+
+
+def _with_requests(container: Document) -> Document:
+    """A limit without a request is the request as well."""
+    resources = container.get("resources") or {}
+    requests = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+    return {**container, "resources": {**resources, "requests": requests}}
 
 
 def _name(document: Document, kind: str) -> str:

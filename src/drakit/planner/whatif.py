@@ -24,6 +24,7 @@ from drakit.model.resource import (
     ResourceClaim,
 )
 from drakit.planner.evidence import Demand, DeviceID, Evidence, Findings, try_all
+from drakit.planner.extended import called, is_extended
 from drakit.planner.report import most_left
 from drakit.planner.situation import Situation
 
@@ -96,7 +97,7 @@ class WhatIf:
         if len(self._demands) == 1:
             return ""
         claim, request = demand.place
-        return f" for request {request}" + (f" of claim {claim}" if len(self._claims) > 1 else "")
+        return f" for request {request}" + (f" of {called(claim)}" if len(self._claims) > 1 else "")
 
     def _change(self, demand: Demand, kind: str, words: str, nodes: list[str], **fields: Any) -> Change:
         claim, request = demand.place
@@ -139,6 +140,9 @@ class WhatIf:
                 yield self._change(demand, "capacity", words, nodes, capacity={name: best.left})
 
     def _tolerating(self, demand: Demand, findings: Findings) -> Iterator[Change]:
+        """With a toleration, which an extended resource has no place for."""
+        if is_extended(demand.place[0]):
+            return
         keys = Counter(r.taint.key for r in findings.away.values() if r.check is Check.TAINT and r.taint)
         for key, _ in keys.most_common(_SHOWN):
             toleration = DeviceToleration(key=key, operator="Exists")
