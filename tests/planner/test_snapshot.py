@@ -128,3 +128,19 @@ def test_feature_gates_count() -> None:
     assert not Situation(taken).profile.is_on(Gate.DEVICE_TAINTS)
     with pytest.raises(UsageError, match="no DRA feature gate 'DRANope'"):
         Situation(snapshot(**busy(), feature_gates={"DRANope": True}))
+
+
+def test_a_request_in_the_shape_of_another_version_is_told_with_its_fix() -> None:
+    request = {"name": "g", "deviceClassName": "gpu"}
+    document = {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaim",
+        "metadata": {"name": "c"},
+        "spec": {"devices": {"requests": [request]}},
+    }
+    said = (
+        r"^f: ResourceClaim c, spec.devices.requests\[0\]: in resource.k8s.io/v1 a request has no"
+        r" deviceClassName: put it under `exactly`$"
+    )
+    with pytest.raises(UsageError, match=said):
+        put_in(snapshot(), [{"kind": "List", "items": [document]}], "f", "default")

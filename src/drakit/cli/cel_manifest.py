@@ -14,12 +14,8 @@ from drakit.cel.attribute import COST_LIMIT
 from drakit.cel.declare import environment
 from drakit.cel.survey import Candidate, survey
 from drakit.errors import CELError
+from drakit.planner.misplaced import misplaced
 from drakit.profile import Profile
-
-_GROUP = "resource.k8s.io/"
-_OF_REQUEST = frozenset(
-    ("deviceClassName", "selectors", "allocationMode", "count", "adminAccess", "tolerations", "capacity")
-)
 
 
 class Finding(Struct, frozen=True):
@@ -90,7 +86,8 @@ def findings(
     """Errors and warnings for the objects of a file, tried on candidates; `classes` has their selectors."""
     known = advice.published([(each.device, each.driver) for each in candidates])
     for document in found:
-        yield from _misplaced(file, document)
+        for row in misplaced(document):
+            yield Finding(file, row.object, row.field, row.message, is_error=True)
     for place in selectors(found):
         asked = (*classes.get(place.class_name, ()), *place.before)
         yield from _of_selector(file, place, _taken(candidates, asked, profile), known, profile)
@@ -142,35 +139,3 @@ def _of_selector(
         yield Finding(file, place.object, place.field, message, [*hints, *result.notes(is_missing=True)])
     elif hints and not is_failing:
         yield Finding(file, place.object, place.field, hints[0], hints[1:])
-
-
-def _misplaced(file: str, document: dict[str, Any]) -> Iterator[Finding]:
-    """Fields of a request that stand where another version of the API has them."""
-    version = str(document.get("apiVersion", "")).removeprefix(_GROUP)
-    spec = document.get("spec")
-    if document.get("kind") == "ResourceClaimTemplate" and isinstance(spec, dict):
-        spec, prefix = spec.get("spec"), "spec.spec"
-    else:
-        prefix = "spec"
-    devices = spec.get("devices") if isinstance(spec, dict) else None
-    requests = devices.get("requests") if isinstance(devices, dict) else None
-    if not str(document.get("apiVersion", "")).startswith(_GROUP) or not isinstance(requests, list):
-        return
-    metadata = document.get("metadata")
-    owner = f"{document.get('kind')} {metadata.get('name', '') if isinstance(metadata, dict) else ''}".strip()
-    for index, request in enumerate(requests):
-        if not isinstance(request, dict):
-            continue
-        field = f"{prefix}.devices.requests[{index}]"
-        outside = sorted(_OF_REQUEST & request.keys())
-        if version in ("v1", "v1beta2") and outside:
-            message = f"in {_GROUP}{version} a request has no {', '.join(outside)}: put it under `exactly`"
-            yield Finding(file, owner, field, message, is_error=True)
-        elif version == "v1beta1" and "exactly" in request:
-            message = (
-                "in resource.k8s.io/v1beta1 there is no `exactly`: its fields stand in the request itself"
-            )
-            yield Finding(file, owner, field, message, is_error=True)
-        elif version in ("v1", "v1beta2") and "exactly" in request and "firstAvailable" in request:
-            message = "a request has `exactly` or `firstAvailable`, not both"
-            yield Finding(file, owner, field, message, is_error=True)

@@ -13,6 +13,7 @@ from msgspec import structs
 
 from drakit.errors import UsageError
 from drakit.model.conversion import GROUP, convert
+from drakit.planner.misplaced import misplaced
 from drakit.planner.snapshot import Snapshot
 from drakit.transport import Document
 
@@ -43,7 +44,7 @@ def put_in(
     """`snapshot` with the objects of `documents`, and what there is to explain among them: kind (`pod`, or
     else `claim`) and namespace/name. Raises UsageError that names `source` for what is no manifest."""
     added: dict[str, list[Document]] = {}
-    for document in _objects(documents):
+    for document in _objects(documents, source):
         kind = document["kind"]
         meta = document.get("metadata")
         if not isinstance(meta, dict) or not isinstance(meta.get("name"), str):
@@ -60,12 +61,12 @@ def put_in(
     return structs.replace(snapshot, **changes), [(kind, "/".join(_key(row))) for kind, row in subjects]
 
 
-def _objects(documents: Iterable[Any]) -> Iterator[Document]:
+def _objects(documents: Iterable[Any], source: str) -> Iterator[Document]:
     """The objects that matter, in v1, lists taken apart and workloads as pods."""
     for document in documents:
         kind = document.get("kind") if isinstance(document, dict) else None
         if kind == "List":
-            yield from _objects(document.get("items") or ())
+            yield from _objects(document.get("items") or (), source)
         elif kind in _WORKLOADS:
             spec: Any = document.get("spec")
             for key in _WORKLOADS[kind]:
@@ -73,6 +74,8 @@ def _objects(documents: Iterable[Any]) -> Iterator[Document]:
             inner = spec.get("spec") if isinstance(spec, dict) else None
             yield {"kind": "Pod", "metadata": document.get("metadata"), "spec": inner or {}}
         elif kind in _FIELDS:
+            for wrong in misplaced(document):
+                raise UsageError(f"{source}: {wrong.object}, {wrong.field}: {wrong.message}")
             is_ours = str(document.get("apiVersion", "")).startswith(f"{GROUP}/")
             yield convert(document, "v1") if is_ours else document
 
