@@ -20,8 +20,8 @@ pytestmark = pytest.mark.needs_root
 @pytest.fixture
 def namespace(tmp_path: Path) -> Iterator[str]:
     """A new one, kept by a mount."""
-    if os.geteuid() != 0 or shutil.which("unshare") is None:
-        pytest.skip("network namespaces need root and unshare")
+    if shutil.which("unshare") is None:
+        pytest.skip("network namespaces are made with unshare")
     place = tmp_path / "net"
     place.touch()
     subprocess.run(["unshare", f"--net={place}", "true"], check=True)

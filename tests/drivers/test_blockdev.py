@@ -168,7 +168,7 @@ def loop(tmp_path: Path) -> Iterator[str]:
     image.write_bytes(bytes(4 * 2**20))
     made = subprocess.run([losetup, "--find", "--show", image], capture_output=True, text=True, check=False)
     if made.returncode != 0:
-        pytest.skip(f"no loop device to be had: {made.stderr.strip()}")
+        pytest.skip(f"this machine has no loop device to give: {made.stderr.strip()}")
     path = made.stdout.strip()
     yield path.removeprefix("/dev/")
     subprocess.run([losetup, "--detach", path], check=True)

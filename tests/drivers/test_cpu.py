@@ -301,8 +301,8 @@ def test_a_hook_that_cannot_pin_says_so(tmp_path: Path, sleeper: int) -> None:
 @pytest.mark.needs_root
 def test_a_cgroup_of_its_own(tmp_path: Path, sleeper: int) -> None:
     parent = Path("/sys/fs/cgroup/cpuset")
-    if os.geteuid() or not parent.is_dir() or not os.access(parent, os.W_OK):
-        pytest.skip("needs root and a cpuset hierarchy of version 1")
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        pytest.skip("this machine has no cpuset hierarchy of version 1")
     ours = sorted(os.sched_getaffinity(0))
     group = parent / f"drakit-test-{os.getpid()}"
     group.mkdir()

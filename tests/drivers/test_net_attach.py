@@ -29,12 +29,6 @@ from tests.driver.make import NODE, Cluster, Kubelet, cluster
 pytestmark = [pytest.mark.anyio, pytest.mark.needs_root]
 
 
-@pytest.fixture(autouse=True)
-def _root() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("network namespaces need root")
-
-
 def place(child: Child) -> str:
     return f"/proc/{child.pid}/ns/net"
 

@@ -112,7 +112,7 @@ async def test_env_and_hooks_of_a_device(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_hook_pins_the_container_to_a_cpu(tmp_path: Path, kind: str) -> None:
     if len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("needs two CPUs")
+        pytest.skip("this machine has one CPU, and it takes two")
     async with host(tmp_path, kind) as here:
         script = 'read s; p=${s##*\\"pid\\":}; p=${p%%,*}; taskset -p -c 1 ${p%%\\}*}'
         hook = {

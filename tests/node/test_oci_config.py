@@ -167,8 +167,6 @@ def test_hooks_and_the_rest() -> None:
 
 @pytest.mark.needs_root
 def test_without_an_overlay_the_layers_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("layers with owners and whiteouts need root")
     monkeypatch.setattr("drakit.node.overlay._mount", lambda *arguments: -1)
     low, high, folder = tmp_path / "low", tmp_path / "high", tmp_path / "c"
     for path in (low / "d", high / "d", folder):

@@ -22,12 +22,6 @@ from drakit.node.runtime import RuntimeFailed, Sandbox
 pytestmark = [pytest.mark.anyio, pytest.mark.needs_root]
 
 
-@pytest.fixture(autouse=True)
-def _root() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("network namespaces need root")
-
-
 def place(pod: Child) -> str:
     return f"/proc/{pod.pid}/ns/net"
 

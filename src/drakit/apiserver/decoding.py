@@ -65,10 +65,7 @@ def decode(
     is refused. Raises BadRequest for another kind, for a value of a wrong type and, if strict, for unknown
     or repeated fields.
     """
-    if not isinstance(document, dict):
-        raise unrecognized(
-            f"{NO_KIND}json: cannot unmarshal {json_name(document)} into {_FIND_KIND}", raw or b""
-        )
+    _must_be_object(document, raw)
     refused = (
         f'{document.get("kind") or kind.kind} in version "{version}" cannot be handled as a {kind.kind}: '
     )
@@ -139,10 +136,7 @@ def decode_custom(
 ) -> Decoded:
     """As `decode`, for a custom resource with the given openAPIV3Schema: pruned and defaulted. Wrong types
     are the strategy's business, as upstream. All versions are stored alike (conversion strategy None)."""
-    if not isinstance(document, dict):
-        raise unrecognized(
-            f"{NO_KIND}json: cannot unmarshal {json_name(document)} into {_FIND_KIND}", raw or b""
-        )
+    _must_be_object(document, raw)
     refused = f'{kind.kind} in version "{version}" cannot be handled as a {kind.kind}: '
     _check_kind(document, kind, version, refused)
     metadata = document.get("metadata")
@@ -166,6 +160,13 @@ def decode_custom(
 def encode(document: Document, kind: Kind, version: str) -> Document:
     """The stored `document` in `version`; itself if that is how it is stored, and never changed."""
     return document if version == kind.storage_version else convert(document, version)
+
+
+def _must_be_object(document: Any, raw: bytes | None) -> None:
+    if not isinstance(document, dict):
+        raise unrecognized(
+            f"{NO_KIND}json: cannot unmarshal {json_name(document)} into {_FIND_KIND}", raw or b""
+        )
 
 
 def _check_kind(document: Document, kind: Kind, version: str, refused: str) -> None:

@@ -226,16 +226,7 @@ async def serve(
     Clients may come with a certificate of `client_ca`; one of anybody else ends the connection.
     `app` is what stands before `Application(api)`, if anything does.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Naming the protocol has asyncio turn Nagle's algorithm off, which would cost 40 ms an answer.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise UsageError(f"cannot listen on {host} port {port}: {error.strerror}") from error
-    listener.listen(1024)
+    listener = _listener(host, port)
     config = uvicorn.Config(
         app or Application(api),
         http=Protocol,
@@ -263,3 +254,17 @@ async def serve(
             raise UsageError(f"the API server on {host} port {port} did not start")
         await asyncio.sleep(0.001)
     return Server(api, server, task, listener.getsockname()[1])
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Naming the protocol has asyncio turn Nagle's algorithm off, which would cost 40 ms an answer.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise UsageError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+    listener.listen(1024)
+    return listener

@@ -79,15 +79,9 @@ class Agent:
         capacity = {**machine_capacity(), **(capacity or {})}
         ip = machine_ip()
         info = runtime.info
+        name = f"{info.name}://{info.version}" if info.address else info.name
         self._node = NodeObject(
-            client,
-            profile,
-            node_name,
-            labels or {},
-            capacity,
-            runtime=f"{info.name}://{info.version}" if info.address else info.name,
-            ip=ip,
-            clock=self._clock,
+            client, profile, node_name, labels or {}, capacity, runtime=name, ip=ip, clock=self._clock
         )
         self.plugins, self.claims = self._make_claims(profile)
         self._recorder = EventRecorder(client, "kubelet", node_name, clock=self._clock)
