@@ -61,9 +61,11 @@ def _without_repetitions(steps: list[Step]) -> list[Step]:
 
 
 async def watched(node: TestNode, name: str, into: list[Step]) -> None:
-    """Write down every status of the pod, as a client sees them."""
+    """Write down every status of the pod, as a client sees them, until a pod comes that is called "end"."""
     async for event in node.client.watch(PODS, NS):
         pod = event["object"]
+        if pod["metadata"]["name"] == "end":
+            return
         if event["type"] != "MODIFIED" or pod["metadata"]["name"] != name:
             continue
         status = pod.get("status") or {}
@@ -105,7 +107,9 @@ async def played(
             await node.until_event(name, "Killing")
         await node.until_event(name, "Started")
         items = (await node.client.list(EVENTS, NS)).items
-        watcher.cancel()
+        await node.create(make_pod("end", bound=False))
+        async with asyncio.timeout(10):
+            await watcher
     await driver.stop()
     events = [(e["type"], e["reason"], e["message"]) for e in items if e["involvedObject"]["name"] == name]
     return _without_repetitions(steps), events
