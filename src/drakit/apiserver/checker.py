@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from drakit.apiserver.go_fields import pointers
 from drakit.apiserver.go_text import base64_problem, time_problem
 from drakit.apiserver.schema import Type
 from drakit.errors import BadRequest
@@ -25,38 +26,11 @@ _PYTHON: Mapping[str, tuple[type, ...]] = {
     "double": (int, float),
 }
 INTEGERS = {"int32": 1 << 31, "int64": 1 << 63}
-_KEPT_EMPTY = frozenset(
-    {
-        ("AllocatedDeviceStatus", "shareID"),
-        ("Device", "nodeName"),
-        ("DeviceClassSpec", "extendedResourceName"),
-        ("DeviceConstraint", "distinctAttribute"),
-        ("DeviceConstraint", "matchAttribute"),
-        ("DeviceRequestAllocationResult", "shareID"),
-        ("DeviceTaintSelector", "device"),
-        ("DeviceTaintSelector", "driver"),
-        ("DeviceTaintSelector", "pool"),
-        ("LeaseSpec", "holderIdentity"),
-        ("NodeAllocatableMapping", "capacityKey"),
-        ("PersistentVolumeClaimSpec", "storageClassName"),
-        ("PodResourceClaim", "resourceClaimName"),
-        ("PodResourceClaim", "resourceClaimTemplateName"),
-        ("ResourcePoolStatusRequestSpec", "poolName"),
-        ("ResourceSliceSpec", "nodeName"),
-        ("ResourceSliceSpec", "partitionTypeAttribute"),
-    }
-)
-"""Optional fields that are pointers in Go: there, empty is not the same as absent."""
 
 
 def is_kept_empty(type_: Type, key: str, field: Type) -> bool:
     """Whether Go's encoder writes the field `key` of `type_` also where it is empty."""
-    return (
-        key in type_.required
-        or field.shape in ("object", "any")
-        or type_.name == "DeviceAttribute"
-        or (type_.name, key) in _KEPT_EMPTY
-    )
+    return key in type_.required or field.shape in ("object", "any") or key in pointers(type_)
 
 
 def json_name(value: Any) -> str:
@@ -164,7 +138,7 @@ class Checker:
             if item is None:
                 continue
             checked = self._value(item, field, _Place((place, key, type_.name)), depth + 1)
-            if checked or isinstance(checked, int | float) or is_kept_empty(type_, key, field):
+            if checked or is_kept_empty(type_, key, field):
                 result[key] = checked
         return result
 

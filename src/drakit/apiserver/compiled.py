@@ -71,7 +71,7 @@ def _object(type_: Type) -> Check:
                 item = own(item, depth)
             elif item.__class__ is not str:
                 raise Odd
-            if item or is_kept or isinstance(item, int | float):
+            if item or is_kept:
                 result[key] = item
         return result
 
