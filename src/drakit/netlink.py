@@ -125,8 +125,16 @@ def find_namespace(number: int, proc: str = "/proc") -> str:
             with contextlib.suppress(OSError):
                 if os.readlink(f"{proc}/{name}/ns/net") == wanted:
                     return f"{proc}/{name}/ns/net"
-    with open(f"{proc}/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
-        return next((line.split()[4] for line in mounts if line.split()[3] == wanted), "")
+    # In a container what the machine has mounted is seen through its first process, if that is seen.
+    for process, root in (("self", ""), ("1", f"{proc}/1/root")):
+        with (
+            contextlib.suppress(PermissionError, FileNotFoundError),
+            open(f"{proc}/{process}/mountinfo", encoding="utf-8", errors="replace") as mounts,
+        ):
+            for line in mounts:
+                if line.split()[3] == wanted:
+                    return root + line.split()[4]
+    return ""
 
 
 class Netlink:

@@ -57,7 +57,7 @@ async def test_networks_and_interfaces_of_a_killed_cluster_go(tmp_path: Path) ->
     paths = NodePaths(place.nodes / "node-0")
     paths.create()
     network = PodNetwork(place.network)
-    folder = paths.plugins / NetDriver.name
+    folder = paths.real_plugins / NetDriver.name
     notes_of(folder).mkdir(parents=True)
     pod = await hold("pod", ["net"])
     try:
@@ -66,7 +66,7 @@ async def test_networks_and_interfaces_of_a_killed_cluster_go(tmp_path: Path) ->
         driver = plan.Place(owner_of(folder), "", str(notes_of(folder)))
         made = plan.for_veth(driver, "uid.0", "drkbrtest", ["192.0.2.1/24"], NetworkConfig())
         state = json.dumps({"pid": pod.pid})
-        subprocess.run(made.hook().args, input=state, text=True, check=True)
+        subprocess.run(made.hook(plan.own_program()).args, input=state, text=True, check=True)
         with Netlink() as host:
             assert {"drkbrtest", made.end} <= {link.name for link in host.links()}
             await remove_leftovers(place)

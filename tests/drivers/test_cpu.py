@@ -132,6 +132,13 @@ def test_a_share_of_the_machine(tmp_path: Path) -> None:
     ]
 
 
+def test_nodes_of_one_machine_divide_its_cpus(tmp_path: Path) -> None:
+    root = machine(tmp_path, cores=4)
+    for options, cpus in (({}, [[0, 2], [1, 3]]), ({"cpus": "1-3"}, [[1, 3], [2]])):
+        given = [driver(root, share=f"{index}/2", **options).devices() for index in range(2)]
+        assert [[item.attributes["cpuID"].int_ for item in part] for part in given] == cpus
+
+
 def test_no_share_of_the_machine(tmp_path: Path) -> None:
     for group_by in ("none", "numa"):
         assert driver(machine(tmp_path), cpus="", group_by=group_by).devices() == []
@@ -159,7 +166,7 @@ def test_this_machine() -> None:
 
 
 BAD: dict[str, tuple[dict[str, str], str]] = {
-    "unknown": ({"cpu": "1"}, "has no option 'cpu': it has cpus, group-by, root"),
+    "unknown": ({"cpu": "1"}, "has no option 'cpu': it has cpus, share, group-by, root"),
     "cpus": ({"cpus": "x"}, "option cpus: 'x' is not the number of a CPU"),
     "not there": ({"cpus": "0,9"}, "no CPU 9 here: there are 0-3"),
     "group": ({"group-by": "core"}, "option group-by: 'core' is not one of none, numa, socket"),

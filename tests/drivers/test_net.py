@@ -237,7 +237,7 @@ def test_good_configuration() -> None:
     place = plan.Place("0a1b2c3d", "", "/f")
     made = plan.for_veth(place, "u.0", "drkbr0", config.interface.addresses, config)
     assert (made.mac, made.end[:3]) == ("02:00:5e:00:53:01", "drk")
-    assert json.loads(made.hook().args[-1])["routes"][1] == {
+    assert json.loads(made.hook(plan.own_program()).args[-1])["routes"][1] == {
         "destination": "198.51.100.0/24",
         "gateway": "",
         "source": "",

@@ -68,7 +68,10 @@ class Machine:
         hooks = json.loads(path.read_text())["devices"][0]["containerEdits"]["hooks"]
         state = json.dumps({"ociVersion": "1.0.2", "id": "c", "pid": pod.pid, "status": "creating"})
         for entry in hooks:
-            done = subprocess.run(entry["args"], input=state, capture_output=True, text=True, timeout=20)
+            env = dict(text.split("=", 1) for text in entry["env"]) if "env" in entry else None
+            done = subprocess.run(
+                entry["args"], input=state, env=env, capture_output=True, text=True, timeout=20
+            )
             if done.returncode != 0:
                 return done.stderr
         return ""
@@ -152,10 +155,13 @@ CONFIG = {
 }
 
 
-async def test_an_interface_goes_to_its_pod_and_comes_back(tmp_path: Path) -> None:
-    async with machine(tmp_path) as here, pods(2) as (pod, other):
+@pytest.mark.parametrize("installed", ["no", "yes"])
+async def test_an_interface_goes_to_its_pod_and_comes_back(tmp_path: Path, installed: str) -> None:
+    async with machine(tmp_path, **{"install-hook": installed}) as here, pods(2) as (pod, other):
         before = links(here.host)["ext0"]
         claim = await here.prepare("c", "ext0", CONFIG)
+        copies = [path.name for path in (here.lab.plugins / NAME).glob("hook-*")]
+        assert len(copies) == (installed == "yes")
         waiting = await here.status(claim, is_ready=False)
         assert waiting["networkData"]["ips"] == ["198.51.100.7/24"]
         assert here.start_container(pod, claim) == ""
@@ -181,6 +187,7 @@ async def test_an_interface_goes_to_its_pod_and_comes_back(tmp_path: Path) -> No
         after = links(here.host)["ext0"]
         assert after._replace(ifindex=0, state="") == before._replace(ifindex=0, state="")
         assert addresses(here.host) == {"192.0.2.1/24"}
+    assert not any(here.lab.plugins.glob("*/*hook-*")), "what no claim needs is removed"
 
 
 async def test_an_interface_whose_pod_died_comes_back(tmp_path: Path) -> None:

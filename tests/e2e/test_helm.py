@@ -17,6 +17,7 @@ import yaml
 from drakit.drivers import NAMES
 from tests.e2e.cluster import ROOT, Cluster, need, wait_for
 from tests.e2e.podman import Podman
+from tests.e2e.test_network import made_on_the_host, ready
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs_root]
 
@@ -141,21 +142,64 @@ def test_the_chart_of_a_new_driver(helm: Helm, cluster: Cluster, tmp_path: Path)
 
 
 def test_the_chart_has_our_drivers() -> None:
-    """Those that work in a container: net does not, and blockdev looks at the machine's mounts."""
+    """Each with what it needs to see of the machine: its mounts, and the networks of its pods."""
     binary, shown = need_helm("1.37"), "templates/daemonset.yaml"
     for driver in NAMES:
         command = [str(binary), "template", "t", str(CHART), "--set", f"driver={driver}", "-s", shown]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if driver == "net":
-            assert 'driver "net": this chart has blockdev, cpu, device-plugin, gpu,' in done.stderr
-            continue
         pod = yaml.safe_load(done.stdout)["spec"]["template"]["spec"]
         (container,) = pod["containers"]
         assert container["command"] == ["dra", "driver", "run", driver]
         name = NAMES[driver].rpartition("(")[2].rstrip(")")
         assert container["startupProbe"]["exec"]["command"][-1] == name
         needs = (pod.get("hostPID"), container.get("securityContext"))
-        assert needs == ((True, {"privileged": True}) if driver == "blockdev" else (None, None))
+        assert needs == ((True, {"privileged": True}) if driver in ("blockdev", "net") else (None, None))
+        assert ("--option=install-hook=yes" in container["args"]) == (driver == "net")
+
+
+NET = """
+apiVersion: resource.k8s.io/v1
+kind: ResourceClaim
+metadata: {name: nic}
+spec: {devices: {requests: [{name: nic, exactly: {deviceClassName: dra.net}}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: wired}
+spec:
+  terminationGracePeriodSeconds: 0
+  resourceClaims: [{name: nic, resourceClaimName: nic}]
+  containers:
+  - name: ctr
+    image: localhost/busybox:latest
+    command: [sh, -c, "ip address show net1; cat /var/run/kubernetes.io/*/*/nic/nic/*; sleep 1000"]
+    resources: {claims: [{name: nic}]}
+"""
+
+
+@pytest.mark.parametrize("helm", ["1.37"], indirect=True)
+def test_interfaces_by_a_driver_in_a_pod(helm: Helm, cluster: Cluster) -> None:
+    """The host runs a hook that came with the image, wherever the driver's folder is on it."""
+    before = made_on_the_host()
+    options = "driver=net,options.interfaces=drkit-none,options.veth=10.214.7.0/24"
+    helm.change("install", "gpus", str(CHART), "--set", options)
+    cluster.kubectl("apply", "-f", "-", stdin=NET)
+    cluster.wait_ready("wired")
+    folder = cluster.folder / "data" / "nodes" / "node-0"
+    (written,) = (folder / "cdi").glob("*dra.net*")
+    (hook,) = json.loads(written.read_text())["devices"][0]["containerEdits"]["hooks"]
+    assert Path(hook["path"]).is_relative_to(folder / "plugins" / "dra.net")
+    assert ready(cluster, "nic")["ips"] == ["10.214.7.2/24"]
+    said = wait_for(lambda: cluster.kubectl("logs", "wired"), "the log")
+    assert "inet 10.214.7.2/24" in said
+    assert '"kind": "DeviceMetadata"' in said
+    assert made_on_the_host() != before
+    cluster.kubectl("delete", "pod/wired", "resourceclaim/nic", "--timeout=30s")
+    wait_for(lambda: made_on_the_host() == before, "everything to be gone again")
+    helm.change("uninstall", "gpus")
+    wait_for(lambda: not cluster.items("pods", "-l", MINE), "the driver's pods to go")
+    assert not any((folder / "plugins" / "dra.net").glob("*hook-*"))
+    cluster.kubectl("delete", "resourceslices", "--all")
 
 
 @pytest.mark.parametrize("helm", ["1.37"], indirect=True)

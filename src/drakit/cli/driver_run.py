@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+from pathlib import Path
 
 import click
 
@@ -20,6 +21,7 @@ from drakit.driver.exposition import serve_metrics
 from drakit.driver.logs import configure
 from drakit.drivers import NAMES, build
 from drakit.errors import UsageError
+from drakit.pluginapi.folder import read_note
 
 
 @click.command("run")
@@ -59,7 +61,7 @@ def command(
     dra driver run gpu --node-name node-1 --option count=8 --option model=H100
     """
     configure("json" if log_format == "json" else "text")
-    driver = build(name, _options(options), node_name)
+    driver = build(name, _options(options), node_name, read_note(Path(plugins_dir)).share)
     folders = (plugins_dir, registry_dir, cdi_dir)
     asyncio.run(_run(driver, kubeconfig_path(kubeconfig), context, folders, pod_uid, metrics_address))
 

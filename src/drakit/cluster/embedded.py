@@ -28,7 +28,7 @@ from drakit.cluster.fake_slices import publish
 from drakit.cluster.garbage import collect_rarely
 from drakit.cluster.kubeconfig import kubeconfig
 from drakit.cluster.leftover import sweep
-from drakit.cluster.options import LOOPBACK, DriverOption, Options
+from drakit.cluster.options import LOOPBACK, Options
 from drakit.cluster.place import Place, Running, write_atomic
 from drakit.cluster.supervise import supervise
 from drakit.controllers import Controllers
@@ -42,6 +42,7 @@ from drakit.node.image import ImageStore
 from drakit.node.node_object import machine_ip
 from drakit.node.paths import NodePaths
 from drakit.node.pod_network import PodNetwork
+from drakit.pluginapi.folder import FolderNote, read_note, write_note
 from drakit.profile import profile_for
 from drakit.scheduler import Scheduler
 from drakit.store import Durability, Store
@@ -205,6 +206,9 @@ class Embedded:
             client = self._client("kubelet", _node_user(name))
             self._write_node_kubeconfig(name)
             agent = Agent(client, name, runtime, paths, profile=self.profile, api_address=self._address())
+            count = len(self.node_names)
+            share = f"{index}/{count}" if count > 1 else ""
+            write_note(paths.plugins, FolderNote(str(paths.real_plugins), share))
             self._agents[name] = agent
             self._paths[name] = paths
             self._spawn(f"node {name}", agent.run)
@@ -221,12 +225,11 @@ class Embedded:
         """Every driver on every node, told apart from its neighbours on this one machine."""
         published = []
         for driver in self.options.drivers:
-            for index, name in enumerate(self.node_names):
-                options = self._share(driver, index)
+            for name in self.node_names:
                 client = self._client(driver.name, _node_user(name))
                 paths = self._paths[name]
                 plugin = Plugin(
-                    build(driver.name, options, name),
+                    build(driver.name, driver.options, name, read_note(paths.plugins).share),
                     client,
                     name,
                     paths.plugins,
@@ -236,16 +239,6 @@ class Embedded:
                 self._spawn(f"driver {driver.name} on {name}", plugin.run, self._driver_tasks)
                 published.append(plugin.publisher.published)
         return published
-
-    def _share(self, driver: DriverOption, index: int) -> dict[str, str]:
-        """The options of a driver on node `index`: the nodes share what the one machine has."""
-        count = len(self.node_names)
-        if driver.name in ("blockdev", "memory", "net") and count > 1:
-            return {"share": f"{index}/{count}"} | driver.options
-        if driver.name != "cpu" or "cpus" in driver.options or count == 1:
-            return driver.options
-        mine = sorted(os.sched_getaffinity(0))[index::count]
-        return driver.options | {"cpus": ",".join(map(str, mine))}
 
     def _address(self) -> str:
         """Host and port at which this machine reaches the API server."""

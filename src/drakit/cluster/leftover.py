@@ -81,7 +81,7 @@ def _is_old(path: Path) -> bool:
 
 async def _give_back_interfaces(paths: NodePaths) -> None:
     """Have the machine's network interfaces that pods had back, with their names."""
-    folder = paths.plugins / NetDriver.name
+    folder = paths.real_plugins / NetDriver.name
     if notes_of(folder).is_dir():
         try:
             await asyncio.to_thread(release, folder)

@@ -46,6 +46,7 @@ class Driver(abc.ABC):
         """The claims that are prepared, by UID: what was chosen for them is in their devices' `state`."""
         self.folder = Path(".")
         """A folder of the driver's own on the node, there before the first call; kept across restarts."""
+        self._host_folder: Path | None = None
         self._changed: Callable[[], object] | None = None
         self._report: Callable[[str, PreparedDevice], Awaitable[None]] | None = None
 
@@ -116,6 +117,16 @@ class Driver(abc.ABC):
         """
         if self._report is not None:
             await self._report(uid, device)
+
+    @property
+    def host_folder(self) -> Path:
+        """`folder` as the host calls it, for what containers get from there: another name where the driver
+        is in a container of an embedded node."""
+        return self._host_folder or self.folder
+
+    def settle(self, folder: Path, host_folder: Path) -> None:
+        """Say where `folder` is; for the SDK."""
+        self.folder, self._host_folder = folder, host_folder
 
     def on_report(self, listener: Callable[[str, PreparedDevice], Awaitable[None]]) -> None:
         """Have `listener` called by `report`; for the SDK."""

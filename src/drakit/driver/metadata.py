@@ -33,10 +33,11 @@ Attributes = Mapping[tuple[str, str], Mapping[str, DeviceAttribute]]
 
 
 class MetadataFiles:
-    """The files of `driver` in `folder`, by claim UID and request."""
+    """The files of `driver` in `folder`, which the host calls `host_folder`, by claim UID and request."""
 
-    def __init__(self, folder: Path, driver: str) -> None:
-        self._folder = folder.absolute()
+    def __init__(self, folder: Path, driver: str, host_folder: Path) -> None:
+        self._folder = folder
+        self._host_folder = host_folder
         self._driver = driver
 
     def write(self, claim: PreparedClaim, published: Attributes) -> PreparedClaim:
@@ -53,7 +54,7 @@ class MetadataFiles:
             path.chmod(0o644)
             first = devices.index(of_request[0])
             mount = Mount(
-                host_path=str(path),
+                host_path=str(self._host_folder / path.relative_to(self._folder)),
                 container_path=self._container_path(claim, request),
                 options=["ro", "bind"],
             )

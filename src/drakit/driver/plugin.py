@@ -22,6 +22,7 @@ from drakit.driver.stale import StaleClaims
 from drakit.driver.status import StatusWriter
 from drakit.errors import DRAError
 from drakit.pluginapi.dra import DRA_SERVICES, dra_handlers
+from drakit.pluginapi.folder import read_note
 from drakit.pluginapi.health import HEALTH_SERVICES, health_handlers
 
 GRACE_SECONDS = 10.0
@@ -61,7 +62,16 @@ class Plugin:
         self._statuses = StatusWriter(
             client, driver.name, node_name, self.metrics, driver.trouble, clock=clock
         )
-        self._preparer = Preparer(driver, client, folder, files, self.metrics, self._statuses, clock=clock)
+        self._preparer = Preparer(
+            driver,
+            client,
+            folder,
+            files,
+            self.metrics,
+            self._statuses,
+            host_folder=read_note(Path(plugins_dir)).of(folder),
+            clock=clock,
+        )
         self._stale = StaleClaims(self._preparer, client, driver.name, clock=clock)
         self._bindings = StatusWriter(
             client, driver.name, node_name, self.metrics, driver.trouble, part="-binding", clock=clock

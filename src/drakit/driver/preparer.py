@@ -50,7 +50,8 @@ _log = logging.getLogger(__name__)
 
 
 class Preparer:
-    """The DRA service of `driver`, which keeps its checkpoint and lock in `folder`."""
+    """The DRA service of `driver`, which keeps its checkpoint and lock in `folder`; the host may call that
+    `host_folder`."""
 
     def __init__(
         self,
@@ -61,20 +62,23 @@ class Preparer:
         metrics: Metrics,
         statuses: StatusWriter,
         *,
+        host_folder: Path | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._driver = driver
+        driver.settle(folder.absolute(), (host_folder or folder).absolute())
         self._reader = ClaimReader(client, driver)
         self._files = files
         self._metrics = metrics
         self._turns = Turns(folder, clock or Clock())
         self._busy: dict[str, tuple[asyncio.Lock, list[None]]] = {}
         self._checkpoint = Checkpoint(folder / "checkpoint.json")
-        self._metadata = MetadataFiles(folder / "metadata", driver.name)
+        self._metadata = MetadataFiles(
+            driver.folder / "metadata", driver.name, driver.host_folder / "metadata"
+        )
         self._statuses = statuses
         driver.prepared = self._checkpoint.claims
         driver.on_report(self._report)
-        driver.folder = folder.absolute()
 
     async def start(self) -> None:
         """Read the checkpoint and put the CDI files right. Raises UsageError if files cannot be used."""

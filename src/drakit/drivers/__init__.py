@@ -26,9 +26,17 @@ NAMES: Mapping[str, str] = {
 """The drivers that come with drakit, and what each publishes."""
 
 
-def build(name: str, options: Mapping[str, str], node_name: str) -> Driver:
-    """The driver `name` with `options` for a node. Raises UsageError for a name or option there is not."""
+_DIVIDED = frozenset({"blockdev", "cpu", "memory", "net", "nvidia"})
+"""Those of what is really there, which several nodes on one machine have to divide."""
+
+
+def build(name: str, options: Mapping[str, str], node_name: str, share: str = "") -> Driver:
+    """The driver `name` with `options` for a node, which has the part `share` (INDEX/COUNT) of its machine.
+
+    Raises UsageError for a name or option there is not.
+    """
     if name not in NAMES:
         raise UsageError(f"there is no driver {name!r}: choose one of {', '.join(NAMES)}")
     module = importlib.import_module(f"drakit.drivers.{name.replace('-', '_')}")
-    return cast(Driver, module.build(dict(options), node_name))
+    part = {"share": share} if share and name in _DIVIDED else {}
+    return cast(Driver, module.build(part | dict(options), node_name))

@@ -26,12 +26,14 @@ class NodePaths:
     """The folders and files of one node below `root`, made by `create()`.
 
     `plugins_registry` and `plugins` are what a driver is started with (the kubelet's
-    /var/lib/kubelet/plugins_registry and plugins), `cdi` the folder drivers write CDI files to.
+    /var/lib/kubelet/plugins_registry and plugins; `real_plugins` is the latter without a short way), `cdi`
+    the folder drivers write CDI files to.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).absolute()
-        self._folders = (self.root / "plugins_registry", self.root / "plugins")
+        self.real_plugins = self.root / "plugins"
+        self._folders = (self.root / "plugins_registry", self.real_plugins)
         self._links = self._short_folder()
         if self._links is None:
             self.plugins_registry, self.plugins = self._folders

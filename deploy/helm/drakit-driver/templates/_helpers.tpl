@@ -25,7 +25,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{- /* What the driver calls itself: the name in slices, claims and sockets. */}}
 {{- define "driver.driverName" -}}
-{{- $names := dict "gpu" "gpu.example.com" "pizza" "dra.pizza" "cpu" "dra.cpu" "memory" "dra.memory" "blockdev" "dra.blockdev" "nvidia" "gpu.nvidia.com" "device-plugin" "dra.device-plugin" -}}
+{{- $names := dict "gpu" "gpu.example.com" "pizza" "dra.pizza" "cpu" "dra.cpu" "memory" "dra.memory" "blockdev" "dra.blockdev" "net" "dra.net" "nvidia" "gpu.nvidia.com" "device-plugin" "dra.device-plugin" -}}
 {{- if not (hasKey $names .Values.driver) -}}
 {{- fail (printf "driver %q: this chart has %s" .Values.driver (keys $names | sortAlpha | join ", ")) -}}
 {{- end -}}

@@ -137,10 +137,11 @@ def _numa(cpu: CPU) -> dict[str, AttributeValue]:
 
 
 def build(options: dict[str, str], node_name: str) -> Driver:
-    """Options: `cpus` (all; `0,2-3` leaves the others to somebody else, no text is none), `group-by` (none,
-    numa, socket), `root` (/, where sys and proc are)."""
+    """Options: `cpus` (all; `0,2-3` leaves the others to somebody else, no text is none), `share` (0/1, of
+    these), `group-by` (none, numa, socket), `root` (/, where sys and proc are)."""
     reader = Options("cpu", options)
     wanted = reader.text("cpus", "all")
+    share = reader.share()
     group_by = reader.choice("group-by", "none", ("none", "numa", "socket"))
     root = Path(reader.text("root", "/"))
     reader.done()
@@ -149,4 +150,4 @@ def build(options: dict[str, str], node_name: str) -> Driver:
     except ValueError as error:
         raise reader.error("cpus", str(error)) from None
     allowed = os.sched_getaffinity(0) if root == Path("/") else None
-    return CPUDriver(node_name, topology.read(root, cpus, allowed), group_by)
+    return CPUDriver(node_name, topology.read(root, cpus, allowed, share), group_by)

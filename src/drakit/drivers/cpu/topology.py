@@ -43,8 +43,14 @@ class Topology(Struct, frozen=True):
         return any(len(cpu.siblings) > 1 for cpu in self.cpus)
 
 
-def read(root: Path, wanted: frozenset[int] | None, allowed: Iterable[int] | None = None) -> Topology:
-    """The online CPUs below `root` ("/"), of these `wanted` (None: all), of these the `allowed` ones.
+def read(
+    root: Path,
+    wanted: frozenset[int] | None,
+    allowed: Iterable[int] | None = None,
+    share: tuple[int, int] = (0, 1),
+) -> Topology:
+    """The online CPUs below `root` ("/"), of these `wanted` (None: all), of these the `allowed` ones, and of
+    these the part `share` (INDEX, COUNT).
 
     Raises UsageError if sysfs cannot be read or a wanted CPU is not there.
     """
@@ -59,6 +65,8 @@ def read(root: Path, wanted: frozenset[int] | None, allowed: Iterable[int] | Non
                 there = cpuset.format(chosen)
                 raise UsageError(f"driver cpu: no CPU {cpuset.format(missing)} here: there are {there}")
             chosen = wanted
+        index, count = share
+        chosen = frozenset(sorted(chosen)[index::count])
         cpus = [_read_cpu(system / "cpu" / f"cpu{number}", number, numa, kinds) for number in chosen]
         vendor = _vendor((root / "proc" / "cpuinfo").read_text(errors="replace"))
     except (OSError, ValueError) as error:

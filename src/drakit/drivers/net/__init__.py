@@ -4,6 +4,7 @@
     config.py      what a claim may say of an interface
     plan.py        what the hook is told to do for a device
     hook.py        puts the interface into the pod; a program that starts with the containers
+    install.py     puts that on a host without Python
     give_back.py   takes it back, whatever happened meanwhile
     mark.py        how it is known in between
     rdma.py        the character devices of RDMA
@@ -33,7 +34,8 @@ def build(options: dict[str, str], node_name: str) -> Driver:
     """Options: `interfaces` (patterns with commas between; the real ones without a default route), `macvlan`
     (interfaces to make some on top of), `veth` (the network of veth pairs; `no` for none), `count` (100, of
     each kind that is made), `share` (0/1), `root` (/, where sys, proc and dev are), `netns` (the network
-    namespace of the machine, if it is not the driver's own)."""
+    namespace of the machine, if it is not the driver's own), `install-hook` (no; yes puts the hook with
+    all it needs into the driver's folder, where the driver is in a container)."""
     reader = Options("net", options)
     patterns = _names(reader.text("interfaces", ""))
     parents = _names(reader.text("macvlan", ""))
@@ -45,6 +47,7 @@ def build(options: dict[str, str], node_name: str) -> Driver:
     share = reader.share()
     root = Path(reader.text("root", "/"))
     namespace = reader.text("netns", "")
+    is_installed = reader.choice("install-hook", "no", ("no", "yes")) == "yes"
     reader.done()
     subnet = None
     if network != "no":
@@ -54,7 +57,7 @@ def build(options: dict[str, str], node_name: str) -> Driver:
             raise reader.error("veth", f"{network!r} is not an IPv4 network like 10.213.0.0/24") from None
         if subnet.num_addresses < 4:
             raise reader.error("veth", f"{network} is too small")
-    settings = Settings(patterns, parents, subnet, count, share, root, namespace)
+    settings = Settings(patterns, parents, subnet, count, share, root, namespace, is_installed)
     try:
         return NetDriver(node_name, settings)
     except OSError as error:

@@ -36,6 +36,7 @@ from drakit.driver.device import AttributeValue
 from drakit.drivers.net import plan as plans
 from drakit.drivers.net.config import NetworkConfig, config_of
 from drakit.drivers.net.give_back import Keeper, notes_of, owner_of
+from drakit.drivers.net.install import Installed, installed_program
 from drakit.drivers.net.interface import (
     MACVLAN,
     RDMA_ONLY,
@@ -46,7 +47,7 @@ from drakit.drivers.net.interface import (
     normal,
     select,
 )
-from drakit.drivers.net.plan import Plan
+from drakit.drivers.net.plan import Plan, Program, own_program
 from drakit.drivers.net.rdma import device_nodes
 from drakit.errors import DRAError
 from drakit.netlink import NetlinkError, watch_links
@@ -73,6 +74,7 @@ class Settings(Struct, frozen=True):
     share: tuple[int, int]
     root: Path
     namespace: str
+    is_hook_installed: bool = False
 
 
 class NetDriver(Driver):
@@ -87,6 +89,7 @@ class NetDriver(Driver):
         self._clock = clock or Clock()
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._installed: Installed | None = None
         self._seen = self._look()
 
     # --- what there is ----------------------------------------------------------------------------
@@ -154,6 +157,7 @@ class NetDriver(Driver):
     async def watch(self) -> None:
         """Interfaces come, go and change, and hooks attach them."""
         self._loop = loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self._program)
         await asyncio.to_thread(self._recover)
         told: Sequence[Device] = ()
         with watch_links(self._settings.namespace) as news:
@@ -175,6 +179,8 @@ class NetDriver(Driver):
             finally:
                 self._loop = None
                 loop.remove_reader(news)
+                if self._installed is not None:
+                    self._installed.release()
                 self._recover(is_last=True)
 
     def _heard(self, news: socket.socket) -> None:
@@ -268,7 +274,7 @@ class NetDriver(Driver):
             nodes = device_nodes(self._settings.root, interface.rdma) if interface.rdma else []
         mac = plan.mac or (interface.mac if interface else "")
         return wanted.prepared(
-            hooks=[plan.hook()],
+            hooks=[plan.hook(self._program())],
             device_nodes=nodes,
             conditions=[_WAITING],
             network_data=NetworkDeviceData(
@@ -316,12 +322,18 @@ class NetDriver(Driver):
     @property
     def _keeper(self) -> Keeper:
         place = self._place()
-        return Keeper(place.owner, place.host, Path(place.folder), self._settings.root / "proc")
+        return Keeper(place.owner, place.host, notes_of(self.folder), self._settings.root / "proc")
 
     def _place(self) -> plans.Place:
-        folder = notes_of(self.folder)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return plans.Place(owner_of(self.folder), self._settings.namespace, str(folder))
+        notes_of(self.folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        there = self.host_folder
+        return plans.Place(owner_of(there), self._settings.namespace, str(notes_of(there)))
+
+    def _program(self) -> Program:
+        if not self._settings.is_hook_installed:
+            return own_program()
+        self._installed = self._installed or Installed(self.folder)
+        return installed_program(self.host_folder / self._installed.install())
 
     @property
     def _bridge(self) -> str:
@@ -334,17 +346,25 @@ class NetDriver(Driver):
             self._keeper.recover(self._known, is_last=is_last)
             if self._settings.subnet is not None:
                 self._keeper.drop_bridge(self._bridge)
+            if self._installed is not None:
+                self._installed.sweep(self._checkpoint())
         except OSError as error:
-            _log.warning("interfaces of earlier claims: %s", error.strerror)
+            _log.warning("what is left of earlier claims: %s", error.strerror)
 
     def _known(self) -> set[str]:
         """The claims that are prepared: also those of another instance of this driver, from its
         checkpoint."""
         try:
-            on_disk = json.loads((self.folder / "checkpoint.json").read_bytes())["claims"]
+            on_disk = json.loads(self._checkpoint())["claims"]
         except (OSError, ValueError, KeyError):
             on_disk = {}
         return {*self.prepared, *on_disk}
+
+    def _checkpoint(self) -> str:
+        try:
+            return (self.folder / "checkpoint.json").read_text()
+        except FileNotFoundError:
+            return ""
 
     def _look_soon(self) -> None:
         """Have `watch` look; called in threads."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -27,6 +27,19 @@ class Route(Struct, frozen=True):
     destination: str
     gateway: str
     source: str
+
+
+class Program(NamedTuple):
+    """How the hook is run on the host; a plan comes behind."""
+
+    args: Sequence[str]
+    env: Mapping[str, str]
+
+
+def own_program() -> Program:
+    """With the Python that runs this."""
+    source = str(Path(drakit.__file__).parents[1])
+    return Program([sys.executable, "-I", "-S", hook.__file__, source], {})
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -51,12 +64,16 @@ class Plan(Struct, frozen=True, kw_only=True):
     bridge_mac: str = ""
     end: str = ""
 
-    def hook(self) -> Hook:
+    def hook(self, program: Program) -> Hook:
         """What a container with the device runs before its program."""
-        source = str(Path(drakit.__file__).parents[1])
-        plan = msgspec.json.encode(self).decode()
-        program = [sys.executable, "-I", "-S", hook.__file__, source, plan]
-        return Hook(hook_name="createRuntime", path=program[0], args=program, timeout=_HOOK_SECONDS)
+        args = [*program.args, msgspec.json.encode(self).decode()]
+        return Hook(
+            hook_name="createRuntime",
+            path=args[0],
+            args=args,
+            env=[f"{name}={value}" for name, value in program.env.items()],
+            timeout=_HOOK_SECONDS,
+        )
 
 
 class Place(Struct, frozen=True):

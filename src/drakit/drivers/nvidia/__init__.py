@@ -33,7 +33,7 @@ from drakit.driver import (
 from drakit.driver.device import AttributeValue
 from drakit.driver.standard import pci_attributes
 from drakit.drivers.nvidia import container
-from drakit.drivers.nvidia.nvml import NVML, Gpu, Machine, Mig, Trouble
+from drakit.drivers.nvidia.nvml import NVML, Gpu, Mig, Trouble
 from drakit.drivers.option import Options
 from drakit.errors import DRAError
 from drakit.pluginapi.health import Health
@@ -67,16 +67,19 @@ class _Published(Struct, frozen=True):
 
 
 class NvidiaDriver(Driver):
-    """The GPUs that `nvml` finds; device files and libraries are those below `root`."""
+    """The GPUs that `nvml` finds, the part `share` (INDEX, COUNT) of them; device files and libraries are
+    those below `root`."""
 
     name = NAME
 
-    def __init__(self, node_name: str, nvml: NVML, root: Path, ignored: frozenset[int]) -> None:
+    def __init__(
+        self, node_name: str, nvml: NVML, root: Path, ignored: frozenset[int], share: tuple[int, int] = (0, 1)
+    ) -> None:
         super().__init__(node_name)
         self._nvml = nvml
         self._root = root
         self._machine = nvml.read()
-        self._published = {item.name: item for item in _all(self._machine)}
+        self._published = {item.name: item for item in _all(self._machine.gpus[share[0] :: share[1]])}
         self._ignored = ignored
         self._troubles: dict[str, list[DeviceTaint]] = {}
         """Taints of devices, by name."""
@@ -160,8 +163,8 @@ class NvidiaDriver(Driver):
         return device(item.name, attributes, dict(capacity), taints=self._troubles.get(item.name, ()))
 
 
-def _all(machine: Machine) -> Iterator[_Published]:
-    for gpu in machine.gpus:
+def _all(gpus: Sequence[Gpu]) -> Iterator[_Published]:
+    for gpu in gpus:
         if not gpu.has_mig:
             yield _Published(gpu)
         for mig in gpu.migs:
@@ -180,11 +183,12 @@ def _health(taints: Sequence[DeviceTaint]) -> tuple[Health, int, int, str]:
 
 def build(options: dict[str, str], node_name: str) -> Driver:
     """Options: `root` (/, where dev, proc, sys and usr are), `ignore-xids` (numbers of errors that are no
-    fault of the GPU, with commas between, besides those that are programs')."""
+    fault of the GPU, with commas between, besides those that are programs'), `share` (0/1)."""
     reader = Options("nvidia", options)
     root = Path(reader.text("root", "/"))
     numbers = [text.strip() for text in reader.text("ignore-xids", "").split(",") if text.strip()]
+    share = reader.share()
     reader.done()
     if not all(text.isascii() and text.isdecimal() for text in numbers):
         raise reader.error("ignore-xids", "must be numbers with commas between")
-    return NvidiaDriver(node_name, NVML(), root, APPLICATION_XIDS | frozenset(map(int, numbers)))
+    return NvidiaDriver(node_name, NVML(), root, APPLICATION_XIDS | frozenset(map(int, numbers)), share)
