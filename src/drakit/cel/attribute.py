@@ -7,7 +7,7 @@ qualifier costs 1. Where one is optional, all after it are, and the result is an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from drakit.cel.lookup import MISSING, find, select
 from drakit.cel.meter import CostExceeded, Meter
@@ -29,13 +29,15 @@ class Failure:
 
 
 class Frame:
-    """One evaluation: the values of the variables, those inside macros (`slots`), what it has cost so far."""
+    """One evaluation of a plan: the values of the variables, those inside macros (`slots`), what it has cost
+    so far."""
 
-    __slots__ = ("cost", "limit", "meter", "slots", "trace", "variables")
+    __slots__ = ("cost", "limit", "meter", "slots", "steps", "trace", "variables")
 
-    def __init__(self, variables: Mapping[str, Any], slots: int, limit: int = COST_LIMIT) -> None:
+    def __init__(self, variables: Mapping[str, Any], plan: Plan, limit: int = COST_LIMIT) -> None:
         self.variables = variables
-        self.slots: list[Any] = [UNSET] * slots
+        self.slots: list[Any] = [UNSET] * plan.slots
+        self.steps = plan.steps
         self.cost = 0
         self.limit = limit
         self.meter = Meter()
@@ -88,6 +90,16 @@ class Step:
         self.slot = slot
         self.call = call
         self.loop = loop
+
+
+class Plan(NamedTuple):
+    """A planned tree: what evaluates it, how many slots that takes, and the planned nodes by number, which
+    its loops need once they are warm. Loops find them in the frame: if they knew the plan they are part of,
+    what is compiled would be a circle of references, which only the garbage collector could end."""
+
+    run: Run
+    slots: int
+    steps: dict[int, Step]
 
 
 class Qualifier:

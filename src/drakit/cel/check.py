@@ -8,6 +8,9 @@ Source: cel-go checker/checker.go, checker/types.go, with homogeneous literals e
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from drakit.cel import types
 from drakit.cel.declare import Environment, Overload
 from drakit.cel.source import Issue
@@ -22,7 +25,6 @@ from drakit.cel.syntax import (
     Node,
     Select,
     qualified_name,
-    walk,
 )
 from drakit.cel.types import DYN, ERROR, Type, is_dyn, is_optional
 from drakit.cel.unify import Unifier
@@ -42,36 +44,25 @@ class Checker:
         self._functions = environment.functions
         self._types = Unifier()
         self._scopes: list[tuple[str, Type]] = []
+        self._unfinished: list[Node] = []
         self.issues: list[Issue] = []
 
     def check(self, root: Node) -> None:
         """Infer every type below `root`."""
         self._infer(root)
-        for node in walk(root):
+        for node in self._unfinished:
             node.type = self._types.final(node.type)
 
     # --- nodes ------------------------------------------------------------------------------------
 
     def _infer(self, node: Node) -> Type:
-        if isinstance(node, Literal):
-            result = _LITERALS[node.value.__class__]
-        elif isinstance(node, Ident):
-            result = self._ident(node)
-        elif isinstance(node, Select):
-            result = self._select(node)
-        elif isinstance(node, Call):
-            result = self._call(node)
-        elif isinstance(node, ListNode):
-            result = self._list(node)
-        elif isinstance(node, MessageNode):
-            result = self._message(node)
-        elif isinstance(node, MapNode):
-            result = self._map(node)
-        else:
-            assert isinstance(node, Fold)
-            result = self._fold(node)
-        node.type = result
+        node.type = result = _RULES[node.__class__](self, node)
+        if result.params or result.kind == "var":
+            self._unfinished.append(node)
         return result
+
+    def _literal(self, node: Literal) -> Type:
+        return _LITERALS[node.value.__class__]
 
     def _ident(self, node: Ident) -> Type:
         for name, type_ in reversed(self._scopes):
@@ -286,3 +277,9 @@ class Checker:
                 is_wrong = True
         node.overloads = (overload.id,)
         return ERROR if is_wrong else types.BOOL
+
+
+_RULES: dict[type, Callable[[Checker, Any], Type]] = {
+    Literal: Checker._literal, Ident: Checker._ident, Select: Checker._select, Call: Checker._call,
+    ListNode: Checker._list, MapNode: Checker._map, MessageNode: Checker._message, Fold: Checker._fold,
+}  # fmt: skip

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from drakit.cel import derived, types
-from drakit.cel.attribute import COST_LIMIT, Failure, Frame, Run
+from drakit.cel.attribute import COST_LIMIT, Failure, Frame, Plan
 from drakit.cel.check import Checker
 from drakit.cel.cost import max_cost
 from drakit.cel.declare import Environment, environment
@@ -104,23 +104,63 @@ def checked(text: str, scope: Environment) -> Node:
     return root
 
 
+class Exact:
+    """The exact path of one expression: called with a device and its driver it gives the value, as `finish`
+    makes it of the outcome. Raises CELError.
+
+    It does not know the program it belongs to: what is compiled is no circle of references.
+    """
+
+    def __init__(
+        self, text: str, root: Node, finish: Callable[[Any], Any], plan: Plan, has_room: bool
+    ) -> None:
+        self._text, self._root, self._finish, self._plan = text, root, finish, plan
+        self._has_room = has_room
+
+    def __call__(self, device: Device, driver: str) -> Any:
+        return self.result(self.evaluate(self._plan, device, driver)[1])
+
+    def result(self, value: Any) -> Any:
+        """The value of an outcome. Raises CELError."""
+        if isinstance(value, Failure):
+            raise CELError(value.message, source=self._text, position=value.node.position)
+        try:
+            return self._finish(value)
+        except Fault as fault:
+            raise CELError(fault.message, source=self._text) from None
+
+    def evaluate(self, plan: Plan, device: Device, driver: str) -> tuple[Frame, Any]:
+        """The outcome by a plan of the tree, and the frame with its cost and trace."""
+        frame = Frame({}, plan)
+        try:
+            frame.variables = {"device": variables_of(device, driver)}
+            if self._has_room:
+                return frame, plan.run(frame)
+            with deep_stack(self._text):
+                return frame, roomy(plan.run, frame)
+        except CostExceeded:
+            frame.stopped()
+            return frame, Failure(COST_EXCEEDED, self._root)
+        except Fault as fault:
+            return frame, Failure(fault.message, self._root)
+
+
 class Program:
     """A compiled expression over a device. `text` is its source, `max_cost` the most it may cost, `reads`
     what of a device it reads (see `reads_of`), None when that cannot be told."""
 
-    def __init__(self, text: str, root: Node, scope: Environment) -> None:
+    def __init__(self, text: str, root: Node, scope: Environment, finish: Callable[[Any], Any]) -> None:
         self.text = text
         self.root = root
         self.max_cost = max_cost(root, {"device": device_shape(scope)})
         self.reads = reads_of(root)
         self._functions, self._roots = scope.functions, scope.roots
-        planner = Planner(scope.functions, scope.roots)
         try:
-            self._run = planner.plan(root)
+            plan = Planner(scope.functions, scope.roots).plan(root)
         except Fault as fault:
             raise CELError(f"program instantiation failed: {fault.message}", source=text) from None
-        self._slots = planner.slots
-        self._needs_room = self.max_cost > _CHEAP or is_deep(root)
+        has_room = self.max_cost <= _CHEAP and not is_deep(root)
+        self._exact = Exact(text, root, finish, plan, has_room=has_room)
 
     def shape(self, device: Device, driver: str) -> tuple[Any, ...] | None:
         """Equal for devices that get the same answer; None where `reads` is."""
@@ -130,37 +170,15 @@ class Program:
         """The outcome with cost and the value of every sub-expression. Never raises CELError."""
         planner = Planner(self._functions, self._roots, is_traced=True)
         with deep_stack(self.text), no_collection():
-            run = roomy(planner.plan, self.root)
-        frame, value = self._evaluate(run, planner.slots, device, driver)
+            plan = roomy(planner.plan, self.root)
+        frame, value = self._exact.evaluate(plan, device, driver)
         error = None
         try:
-            value = self._result(value)
+            value = self._exact.result(value)
         except CELError as raised:
-            error, value = raised, None
+            # Without the traceback: it has this call's frame, which has the error.
+            error, value = raised.with_traceback(None), None
         return Verdict(value, error, frame.cost, parts_of(self.text, self.root, frame.trace))
-
-    def _exact(self, device: Device, driver: str) -> Any:
-        """The value by the exact path. Raises CELError."""
-        return self._result(self._evaluate(self._run, self._slots, device, driver)[1])
-
-    def _evaluate(self, run: Run, slots: int, device: Device, driver: str) -> tuple[Frame, Any]:
-        frame = Frame({}, slots)
-        try:
-            frame.variables = {"device": variables_of(device, driver)}
-            if self._needs_room:
-                with deep_stack(self.text):
-                    return frame, roomy(run, frame)
-            return frame, run(frame)
-        except CostExceeded:
-            frame.stopped()
-            return frame, Failure(COST_EXCEEDED, self.root)
-        except Fault as fault:
-            return frame, Failure(fault.message, self.root)
-
-    def _result(self, value: Any) -> Any:
-        if isinstance(value, Failure):
-            raise CELError(value.message, source=self.text, position=value.node.position)
-        return value
 
 
 class Selector(Program):
@@ -172,31 +190,30 @@ class Selector(Program):
     """
 
     def __init__(self, text: str, root: Node, scope: Environment) -> None:
-        super().__init__(text, root, scope)
+        super().__init__(text, root, scope, _selected)
         fast = generate(root, self._exact) if self.max_cost <= COST_LIMIT else None
         self.matches: Callable[[Device, str], bool] = fast or self._exact
 
-    def _result(self, value: Any) -> bool:
-        value = super()._result(value)
-        if not isinstance(value, bool):
-            kind = kind_of(value)
-            reason = f"type conversion error from {kind} to 'bool'"
-            text = f"CEL result of type {kind} could not be converted to bool: {reason}"
-            raise CELError(text, source=self.text)
+
+def _selected(value: Any) -> bool:
+    if isinstance(value, bool):
         return value
+    kind = kind_of(value)
+    reason = f"type conversion error from {kind} to 'bool'"
+    raise Fault(f"CEL result of type {kind} could not be converted to bool: {reason}")
 
 
 class Evaluator(Program):
     """The compiled expression of a derived attribute."""
 
+    def __init__(self, text: str, root: Node, scope: Environment) -> None:
+        super().__init__(text, root, scope, _attribute)
+
     def value(self, device: Device, driver: str) -> Any:
         """The value for the device of `driver`: what an attribute can have. Raises CELError."""
         return self._exact(device, driver)
 
-    def _result(self, value: Any) -> Any:
-        value = super()._result(value)
-        try:
-            derived.check(value)
-        except Fault as fault:
-            raise CELError(fault.message, source=self.text) from None
-        return value
+
+def _attribute(value: Any) -> Any:
+    derived.check(value)
+    return value

@@ -10,7 +10,8 @@ estimator of k8s.io/dynamic-resource-allocation/cel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from drakit.cel.charge import COMPARED_BY_SIZE
 from drakit.cel.library.cost import LibraryCosts
@@ -48,7 +49,6 @@ class _Estimator:
         self._sizes: dict[int, Size] = {}
         self._entries: dict[int, Entry] = {}
         self._paths: dict[int, tuple[str, ...]] = {}
-        self._library = LibraryCosts(self)
 
     # --- what is known of a node ------------------------------------------------------------------
 
@@ -119,20 +119,8 @@ class _Estimator:
     # --- nodes ------------------------------------------------------------------------------------
 
     def cost(self, node: Node) -> int:
-        if isinstance(node, Literal):
-            return 0
-        if isinstance(node, Ident):
-            return self._ident(node)
-        if isinstance(node, Select):
-            return self._select(node)
-        if isinstance(node, Call):
-            return self._call(node)
-        if isinstance(node, ListNode):
-            return self._list(node)
-        if isinstance(node, MapNode):
-            return self._map(node)
-        assert isinstance(node, Fold)
-        return self._bind(node) if _is_bind(node) else self._fold(node)
+        rule = _RULES.get(node.__class__)
+        return 0 if rule is None else rule(self, node)
 
     def _ident(self, node: Ident) -> int:
         variable = self._variable(node)
@@ -187,6 +175,8 @@ class _Estimator:
             self._push(node.variable, Variable((*path, "@keys"), key_size, None))
 
     def _fold(self, node: Fold) -> int:
+        if _is_bind(node):
+            return self._bind(node)
         total = total_of(self.cost(node.range), self.cost(node.init))
         self._push_accumulator(node)
         self._push_elements(node)
@@ -248,7 +238,7 @@ class _Estimator:
     def _overload(self, node: Call, id_: str, arg_costs: list[int]) -> tuple[int, Size | None]:
         """Cost with the arguments', and size of the result where known."""
         args_cost = total_of(*arg_costs)
-        extension = self._library.estimate(node, id_)
+        extension = LibraryCosts(self).estimate(node, id_)
         if extension is not None:
             return total_of(extension[0], args_cost), extension[1]
         if id_ in ("logical_or", "logical_and"):
@@ -305,3 +295,10 @@ def _is_bind(node: Fold) -> bool:
 
 def _is_scalar(type_: Type) -> bool:
     return type_.kind in _SCALARS or (is_optional(type_) and _is_scalar(type_.params[0]))
+
+
+_RULES: dict[type, Callable[[_Estimator, Any], int]] = {
+    Ident: _Estimator._ident, Select: _Estimator._select, Call: _Estimator._call, ListNode: _Estimator._list,
+    MapNode: _Estimator._map, MessageNode: _Estimator._map, Fold: _Estimator._fold,
+}  # fmt: skip
+"""What costs by the kind of node; a literal is free."""

@@ -25,7 +25,7 @@ class Overload(NamedTuple):
     is_method: bool
     args: tuple[Type, ...]
     result: Type
-    params: frozenset[str]
+    params: tuple[str, ...]
     """The type parameters that occur in it."""
 
 
@@ -430,7 +430,8 @@ def _functions(text: str) -> dict[str, tuple[Overload, ...]]:
         assert match is not None, line
         dot, name, args, result, id_ = match.groups()
         parsed = tuple(_type(arg) for arg in _split(args))
-        params = frozenset(_WORD.findall(args + " " + result)) & {"A", "B", "T"}
+        words = _WORD.findall(args + " " + result)
+        params = tuple(param for param in ("A", "B", "T") if param in words)
         functions.setdefault(name, []).append(Overload(id_, bool(dot), parsed, _type(result), params))
     return {name: tuple(overloads) for name, overloads in functions.items()}
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from drakit.cel.attribute import UNSET, Attribute, Failure, Frame, Qualifier, Run, Step
+from drakit.cel.attribute import UNSET, Attribute, Failure, Frame, Plan, Qualifier, Run, Step
 from drakit.cel.call import FunctionCall, Functions, Membership, constant_value
 from drakit.cel.library.regex import compiled
 from drakit.cel.lookup import shown
@@ -55,28 +55,16 @@ class Planner:
         self._inits: dict[int, Run] = {}
         self._steps: dict[int, Step] = {}
         self._planned = 0
-        self.slots = 0
+        self._slots = 0
+        self._has_loops = False
 
-    def plan(self, root: Node) -> Run:
-        """The function that evaluates the tree."""
-        return self._plan(root).run
+    def plan(self, root: Node) -> Plan:
+        """How to evaluate the tree."""
+        run = self._plan(root).run
+        return Plan(run, self._slots, self._steps if self._has_loops else {})
 
     def _plan(self, node: Node) -> Step:
-        if isinstance(node, Literal):
-            step = _constant(node.value)
-        elif isinstance(node, Ident):
-            step = self._ident(node)
-        elif isinstance(node, Select):
-            step = self._select(node)
-        elif isinstance(node, Call):
-            step = self._call(node)
-        elif isinstance(node, ListNode):
-            step = self._list(node)
-        elif isinstance(node, MapNode):
-            step = self._map(node)
-        else:
-            assert isinstance(node, Fold)
-            step = self._fold(node)
+        step = _RULES[node.__class__](self, node)
         if self._is_traced:
             step.run = _traced(step.run, node.number)
         self._steps[node.number] = step
@@ -84,6 +72,9 @@ class Planner:
         return step
 
     # --- attributes -------------------------------------------------------------------------------
+
+    def _literal(self, node: Literal) -> Step:
+        return _constant(node.value)
 
     def _ident(self, node: Ident) -> Step:
         for name, slot, is_accu in reversed(self._scopes):
@@ -361,8 +352,8 @@ class Planner:
         # Nobody is shown what goes on inside a loop.
         self._is_traced = was_traced and node.macro == "bind"
         init = self._plan(node.init)
-        slot = self.slots
-        self.slots += 3
+        slot = self._slots
+        self._slots += 3
         self._inits[slot] = _fresh(init)
         depth = len(self._scopes)
         self._scopes.append((node.accu, slot, True))
@@ -380,7 +371,14 @@ class Planner:
             node, slot, range=range, init=self._inits[slot], condition=condition, step=step, result=result,
             weight=weight,
         )  # fmt: skip
-        return Step(runner(loop, self._steps), loop=loop)
+        self._has_loops = self._has_loops or node.macro != "bind"
+        return Step(runner(loop), loop=loop)
+
+
+_RULES: dict[type, Callable[[Planner, Any], Step]] = {
+    Literal: Planner._literal, Ident: Planner._ident, Select: Planner._select, Call: Planner._call,
+    ListNode: Planner._list, MapNode: Planner._map, MessageNode: Planner._map, Fold: Planner._fold,
+}  # fmt: skip
 
 
 def _constant(value: Any) -> Step:

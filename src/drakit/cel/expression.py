@@ -47,23 +47,21 @@ class Expression:
         with deep_stack(text), no_collection():
             root = checked(text, environment)
             self.max_cost = max_cost(root, shapes or {})
-            planner = Planner(environment.functions, environment.roots)
             try:
-                self._run = planner.plan(root)
+                self._plan = Planner(environment.functions, environment.roots).plan(root)
             except Fault as fault:
                 raise CELError(f"program instantiation failed: {fault.message}", source=text) from None
             names = {qualified_name(node) for node in walk(root) if isinstance(node, Ident | Select)}
         self.names = environment.roots & names
         self.type: Type = root.type
-        self._slots = planner.slots
 
     def evaluate(self, variables: Mapping[str, Any], limit: int = COST_LIMIT) -> Outcome:
         """The outcome for these values of all declared variables."""
-        frame = Frame(variables, self._slots, limit)
+        frame = Frame(variables, self._plan, limit)
         frame.meter.left = _WORK
         try:
             with deep_stack(self.text):
-                value = roomy(self._run, frame)
+                value = roomy(self._plan.run, frame)
         except CostExceeded:
             frame.stopped()
             return Outcome(None, COST_EXCEEDED, frame.cost)

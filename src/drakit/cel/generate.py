@@ -64,7 +64,7 @@ def generate(root: Node, exact: Fast) -> Fast | None:
     lines += [f"    return {body}", "  except Exception:", "    return exact(device, driver)"]
     namespace: dict[str, Any] = {**_NAMESPACE, **generator.constants, "exact": exact}
     exec(compile("\n".join(lines), "<selector>", "exec"), namespace)
-    fast: Fast = namespace["fast"]
+    fast: Fast = namespace.pop("fast")
     return fast
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from drakit.cel.syntax import Call, Fold, Ident, ListNode, Literal, MapNode, Node, Select, walk
+from drakit.cel.syntax import ALL_THERE, Call, Fold, Ident, ListNode, Literal, MapNode, Node, Select, walk
 
 ACCUMULATOR = "@result"
 _QUANTIFIERS = ("all", "exists", "exists_one", "existsOne")
@@ -171,7 +171,7 @@ class _Make:
         return Ident(self._number(), self._position, self._span, name)
 
     def items(self, *items: Node) -> Node:
-        return ListNode(self._number(), self._position, self._span, list(items), frozenset())
+        return ListNode(self._number(), self._position, self._span, list(items), ALL_THERE)
 
     def entries(self) -> Node:
         return MapNode(self._number(), self._position, self._span, [])

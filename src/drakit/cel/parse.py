@@ -20,6 +20,7 @@ from typing import NoReturn
 from drakit.cel.macro import Expander
 from drakit.cel.source import Issue, compile_error
 from drakit.cel.syntax import (
+    ALL_THERE,
     Call,
     Ident,
     ListNode,
@@ -62,7 +63,10 @@ def parse(
     """
     parser = _Parser(source, has_optionals, has_patches)
     parser.expander = Expander(parser.node_number, has_optionals, has_two_variables, has_sort_by, parser.fail)
-    root = parser.expression()
+    try:
+        root = parser.expression()
+    finally:
+        del parser.expander  # It knows the parser: a circle that only the garbage collector would end.
     token = parser.token
     if token[0] != "end":
         is_last = parser.tokens[parser.index + 1][0] == "end"
@@ -168,14 +172,16 @@ class _Parser:
         return self.balanced("_||_", alternatives, or_positions) if or_positions else alternatives[0]
 
     def balanced(self, function: str, terms: list[Node], positions: list[int]) -> Node:
-        def build(low: int, high: int) -> Node:
-            middle = (low + high + 1) // 2
-            left = terms[middle] if middle == low else build(low, middle - 1)
-            right = terms[middle + 1] if middle == high else build(middle + 1, high)
-            span = (left.span[0], right.span[1])
-            return Call(self.node_number(), positions[middle], span, function, [left, right])
+        return self.halved(function, terms, positions, 0, len(positions) - 1)
 
-        return build(0, len(positions) - 1)
+    def halved(self, function: str, terms: list[Node], positions: list[int], low: int, high: int) -> Node:
+        middle = (low + high + 1) // 2
+        left = terms[middle] if middle == low else self.halved(function, terms, positions, low, middle - 1)
+        right = (
+            terms[middle + 1] if middle == high else self.halved(function, terms, positions, middle + 1, high)
+        )
+        span = (left.span[0], right.span[1])
+        return Call(self.node_number(), positions[middle], span, function, [left, right])
 
     def binary(self, level: int) -> Node:
         start = self.token[2]
@@ -355,15 +361,16 @@ class _Parser:
 
     def list(self, start: int) -> ListNode:
         items: list[Node] = []
-        optional: set[int] = set()
+        optional: list[int] = []
         while not self.accept("]"):
             if self.has_optionals and self.accept("?"):
-                optional.add(len(items))
+                optional.append(len(items))
             items.append(self.expression())
             if not self.accept(","):
                 self.need("]")
                 break
-        return ListNode(self.node_number(), start, (start, self.end()), items, frozenset(optional))
+        indices = frozenset(optional) if optional else ALL_THERE
+        return ListNode(self.node_number(), start, (start, self.end()), items, indices)
 
     def map(self, start: int) -> MapNode:
         entries: list[tuple[Node, Node, bool]] = []

@@ -97,6 +97,10 @@ class Call(Node):
         return self.args if self.target is None else [self.target, *self.args]
 
 
+ALL_THERE: frozenset[int] = frozenset()
+"""The optional items of a list that has none."""
+
+
 class ListNode(Node):
     """`[a, ?b]`; `optional` has the indices written with a question mark."""
 
@@ -200,7 +204,7 @@ def walk(root: Node) -> Iterator[Node]:
         node = stack.pop()
         yield node
         if parts := node.children():
-            stack.extend(reversed(parts))
+            stack += parts[::-1]
 
 
 def qualified_name(node: Node) -> str | None:

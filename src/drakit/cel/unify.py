@@ -5,8 +5,13 @@ Source: cel-go checker/types.go, checker/mapping.go.
 
 from __future__ import annotations
 
+from operator import is_
+
 from drakit.cel.declare import Overload
 from drakit.cel.types import DYN, NULLABLE, Type, is_dyn
+
+_OPEN = frozenset(("param", "var", "dyn", "any", "error", "null"))
+"""Kinds that may meet another kind."""
 
 
 class Unifier:
@@ -22,9 +27,12 @@ class Unifier:
     def result_of(self, overload: Overload, arg_types: list[Type]) -> Type | None:
         """The result type if the arguments fit; then the bindings made on the way are kept."""
         expected, result = overload.args, overload.result
+        for found, wanted in zip(arg_types, expected, strict=True):
+            if found.kind != wanted.kind and found.kind not in _OPEN and wanted.kind not in _OPEN:
+                return None
         if overload.params:
-            fresh = {name: self.variable() for name in sorted(overload.params)}
-            expected = tuple(_instantiate(type_, fresh) for type_ in expected)
+            fresh = {name: self.variable() for name in overload.params}
+            expected = tuple([_instantiate(type_, fresh) for type_ in expected])
             result = _instantiate(result, fresh)
         mark = len(self._trail)
         for found, wanted in zip(arg_types, expected, strict=True):
@@ -44,11 +52,13 @@ class Unifier:
             return type_ if bound is None else self.substitute(bound)
         if not type_.params or id(type_) in self._ground:
             return type_
-        params = tuple(self.substitute(param) for param in type_.params)
-        result = Type(type_.kind, type_.name, params)
-        if all((not param.params and param.kind != "var") or id(param) in self._ground for param in params):
-            # Kept, so that the id stays its own: a type without variables is not walked through again.
-            self._ground[id(result)] = result
+        params = tuple([self.substitute(param) for param in type_.params])
+        result = type_ if all(map(is_, params, type_.params)) else Type(type_.kind, type_.name, params)
+        for param in params:
+            if param.kind == "var" or (param.params and id(param) not in self._ground):
+                return result
+        # Kept, so that the id stays its own: a type without variables is not walked through again.
+        self._ground[id(result)] = result
         return result
 
     def final(self, type_: Type) -> Type:
@@ -60,7 +70,7 @@ class Unifier:
             return type_
         known = self._finals.get(id(type_))
         if known is None:
-            params = tuple(self.final(param) for param in type_.params)
+            params = tuple([self.final(param) for param in type_.params])
             # The key is kept with the result, so that its id stays its own.
             known = self._finals[id(type_)] = (type_, Type(type_.kind, type_.name, params))
         return known[1]
@@ -110,7 +120,7 @@ class Unifier:
 
     def _bind(self, type_: Type, variable: Type) -> tuple[bool, bool]:
         """(fits, was bound before) for `type_` in the place of `variable`."""
-        if type_ == variable:
+        if type_.kind == "var" and type_.name == variable.name:
             return True, True
         bound = self._bindings.get(variable.name)
         if bound is not None:
@@ -130,9 +140,9 @@ class Unifier:
         return True, False
 
     def _occurs(self, variable: Type, type_: Type) -> bool:
-        if type_ == variable:
-            return True
         if type_.kind == "var":
+            if type_.name == variable.name:
+                return True
             bound = self._bindings.get(type_.name)
             return bound is not None and self._occurs(variable, bound)
         if not type_.params or id(type_) in self._ground:
@@ -156,4 +166,4 @@ def _instantiate(type_: Type, fresh: dict[str, Type]) -> Type:
         return fresh[type_.name]
     if not type_.params:
         return type_
-    return Type(type_.kind, type_.name, tuple(_instantiate(param, fresh) for param in type_.params))
+    return Type(type_.kind, type_.name, tuple([_instantiate(param, fresh) for param in type_.params]))

@@ -24,41 +24,60 @@ _PARSED: dict[str, Callable[[str], Any]] = {
 
 
 _REGEX = frozenset(("matches", "find", "findAll"))
+_JUDGED = _REGEX | _PARSED.keys() | {"format"}
 
 
 def validate(root: Node) -> list[Issue]:
     """The issues of a tree whose types are right."""
-    size = 0
+    calls: list[Call] = []
+    containers: list[ListNode | MapNode] = []
     for node in walk(root):
-        if isinstance(node, Call) and node.function in _REGEX:
-            pattern = node.operands()[1]
+        if isinstance(node, Call):
+            if node.function in _JUDGED:
+                calls.append(node)
+        elif isinstance(node, ListNode | MapNode) and not isinstance(node, MessageNode):
+            containers.append(node)
+    too_big = _oversized(calls)
+    if too_big is not None:
+        return [(too_big.position, "regular expressions too big")]
+    issues: list[Issue] = []
+    exempt: set[int] = set()
+    for call in calls:
+        issues += _call(call)
+        if call.function == "format":
+            issues += _format(call)
+            if call.number not in exempt:
+                exempt.update(part.number for part in walk(call))
+    for container in containers:
+        if container.number not in exempt:
+            issues += _entries(container)
+    return issues
+
+
+def _oversized(calls: list[Call]) -> Node | None:
+    """The first pattern with which the regular expressions are too big together, if they are."""
+    size = 0
+    for call in calls:
+        if call.function in _REGEX:
+            pattern = call.operands()[1]
             if isinstance(pattern, Literal) and isinstance(pattern.value, str):
                 size += program_size(pattern.value)
                 if size > MAX_PROGRAMS:
-                    return [(pattern.position, "regular expressions too big")]
-    return list(_issues(root, False))
+                    return pattern
+    return None
 
 
-def _issues(root: Node, is_exempt: bool) -> Iterator[Issue]:
-    stack = [(root, is_exempt)]
-    while stack:
-        node, is_exempt = stack.pop()
-        if isinstance(node, Call):
-            yield from _call(node)
-            if node.function == "format":
-                is_exempt = True
-                yield from _format(node)
-        elif isinstance(node, ListNode) and not is_exempt:
-            types = [
+def _entries(node: ListNode | MapNode) -> Iterator[Issue]:
+    if isinstance(node, ListNode):
+        yield from _mixed(
+            [
                 (item, _element(item.type) if index in node.optional else item.type)
                 for index, item in enumerate(node.items)
             ]
-            yield from _mixed(types)
-        elif isinstance(node, MapNode) and not isinstance(node, MessageNode) and not is_exempt:
-            yield from _mixed([(key, key.type) for key, _, _ in node.entries])
-            values = [(v, _element(v.type) if is_opt else v.type) for _, v, is_opt in node.entries]
-            yield from _mixed(values)
-        stack.extend((child, is_exempt) for child in node.children())
+        )
+    else:
+        yield from _mixed([(key, key.type) for key, _, _ in node.entries])
+        yield from _mixed([(v, _element(v.type) if is_opt else v.type) for _, v, is_opt in node.entries])
 
 
 def _element(type_: Type) -> Type:

@@ -19,8 +19,8 @@ _WARM = 3000
 _Fast = Callable[[Frame, list[Any]], Any]
 
 
-def runner(loop: Loop, steps: Steps) -> Run:
-    """What evaluates the loop; `steps` has the planned nodes by number."""
+def runner(loop: Loop) -> Run:
+    """What evaluates the loop."""
     if loop.node.macro == "bind":
         return lambda frame: loop.go(frame, loop.start(frame))
     heat = 0
@@ -35,7 +35,7 @@ def runner(loop: Loop, steps: Steps) -> Run:
             return fast(frame, items)
         heat += len(items) * loop.weight
         if heat > _WARM:
-            fast = _generate(loop, steps)
+            fast = _generate(loop, frame.steps)
             return fast(frame, items)
         return loop.go(frame, items)
 
@@ -45,9 +45,9 @@ def runner(loop: Loop, steps: Steps) -> Run:
 def _generate(loop: Loop, steps: Steps) -> _Fast:
     text = Statements()
     lines = function_of(loop, steps, text)
-    namespace = {**_NAMESPACE, **text.constants}
+    namespace: dict[str, Any] = {**_NAMESPACE, **text.constants}
     exec(compile("\n".join(lines), "<loop>", "exec"), namespace)
-    fast: _Fast = namespace["fast"]
+    fast: _Fast = namespace.pop("fast")
     return fast
 
 
