@@ -93,6 +93,7 @@ MISTAKES = {
     "device.driver == \u201cgpu.example.com\u201d": "hint: use straight quotes",
     'device.attributes["gpu.amd.com"].cores == 1': "nothing of gpu.amd.com is published, but",
     f'{G}.uuid == "x"': f'guard it: "uuid" in {G} && ..., or {G}.?uuid.orValue(...)',
+    "device.driver == gpu.example.com": "text stands in quotes: 'gpu.example.com'",
     "device.driver": "hint: a selector says yes or no",
 }  # fmt: skip
 

@@ -102,6 +102,12 @@ def test_manifests_are_looked_at_as_if_applied(documents: list[Any], subject: st
     assert "no node has 12 free devices for request gpu (gpu.nvidia.com)" in report.sentence
 
 
+def test_claims_that_no_pod_of_the_manifest_uses_are_looked_at_too() -> None:
+    other = {**CLAIM, "metadata": {"name": "other"}}
+    _, subjects = put_in(snapshot(**busy()), [other, CLAIM, manifest("Pod", POD_SPEC, "v1")], "f", "default")
+    assert subjects == [("pod", "default/c"), ("claim", "default/other")]
+
+
 @pytest.mark.parametrize(
     ("documents", "said"),
     [

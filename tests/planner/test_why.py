@@ -87,10 +87,20 @@ def test_an_attribute_that_is_missing_stops_the_pod_and_is_named() -> None:
     assert "no such key: nope" in report.sentence
 
 
+def undeclared(name: str) -> dict[str, Any]:
+    containers = [{"name": "c", "resources": {"claims": [{"name": name}]}}]
+    return {"metadata": {"name": "p", "namespace": "default"}, "spec": {"containers": containers}}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"pods": [pod("p", "gone")]}, "pod default/p waits: resourceclaim default/gone does not exist"),
+        (
+            {"pods": [undeclared("gpu")]},
+            "pod default/p waits: container c asks for claim 'gpu', which spec.resourceClaims of the pod does"
+            " not declare",
+        ),
         (
             {"pods": [waiting_on("node-0", "ErrImagePull", "no image x")]},
             "pod default/p is on node node-0 (Pending) and has its devices:"

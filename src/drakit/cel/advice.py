@@ -94,7 +94,7 @@ def of_compile_error(text: str, message: str, environment: Environment, known: P
     if re.match(r"\s*not\s", text):
         advice.append("write `!` for `not`")
     for name in _UNDECLARED.findall(message):
-        advice += _undeclared(name, environment, known)
+        advice += _undeclared(text, name, environment, known)
     for name in _UNDEFINED.findall(message):
         advice += _undefined(name, known)
     for function, types in _OVERLOAD.findall(message):
@@ -104,7 +104,7 @@ def of_compile_error(text: str, message: str, environment: Environment, known: P
     return list(dict.fromkeys(advice))
 
 
-def _undeclared(name: str, environment: Environment, known: Published) -> list[str]:
+def _undeclared(text: str, name: str, environment: Environment, known: Published) -> list[str]:
     if name in ("attributes", "capacity", "driver"):
         return [f"write device.{name}"]
     for domain, short in sorted(known.attributes):
@@ -113,7 +113,9 @@ def _undeclared(name: str, environment: Environment, known: Published) -> list[s
     close = get_close_matches(name, [*environment.functions, *environment.variables], n=1, cutoff=0.7)
     if close:
         return [f"did you mean {close[0]}?"]
-    return [f"`{name}` is no variable or function; text stands in quotes: '{name}'"]
+    whole = re.search(rf"(?<![\w.]){re.escape(name)}(?:[.\-/]\w+)*", text)
+    written = whole.group() if whole else name
+    return [f"`{written}` is no variable or function; text stands in quotes: '{written}'"]
 
 
 def _undefined(name: str, known: Published) -> list[str]:

@@ -56,8 +56,10 @@ def put_in(
     if not added:
         raise UsageError(f"{source} holds none of {', '.join([*_FIELDS, *_WORKLOADS])}")
     changes = {field: _merged(getattr(snapshot, field), rows) for field, rows in added.items()}
-    subjects = [("pod", row) for row in added.get("pods", [])]
-    subjects = subjects or [("claim", row) for row in added.get("resource_claims", [])]
+    pods = added.get("pods", [])
+    used = {key for pod in pods for key in _used_by(pod)}
+    subjects = [("pod", pod) for pod in pods]
+    subjects += [("claim", row) for row in added.get("resource_claims", []) if _key(row) not in used]
     return structs.replace(snapshot, **changes), [(kind, "/".join(_key(row))) for kind, row in subjects]
 
 
@@ -78,6 +80,13 @@ def _objects(documents: Iterable[Any], source: str) -> Iterator[Document]:
                 raise UsageError(f"{source}: {wrong.object}, {wrong.field}: {wrong.message}")
             is_ours = str(document.get("apiVersion", "")).startswith(f"{GROUP}/")
             yield convert(document, "v1") if is_ours else document
+
+
+def _used_by(pod: Document) -> Iterator[tuple[str, str]]:
+    """The claims a pod names, as `_key` has them."""
+    for row in (pod.get("spec") or {}).get("resourceClaims") or ():
+        if isinstance(row, dict) and row.get("resourceClaimName"):
+            yield pod["metadata"]["namespace"], row["resourceClaimName"]
 
 
 def _key(row: Document) -> tuple[str, str]:

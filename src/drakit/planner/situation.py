@@ -6,7 +6,7 @@ pod are allocated together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -106,6 +106,7 @@ def wanted_by_pod(situation: Situation, key: str) -> Wanted:
     spec, status = document.get("spec") or {}, document.get("status") or {}
     claims, missing, notes = _claims_of(situation, document)
     missing += [text for claim in claims if (text := _obstacle(claim, document))]
+    missing += _undeclared(spec)
     if gates := [gate.get("name", "") for gate in spec.get("schedulingGates") or ()]:
         missing.append(f"its scheduling gates are still there: {', '.join(gates)}")
     settled = ""
@@ -182,6 +183,18 @@ def _claims_of(situation: Situation, pod: Document) -> tuple[list[ResourceClaim]
             continue
         claims[claim.metadata.uid or claim.metadata.key] = claim
     return list(claims.values()), missing, notes
+
+
+def _undeclared(spec: Document) -> Iterator[str]:
+    """What containers ask for that the pod does not have."""
+    declared = [row.get("name") for row in spec.get("resourceClaims") or ()]
+    for container in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ())):
+        for row in (container.get("resources") or {}).get("claims") or ():
+            if row.get("name") not in declared:
+                yield (
+                    f"container {container.get('name')} asks for claim {row.get('name')!r},"
+                    " which spec.resourceClaims of the pod does not declare"
+                )
 
 
 def _to_be(pod: Document, pod_claim: str, template: ResourceClaimTemplate) -> ResourceClaim:
