@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from drakit.apiserver.go_fields import pointers
+from drakit.apiserver.go_fields import fresh, kept_empty, zero_of
 from drakit.apiserver.go_text import base64_problem, time_problem
 from drakit.apiserver.schema import Type
 from drakit.errors import BadRequest
@@ -30,7 +30,7 @@ INTEGERS = {"int32": 1 << 31, "int64": 1 << 63}
 
 def is_kept_empty(type_: Type, key: str, field: Type) -> bool:
     """Whether Go's encoder writes the field `key` of `type_` also where it is empty."""
-    return key in type_.required or field.shape in ("object", "any") or key in pointers(type_)
+    return key in type_.required or field.shape in ("object", "any") or key in kept_empty(type_)
 
 
 def json_name(value: Any) -> str:
@@ -140,6 +140,9 @@ class Checker:
             checked = self._value(item, field, _Place((place, key, type_.name)), depth + 1)
             if checked or is_kept_empty(type_, key, field):
                 result[key] = checked
+        for key, zero in zero_of(type_).items():
+            if key not in result:
+                result[key] = fresh(zero)
         return result
 
     def _value(self, value: Any, type_: Type, place: _Place, depth: int) -> Any:

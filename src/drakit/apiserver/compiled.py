@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from drakit.apiserver.checker import INTEGERS, MAX_DEPTH, canonical, is_kept_empty
+from drakit.apiserver.go_fields import fresh, zero_of
 from drakit.apiserver.go_text import base64_problem, time_problem
 from drakit.apiserver.schema import Type
 from drakit.transport import Document
@@ -47,6 +48,7 @@ def _check_of(type_: Type) -> Check:
 def _object(type_: Type) -> Check:
     fields = type_.fields
     rows: dict[str, tuple[Check | None, bool]] = {}
+    zeroes = tuple(zero_of(type_).items())
 
     def row_of(key: str) -> tuple[Check | None, bool]:
         field = fields.get(key)
@@ -73,6 +75,9 @@ def _object(type_: Type) -> Check:
                 raise Odd
             if item or is_kept:
                 result[key] = item
+        for key, zero in zeroes:
+            if key not in result:
+                result[key] = fresh(zero)
         return result
 
     return check_object

@@ -61,7 +61,8 @@ class DeviceAllocationConfiguration(Base, frozen=True, kw_only=True):
 
 class DeviceToleration(Base, frozen=True, kw_only=True):
     key: str = ""
-    operator: str = "Equal"
+    operator: str = ""
+    """Exists or Equal, which is also what an empty one means."""
     value: str = ""
     effect: str = ""
     toleration_seconds: int | None = None
@@ -274,11 +275,13 @@ class NetworkDeviceData(Base, frozen=True, kw_only=True):
 
 
 class AllocatedDeviceStatus(Base, frozen=True, kw_only=True):
+    """What a driver says of a device; the API server writes null for no conditions."""
+
     driver: str
     pool: str
     device: str
     share_id: str | None = field(default=None, name="shareID")
-    conditions: list[Condition] = field(default_factory=list)
+    conditions: list[Condition] | None = None
     data: Any | UnsetType = UNSET
     network_data: NetworkDeviceData | None = None
 
