@@ -27,7 +27,7 @@ from drakit.cel.syntax import (
     qualified_name,
 )
 from drakit.cel.types import DYN, ERROR, Type, is_dyn, is_optional
-from drakit.cel.unify import Unifier
+from drakit.cel.unify import OPEN, Unifier
 from drakit.cel.value import Uint
 
 _LITERALS: dict[type, Type] = {
@@ -45,6 +45,7 @@ class Checker:
         self._types = Unifier()
         self._scopes: list[tuple[str, Type]] = []
         self._unfinished: list[Node] = []
+        self._known: dict[tuple[str, bool, int, str], list[Overload]] = {}
         self.issues: list[Issue] = []
 
     def check(self, root: Node) -> None:
@@ -248,9 +249,7 @@ class Checker:
         is_method = node.target is not None
         result: Type | None = None
         ids: list[str] = []
-        for overload in overloads:
-            if overload.is_method is not is_method or len(overload.args) != len(arg_types):
-                continue
+        for overload in self._possible(node.function, is_method, overloads, arg_types):
             candidate = self._types.result_of(overload, arg_types)
             if candidate is None:
                 continue
@@ -268,6 +267,23 @@ class Checker:
             return ERROR
         node.overloads = tuple(ids)
         return result
+
+    def _possible(
+        self, function: str, is_method: bool, overloads: tuple[Overload, ...], arg_types: list[Type]
+    ) -> list[Overload]:
+        """The overloads that may fit, as far as form, number of arguments and the kind of the first tell."""
+        count, kind = len(arg_types), arg_types[0].kind if arg_types else ""
+        key = function, is_method, count, kind
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = [
+                overload
+                for overload in overloads
+                if overload.is_method is is_method
+                and len(overload.args) == count
+                and (not count or kind in OPEN or overload.args[0].kind in (kind, *OPEN))
+            ]
+        return known
 
     def _logical(self, node: Call, overload: Overload, arg_types: list[Type]) -> Type:
         is_wrong = False

@@ -10,7 +10,7 @@ from operator import is_
 from drakit.cel.declare import Overload
 from drakit.cel.types import DYN, NULLABLE, Type, is_dyn
 
-_OPEN = frozenset(("param", "var", "dyn", "any", "error", "null"))
+OPEN = frozenset(("param", "var", "dyn", "any", "error", "null"))
 """Kinds that may meet another kind."""
 
 
@@ -27,9 +27,6 @@ class Unifier:
     def result_of(self, overload: Overload, arg_types: list[Type]) -> Type | None:
         """The result type if the arguments fit; then the bindings made on the way are kept."""
         expected, result = overload.args, overload.result
-        for found, wanted in zip(arg_types, expected, strict=True):
-            if found.kind != wanted.kind and found.kind not in _OPEN and wanted.kind not in _OPEN:
-                return None
         if overload.params:
             fresh = {name: self.variable() for name in overload.params}
             expected = tuple([_instantiate(type_, fresh) for type_ in expected])
