@@ -23,7 +23,8 @@ import pytest
 
 from tests.e2e.cluster import ROOT, need
 
-BINARIES = ROOT / ".tools" / "containerd" / "usr" / "bin"
+BINARIES = Path(os.environ.get("DRAKIT_CONTAINERD") or ROOT / ".tools" / "containerd" / "usr" / "bin")
+"""DRAKIT_CONTAINERD names another folder with containerd, ctr and the shim: those of containerd 2 do too."""
 IMAGE = "localhost/busybox:1"
 CONFIG = """
 version = 2
@@ -102,6 +103,14 @@ class Containerd:
             self._daemon.send_signal(signal.SIGTERM)
             self._daemon.wait(20)
             self._daemon = None
+
+    @property
+    def version(self) -> str:
+        """Of the daemon: "1.7"."""
+        said = subprocess.run(
+            [BINARIES / "containerd", "--version"], capture_output=True, text=True, check=True
+        )
+        return ".".join(said.stdout.split()[2].removeprefix("v").split(".")[:2])
 
     def import_image(self, archive: Path) -> None:
         done = self._ctr("images", "import", str(archive))

@@ -35,6 +35,7 @@ from drakit.node.cri_config import (
     container_config,
     sandbox_config,
 )
+from drakit.node.cri_status import configuration, uses_systemd, why_no_cdi, why_not_ready
 from drakit.node.cri_stream import StreamSession, open_stream
 from drakit.node.image import Image, ImageNotFound, normalized
 from drakit.node.runtime import (
@@ -74,15 +75,15 @@ class CRIRuntime:
     now, "" where it can; `no_cdi` why it gives no devices.
     """
 
-    def __init__(self, cri: CRI, root: Path, info: Info, status: Any) -> None:
-        config = _config(status)
+    def __init__(self, cri: CRI, root: Path, info: Info, status: Any, wanted: Any) -> None:
+        config = configuration(status)
         self.cdi_folders: list[str] = list(config.get("cdiSpecDirs") or []) or list(HOST_FOLDERS)
-        self.no_cdi = _why_no_cdi(info, config)
-        self.problem = self.no_cdi or _why_not_ready(info, status)
+        self.no_cdi = why_no_cdi(info, config)
+        self.problem = self.no_cdi or why_not_ready(info, status)
         self._cri = cri
         self._node = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
         self._info = info
-        self._is_systemd = _uses_systemd(config)
+        self._is_systemd = uses_systemd(config, wanted)
         self._configs: dict[str, tuple[str, dict[str, Any]]] = {}
 
     @classmethod
@@ -92,12 +93,18 @@ class CRIRuntime:
         try:
             version = await cri.call("Version", _PREFLIGHT_SECONDS, version="v1")
             status = await cri.call("Status", _PREFLIGHT_SECONDS, verbose=True)
+            try:
+                wanted = await cri.call("RuntimeConfig", _PREFLIGHT_SECONDS)
+            except CallFailed as error:
+                if error.code != "UNIMPLEMENTED":  # containerd 1.7 and older
+                    raise
+                wanted = None
         except RecoverableError as error:
             await cri.close()
             raise UsageError(f"no container runtime speaks CRI v1 at {socket}: {error}") from None
         features = frozenset({"hooks", "netns", "cgroups", "images", "devices", "mounts"})
         info = Info(version.runtime_name, version.runtime_version, "its own", features, address=socket)
-        return cls(cri, root, info, status)
+        return cls(cri, root, info, status, wanted)
 
     @property
     def info(self) -> Info:
@@ -329,36 +336,3 @@ def _pid(answer: Any) -> int:
         return int(json.loads(answer.info["info"]).get("pid") or 0)
     except (ValueError, AttributeError, TypeError):
         return 0
-
-
-def _config(status: Any) -> dict[str, Any]:
-    """The runtime's own configuration, as containerd shows it; empty where there is none."""
-    try:
-        config = json.loads(status.info["config"])
-    except ValueError:
-        return {}
-    return config if isinstance(config, dict) else {}
-
-
-def _why_no_cdi(info: Info, config: dict[str, Any]) -> str:
-    """Why the runtime would start containers without their CDI devices; "" where it gives them."""
-    if config.get("enableCDI") or info.name == "cri-o":  # CRI-O always does, and does not show it
-        return ""
-    return (
-        f"{info.name} {info.version} does not give containers CDI devices: containerd 1.7 needs "
-        'enable_cdi = true in its configuration ([plugins."io.containerd.grpc.v1.cri"]), older ones cannot'
-    )
-
-
-def _why_not_ready(info: Info, status: Any) -> str:
-    wrong = [
-        c for c in status.status.conditions if not c.status and c.type in ("RuntimeReady", "NetworkReady")
-    ]
-    return "; ".join(f"{info.name}: {c.type} is false: {c.message or c.reason}" for c in wrong)
-
-
-def _uses_systemd(config: dict[str, Any]) -> bool:
-    containerd: dict[str, Any] = config.get("containerd") or {}
-    runtimes = containerd.get("runtimes") or {}
-    chosen = runtimes.get(containerd.get("defaultRuntimeName") or "runc") or {}
-    return bool((chosen.get("options") or {}).get("SystemdCgroup"))
