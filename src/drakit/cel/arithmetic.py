@@ -15,6 +15,11 @@ _MAX_TIMESTAMP = 253402300799 * 10**9 + 999_999_999
 _ORDERED = frozenset((bool, int, Uint, float, str, bytes, Timestamp, Duration))
 
 
+def _unfit(operator: str, value: Any) -> NoOverload:
+    """The refusal of an operator: kinds that have methods are asked for one, and refuse in other words."""
+    return NoOverload("" if value.__class__ in (str, Timestamp, Duration) else operator)
+
+
 def compare(operator: str, a: Any, b: Any) -> int:
     """-1, 0 or 1. `operator` is the function the error names."""
     kind_a, kind_b = a.__class__, b.__class__
@@ -83,7 +88,7 @@ _SUBTRACTABLE = frozenset((int, Uint, float, Timestamp, Duration))
 def add(a: Any, b: Any, meter: Meter | None = None) -> Any:
     kind = a.__class__
     if kind not in _ADDABLE:
-        raise NoOverload("_+_")
+        raise _unfit("_+_", a)
     kinds = (kind, b.__class__)
     if kinds == (Timestamp, Duration) or kinds == (Duration, Timestamp):
         return to_timestamp(int(a) + int(b))
@@ -103,7 +108,7 @@ def add(a: Any, b: Any, meter: Meter | None = None) -> Any:
 def subtract(a: Any, b: Any) -> Any:
     kind, kind_b = a.__class__, b.__class__
     if kind not in _SUBTRACTABLE:
-        raise NoOverload("_-_")
+        raise _unfit("_-_", a)
     if kind is Timestamp:
         if kind_b is Duration:
             return to_timestamp(int(a) - int(b))
@@ -122,7 +127,7 @@ def subtract(a: Any, b: Any) -> Any:
 def multiply(a: Any, b: Any) -> Any:
     kind = a.__class__
     if kind not in NUMERIC:
-        raise NoOverload("_*_")
+        raise _unfit("_*_", a)
     if kind is not b.__class__:
         raise NoOverload
     if kind is int:
@@ -133,7 +138,7 @@ def multiply(a: Any, b: Any) -> Any:
 def divide(a: Any, b: Any) -> Any:
     kind = a.__class__
     if kind not in NUMERIC:
-        raise NoOverload("_/_")
+        raise _unfit("_/_", a)
     if kind is not b.__class__:
         raise NoOverload
     if kind is float:
@@ -153,7 +158,7 @@ def divide(a: Any, b: Any) -> Any:
 def modulo(a: Any, b: Any) -> Any:
     kind = a.__class__
     if kind is not int and kind is not Uint:
-        raise NoOverload("_%_")
+        raise _unfit("_%_", a)
     if kind is not b.__class__:
         raise NoOverload
     if b == 0:
@@ -174,10 +179,10 @@ def negate(a: Any) -> Any:
         return -a
     if kind is Duration:
         return to_duration(-int(a))
-    raise NoOverload("-_")
+    raise NoOverload if kind is bool else _unfit("-_", a)
 
 
 def logical_not(a: Any) -> bool:
     if a.__class__ is not bool:
-        raise NoOverload("!_")
+        raise NoOverload
     return not a

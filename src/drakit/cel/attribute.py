@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
-from drakit.cel.lookup import MISSING, find, select
+from drakit.cel.lookup import MISSING, find, go_type, select
 from drakit.cel.meter import CostExceeded, Meter
 from drakit.cel.syntax import Node
-from drakit.cel.value import NONE, Fault, Optional, Uint, kind_of
+from drakit.cel.value import NONE, Fault, Optional, Uint
 
 COST_LIMIT: Final = 1_000_000
 """What one evaluation may cost (resource.k8s.io CELSelectorExpressionMaxCost)."""
@@ -177,9 +177,9 @@ def _qualify(frame: Frame, qualifier: Qualifier, value: Any, is_optional: bool) 
             if not is_optional:
                 frame.charge(1)
             return key
-        if key.__class__ not in _KEY_CLASSES:
+        if key.__class__ not in KEY_CLASSES:
             frame.charge(1)
-            return Failure(f"invalid qualifier type: {kind_of(key)}", qualifier.node)
+            return Failure(f"invalid qualifier type: {go_type(key)}", qualifier.node)
     if is_optional:
         found = find(value, key)
         if found is MISSING:
@@ -192,4 +192,5 @@ def _qualify(frame: Frame, qualifier: Qualifier, value: Any, is_optional: bool) 
     return select(value, key)
 
 
-_KEY_CLASSES = frozenset((str, int, Uint, bool, float))
+KEY_CLASSES = frozenset((str, int, Uint, bool, float))
+"""What can be between brackets."""

@@ -21,8 +21,10 @@ from drakit.cel.lookup import shown
 from drakit.cel.meter import Meter
 from drakit.cel.syntax import Call, Literal
 from drakit.cel.types import Type
-from drakit.cel.value import DeviceMap, Fault, NoOverload, Uint, kind_of, to_key
+from drakit.cel.value import DeviceMap, Duration, Fault, NoOverload, Timestamp, Uint, kind_of, to_key
 
+REGEX = frozenset(("matches", "find", "findAll"))
+"""Functions that take a regular expression; one that is constant is compiled beforehand."""
 Functions = dict[str, tuple[Overload, ...]]
 _Invoke = Callable[[list[Any], Meter], Any]
 
@@ -30,7 +32,7 @@ _Invoke = Callable[[list[Any], Meter], Any]
 class FunctionCall:
     """A call of a function or operator."""
 
-    __slots__ = ("_function", "_id", "_invoke", "_is_expensive", "_node", "_work", "fixed_cost")
+    __slots__ = ("_function", "_id", "_invoke", "_is_expensive", "_node", "_work", "fixed_cost", "is_open")
 
     def __init__(self, node: Call, functions: Functions) -> None:
         self._node = node
@@ -38,6 +40,7 @@ class FunctionCall:
         id_ = node.overloads[0] if len(node.overloads) == 1 else ""
         self._id = id_ = {"_==_": "equals", "_!=_": "not_equals"}.get(function, id_)
         self._invoke = _invoker(node, functions)
+        self.is_open = len(node.overloads) != 1 and function not in _BY_VALUE and len(functions[function]) > 1
         self._is_expensive = is_charged_before(id_)
         has_unit_cost = not self._is_expensive and is_unit(function, id_)
         self.fixed_cost = 1 if has_unit_cost else None
@@ -66,6 +69,10 @@ class FunctionCall:
         except Fault as fault:
             frame.meter.spend(FAULT_WORK)
             return Failure(fault.message, self._node)
+
+
+_BY_VALUE = frozenset((*OPERATORS, "matches", "contains", "startsWith", "endsWith", "cel.@mapInsert"))
+"""Functions with one implementation for all overloads."""
 
 
 class Membership:
@@ -124,7 +131,7 @@ def _invoker(node: Call, functions: Functions) -> _Invoke:
 def _dispatcher(node: Call, functions: Functions) -> _Invoke:
     """The overload is chosen by the values when the checker left several."""
     function = node.function
-    is_plain = function in PLAIN_REFUSAL or (function == "matches" and isinstance(node.args[-1], Literal))
+    is_plain = function in PLAIN_REFUSAL or (function in REGEX and isinstance(node.operands()[1], Literal))
     candidates = [
         (overload.args, FUNCTIONS[overload.id], overload.id in METERED)
         for overload in functions[function]
@@ -138,7 +145,7 @@ def _dispatcher(node: Call, functions: Functions) -> _Invoke:
         if is_plain:
             raise NoOverload
         if function == "matches":
-            raise NoOverload("matches")
+            raise NoOverload("" if args[0].__class__ in (str, Timestamp, Duration) else "matches")
         raise NoOverload(f"{function}({', '.join(map(kind_of, args))})")
 
     return invoke

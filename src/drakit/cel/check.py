@@ -3,7 +3,7 @@
 Types are inferred bottom up. Type variables are bound as arguments meet parameters; a call keeps every
 overload that its arguments may take, and its type is that of the first, or dyn where they differ.
 
-Source: cel-go checker/checker.go, checker/types.go, with homogeneous literals enforced.
+Source: cel-go checker/checker.go, checker/types.go.
 """
 
 from __future__ import annotations
@@ -108,7 +108,11 @@ class Checker:
     def _object_field(self, node: Node, target: Type, field: str) -> Type:
         if self._environment.has_patches and target.name.partition(".")[0] == "Object":
             return DYN
-        found = self._environment.objects.get(target.name, {}).get(field)
+        fields = self._environment.objects.get(target.name)
+        if fields is None:
+            self._issue(node, f"unexpected failed resolution of '{target.name}'")
+            return ERROR
+        found = fields.get(field)
         if found is None:
             self._issue(node, f"undefined field '{field}'")
             return ERROR
@@ -120,18 +124,18 @@ class Checker:
             child_type = self._infer(child)
             if index in node.optional:
                 child_type = self._unwrapped(child, child_type)
-            item = self._joined(child, item, child_type)
+            item = self._joined(item, child_type)
         return types.list_of(self._types.variable() if item is None else item)
 
     def _map(self, node: MapNode) -> Type:
         key_type: Type | None = None
         value_type: Type | None = None
         for key, value, is_optional_entry in node.entries:
-            key_type = self._joined(key, key_type, self._infer(key))
+            key_type = self._joined(key_type, self._infer(key))
             this_type = self._infer(value)
             if is_optional_entry:
                 this_type = self._unwrapped(value, this_type)
-            value_type = self._joined(value, value_type, this_type)
+            value_type = self._joined(value_type, this_type)
         if key_type is None or value_type is None:
             return types.map_of(self._types.variable(), self._types.variable())
         return types.map_of(key_type, value_type)
@@ -160,13 +164,13 @@ class Checker:
             self._issue(node, f"expected type '{types.optional_of(type_)}' but found '{type_}'")
         return type_
 
-    def _joined(self, node: Node, previous: Type | None, current: Type) -> Type:
+    def _joined(self, previous: Type | None, current: Type) -> Type:
+        """The type of elements of these types; that they may not differ is for the validators to say."""
         if previous is None:
             return current
         if self._types.is_assignable(previous, current):
             return previous if self._types.is_equal_or_less_specific(previous, current) else current
-        self._mismatch(node, previous, current)
-        return ERROR
+        return DYN
 
     def _mismatch(self, node: Node, expected: Type, found: Type) -> None:
         expected, found = self._types.substitute(expected), self._types.substitute(found)

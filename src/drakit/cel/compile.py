@@ -15,6 +15,7 @@ from drakit.cel.device import variables_of
 from drakit.cel.evaluate import Planner
 from drakit.cel.explain import Verdict, parts_of
 from drakit.cel.generate import generate
+from drakit.cel.lookup import no_bool
 from drakit.cel.meter import CostExceeded
 from drakit.cel.parse import parse
 from drakit.cel.reads import reads_of, shape
@@ -23,7 +24,7 @@ from drakit.cel.source import compile_error
 from drakit.cel.stack import deep_stack, is_deep, no_collection, roomy
 from drakit.cel.syntax import Node
 from drakit.cel.validate import validate
-from drakit.cel.value import Fault, kind_of
+from drakit.cel.value import Fault, Optional, kind_of
 from drakit.errors import CELError
 from drakit.model.resource import Device
 from drakit.profile import DEFAULT_VERSION, Gate, Profile, profile_for
@@ -196,11 +197,12 @@ class Selector(Program):
 
 
 def _selected(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    kind = kind_of(value)
-    reason = f"type conversion error from {kind} to 'bool'"
-    raise Fault(f"CEL result of type {kind} could not be converted to bool: {reason}")
+    held = value
+    while held.__class__ is Optional and held.has_value:
+        held = held.value
+    if isinstance(held, bool):
+        return held
+    raise Fault(f"CEL result of type {kind_of(value)} could not be converted to bool: {no_bool(held)}")
 
 
 class Evaluator(Program):

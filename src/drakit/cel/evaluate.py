@@ -4,8 +4,9 @@ The tree is planned once into closures over a `Frame`. What cel-go does is kept 
 and error texts depend on it:
 
 - An error is a value (`Failure`), absorbed by `&&`, `||`, `?:` branches not taken and lazy bindings. Calls of
-  one or two arguments evaluate both before they fail and are charged all the same; calls of more stop at
-  the first error and are not.
+  one or two arguments evaluate both before they fail and are charged all the same; calls of more, and those
+  of which only the values tell which overload is meant, stop at the first error, and are charged when that
+  was the last argument's.
 - A chain such as `device.attributes["a"].b` is one attribute with qualifiers: 1 for the root and 1 for each
   qualifier. As a branch of `?:` the root is not charged.
 - Lists and maps of literals, conversions of literals and `x in [literals]` are folded and cost nothing.
@@ -19,10 +20,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from drakit.cel.attribute import UNSET, Attribute, Failure, Frame, Plan, Qualifier, Run, Step
-from drakit.cel.call import FunctionCall, Functions, Membership, constant_value
+from drakit.cel.attribute import KEY_CLASSES, UNSET, Attribute, Failure, Frame, Plan, Qualifier, Run, Step
+from drakit.cel.call import REGEX, FunctionCall, Functions, Membership, constant_value
 from drakit.cel.library.regex import compiled
-from drakit.cel.lookup import shown
+from drakit.cel.lookup import go_type, shown
 from drakit.cel.loop import Loop
 from drakit.cel.macro import is_accumulator
 from drakit.cel.meter import CostExceeded
@@ -151,6 +152,8 @@ class Planner:
         attribute = self._operand(node.args[0])
         index = self._plan(node.args[1])
         if index.is_constant:
+            if index.value.__class__ not in KEY_CLASSES:
+                raise Fault(f"invalid qualifier type: {go_type(index.value)}")
             qualifier = Qualifier(node, index.value, is_optional=is_optional)
         else:
             dynamic = index.attribute or Attribute(node.args[1], index.run)
@@ -310,18 +313,19 @@ class Planner:
     def _strict(self, node: Call, steps: list[Step]) -> Step:
         call = FunctionCall(node, self._functions)
         runs = [step.run for step in steps]
-        stops_early = len(runs) > 2
-        if node.function in _REGEX and len(steps) > 1 and steps[1].is_constant:
+        stops_early = len(runs) > 2 or call.is_open
+        if node.function in REGEX and len(steps) > 1 and steps[1].value.__class__ is str:
             compiled(steps[1].value)
             stops_early = True
+        last = len(runs) - 1
         apply = self._appending(node, call) or call.apply
 
         def run(frame: Frame) -> Any:
             args: list[Any] = []
-            for part in runs:
+            for index, part in enumerate(runs):
                 value = part(frame)
                 args.append(value)
-                if stops_early and value.__class__ is Failure:
+                if stops_early and index < last and value.__class__ is Failure:
                     return value
             return apply(frame, args)
 
@@ -423,4 +427,3 @@ _CONVERSIONS = frozenset(
 )
 _SMALL = frozenset((bool, int, Uint, float, str, Quantity, Version))
 _SMALL_LENGTH = 1000
-_REGEX = frozenset(("matches", "find", "findAll"))

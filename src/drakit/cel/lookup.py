@@ -89,7 +89,7 @@ def select(container: Any, key: Any) -> Any:
 def size(value: Any) -> int:
     if value.__class__ in (str, bytes, list, dict, DeviceMap):
         return len(value)
-    raise NoOverload("size")
+    raise NoOverload("" if value.__class__ in (Timestamp, Duration) else "size")
 
 
 def iterate(value: Any) -> list[Any]:
@@ -98,7 +98,7 @@ def iterate(value: Any) -> list[Any]:
         return value
     if value.__class__ in MAPS:
         return list(keys_of(value))
-    raise Fault(f"got '{_GO_TYPES.get(kind_of(value), kind_of(value))}', expected iterable type")
+    raise Fault(f"got '{go_type(value)}', expected iterable type")
 
 
 def iterate_pairs(value: Any) -> list[tuple[Any, Any]]:
@@ -107,7 +107,13 @@ def iterate_pairs(value: Any) -> list[tuple[Any, Any]]:
         return list(enumerate(value))
     if value.__class__ in MAPS:
         return [(key.value if key.__class__ is BoolKey else key, item) for key, item in value.items()]
-    raise Fault(f"unsupported comprehension range type: {_GO_TYPES.get(kind_of(value), kind_of(value))}")
+    raise Fault(f"unsupported comprehension range type: {go_type(value)}")
+
+
+def go_type(value: Any) -> str:
+    """What Go calls the type of a value; errors about what should not come up name it."""
+    kind = kind_of(value)
+    return _GO_TYPES.get(kind, kind)
 
 
 _GO_TYPES = {
@@ -116,10 +122,33 @@ _GO_TYPES = {
     "google.protobuf.Timestamp": "types.Timestamp", "google.protobuf.Duration": "types.Duration",
     "optional_type": "*types.Optional", "kubernetes.Quantity": "cel.Quantity",
     "kubernetes.Semver": "cel.Semver", "net.IP": "cel.IP", "net.CIDR": "cel.CIDR",
-    "kubernetes.URL": "cel.URL", "kubernetes.NamedFormat": "*cel.Format",
+    "kubernetes.URL": "cel.URL", "kubernetes.NamedFormat": "*cel.Format", "list": "*types.baseList",
+    "map": "*types.baseMap",
 }  # fmt: skip
 
 
 def type_value(value: Any) -> TypeValue:
     """`type(value)`."""
     return TypeValue(kind_of(value))
+
+
+def no_bool(value: Any) -> str:
+    """Why a value, which is no bool, does not become the result of a selector."""
+    kind = kind_of(value)
+    return _NO_BOOL.get(kind) or f"type conversion error from {_NO_BOOL_NAMES.get(kind, kind)} to 'bool'"
+
+
+_NO_BOOL = {
+    "int": "unsupported type conversion from 'int' to bool",
+    "uint": "unsupported type conversion from 'uint' to bool",
+    "string": "unsupported native conversion from string to 'bool'",
+    "type": "type conversion not supported for 'type'",
+    "optional_type": "optional.none() dereference",
+}
+_NO_BOOL_NAMES = {
+    "bytes": "Bytes", "double": "Double", "null_type": "'null_type'", "net.IP": "'IP'", "net.CIDR": "'CIDR'",
+    "kubernetes.NamedFormat": "'Format'", "kubernetes.Quantity": "'Quantity'", "kubernetes.URL": "'URL'",
+    "kubernetes.Semver": "'Semver'", "google.protobuf.Duration": "'Duration'",
+    "google.protobuf.Timestamp": "'Timestamp'",
+}  # fmt: skip
+"""What kinds are called there; each was given its words by somebody else."""

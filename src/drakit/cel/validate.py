@@ -6,6 +6,7 @@ Source: cel-go's AST validators, which Kubernetes has switched on since 1.29.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from drakit.cel.library.moment import parse_duration, parse_timestamp
@@ -69,12 +70,11 @@ def _oversized(calls: list[Call]) -> Node | None:
 
 def _entries(node: ListNode | MapNode) -> Iterator[Issue]:
     if isinstance(node, ListNode):
-        yield from _mixed(
-            [
-                (item, _element(item.type) if index in node.optional else item.type)
-                for index, item in enumerate(node.items)
-            ]
-        )
+        types = [
+            (item, _element(item.type) if index in node.optional else item.type)
+            for index, item in enumerate(node.items)
+        ]
+        yield from islice(_mixed(types), 1)
     else:
         yield from _mixed([(key, key.type) for key, _, _ in node.entries])
         yield from _mixed([(v, _element(v.type) if is_opt else v.type) for _, v, is_opt in node.entries])
@@ -85,10 +85,10 @@ def _element(type_: Type) -> Type:
 
 
 def _mixed(elements: list[tuple[Node, Type]]) -> Iterator[Issue]:
+    """An issue for each that differs from the first; of a list only one is told."""
     for node, type_ in elements[1:]:
         if type_ != elements[0][1]:
             yield node.position, f"expected type '{elements[0][1]}' but found '{type_}'"
-            return
 
 
 def _call(node: Call) -> Iterator[Issue]:

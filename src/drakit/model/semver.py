@@ -6,9 +6,10 @@ Kubernetes CEL library. Build metadata takes no part in comparison, equality or 
 
 from __future__ import annotations
 
-import json
 import re
 from functools import lru_cache, total_ordering
+
+from drakit.model.quote import quoted
 
 _UINT64_MAX = (1 << 64) - 1
 _ALPHANUMERIC = re.compile(r"[0-9A-Za-z-]*", re.ASCII)
@@ -95,15 +96,15 @@ def parse_text(text: str) -> Version:
         if not part:
             raise ValueError("Build meta data is empty")
         if not _ALPHANUMERIC.fullmatch(part):
-            raise ValueError(f"Invalid character(s) found in build meta data {_quoted(part)}")
+            raise ValueError(f"Invalid character(s) found in build meta data {quoted(part)}")
     return Version(major, minor, patch, prerelease, build)
 
 
 def _number(text: str, name: str) -> int:
     if not _NUMERIC.fullmatch(text):
-        raise ValueError(f"Invalid character(s) found in {name} number {_quoted(text)}")
+        raise ValueError(f"Invalid character(s) found in {name} number {quoted(text)}")
     if len(text) > 1 and text[0] == "0":
-        raise ValueError(f"{name.capitalize()} number must not contain leading zeroes {_quoted(text)}")
+        raise ValueError(f"{name.capitalize()} number must not contain leading zeroes {quoted(text)}")
     return _uint64(text)
 
 
@@ -111,7 +112,7 @@ def _uint64(text: str) -> int:
     if not text:
         raise ValueError('strconv.ParseUint: parsing "": invalid syntax')
     if len(text) > 20 or int(text) > _UINT64_MAX:
-        raise ValueError(f"strconv.ParseUint: parsing {_quoted(text)}: value out of range")
+        raise ValueError(f"strconv.ParseUint: parsing {quoted(text)}: value out of range")
     return int(text)
 
 
@@ -120,10 +121,10 @@ def _check_prerelease(text: str) -> None:
         raise ValueError("Prerelease is empty")
     if _NUMERIC.fullmatch(text):
         if len(text) > 1 and text[0] == "0":
-            raise ValueError(f"Numeric PreRelease version must not contain leading zeroes {_quoted(text)}")
+            raise ValueError(f"Numeric PreRelease version must not contain leading zeroes {quoted(text)}")
         _uint64(text)
     elif not _ALPHANUMERIC.fullmatch(text):
-        raise ValueError(f"Invalid character(s) found in prerelease {_quoted(text)}")
+        raise ValueError(f"Invalid character(s) found in prerelease {quoted(text)}")
 
 
 def _identifier(part: str) -> _Identifier:
@@ -133,7 +134,7 @@ def _identifier(part: str) -> _Identifier:
 def _normalized(text: str) -> str:
     parts = text.removeprefix("v").split(".", 2)
     for i, part in enumerate(parts):
-        if len(part) > 1:
+        if len(part) > 1 or not part.isascii():
             stripped = part.lstrip("0")
             parts[i] = stripped if _NUMERIC.fullmatch(stripped[:1]) and stripped else "0" + stripped
     if len(parts) < 3:
@@ -141,8 +142,3 @@ def _normalized(text: str) -> str:
             raise ValueError("short version cannot contain PreRelease/Build meta data")
         parts += ["0"] * (3 - len(parts))
     return ".".join(parts)
-
-
-def _quoted(text: str) -> str:
-    """As Go's %q for ordinary text."""
-    return json.dumps(text, ensure_ascii=False)

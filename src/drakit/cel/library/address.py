@@ -9,7 +9,7 @@ import ipaddress
 import re
 from typing import NamedTuple
 
-from drakit.cel.library.quote import quoted
+from drakit.model.quote import quoted
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 

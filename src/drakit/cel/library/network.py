@@ -9,8 +9,8 @@ from typing import Any
 from drakit.cel.charge import register_size, register_unit_equality
 from drakit.cel.equality import register_refusing
 from drakit.cel.library.address import Address, Unreadable, parse_address, parse_prefix
-from drakit.cel.library.quote import quoted
 from drakit.cel.value import Fault, NoOverload, register_kind
+from drakit.model.quote import quoted
 
 
 class IP:

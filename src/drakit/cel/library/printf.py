@@ -7,7 +7,6 @@ Source: cel-go ext/formatting.go, which strings versions up to 3 use.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any
 from drakit.cel.double import string_of_double
 from drakit.cel.library.moment import format_duration, format_timestamp
 from drakit.cel.value import DeviceMap, Duration, Fault, Timestamp, TypeValue, Uint, keys_of, kind_of
+from drakit.model.quote import quoted
 
 _CLAUSE = re.compile(r"%(?:%|(\.([0-9]*))?(.)?)", re.ASCII | re.DOTALL)
 _MAX_PRECISION = 1000
@@ -134,10 +134,6 @@ def _plain(value: Any) -> str:
     raise _wrong("s", value)
 
 
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
-
-
 def _nested(value: Any, depth: int) -> str:
     """A value inside a list or map, as a CEL literal."""
     if depth <= 0:
@@ -156,18 +152,18 @@ def _nested(value: Any, depth: int) -> str:
             return f"{value:.6f}"
         return '"NaN"' if value != value else ('"+Inf"' if value > 0 else '"-Inf"')
     if kind is str:
-        return _quoted(value)
+        return quoted(value)
     if kind is bytes:
-        return f"b{_quoted(_plain(value))}"
+        return f"b{quoted(_plain(value))}"
     if kind is Timestamp or kind is Duration:
-        return f"{'timestamp' if kind is Timestamp else 'duration'}({_quoted(_plain(value))})"
+        return f"{'timestamp' if kind is Timestamp else 'duration'}({quoted(_plain(value))})"
     if value is None or kind in (bool, int, Uint, TypeValue):
         return _plain(value)
     raise Fault(f"error during formatting: no formatting function for {kind_of(value)}")
 
 
 def _key(key: Any) -> str:
-    return _quoted(key) if key.__class__ is str else _plain(key)
+    return quoted(key) if key.__class__ is str else _plain(key)
 
 
 def _decimal(value: Any, precision: int) -> str:

@@ -17,8 +17,8 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 from drakit.cel.charge import register_unit_equality
 from drakit.cel.equality import register_refusing
 from drakit.cel.library.address import Unreadable, parse_address
-from drakit.cel.library.quote import quoted
 from drakit.cel.value import Fault, register_kind
+from drakit.model.quote import quoted
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
