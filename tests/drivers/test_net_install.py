@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 from functools import partial
 from pathlib import Path
@@ -59,3 +60,32 @@ def test_a_copy_that_does_not_work_gets_no_name(tmp_path: Path, monkeypatch: pyt
     ):
         Installed(tmp_path).install()
     assert list(tmp_path.glob("*hook-*")) == []
+
+
+def program(order: str, loader: str) -> bytes:
+    """A program's header, in that byte order, that names its loader."""
+    ident = b"\x7fELF\x02" + (b"\x01" if order == "<" else b"\x02") + bytes(10)
+    header = ident + struct.pack(f"{order}HHIQQQIHHHHHH", 3, 0, 1, 0, 64, 0, 0, 64, 56, 2, 0, 0, 0)
+    text = f"{loader}\0".encode()
+    first = struct.pack(f"{order}IIQQQQQQ", 6, 4, 64, 0, 0, 112, 112, 8)
+    return header + first + struct.pack(f"{order}IIQQQQQQ", 3, 4, 176, 0, 0, len(text), 0, 1) + text
+
+
+@pytest.mark.parametrize(("order", "loader"), [("<", "/lib/ld-linux-aarch64.so.1"), (">", "/lib/ld64.so.1")])
+def test_the_loader_is_the_one_in_the_header(tmp_path: Path, order: str, loader: str) -> None:
+    (tmp_path / "python").write_bytes(program(order, loader))
+    assert install._loader(tmp_path / "python") == Path(loader)
+
+
+NO_LOADER = {
+    "a script": (b"#!/bin/sh\n", "is no 64-bit program"),
+    "static": (program("<", "")[:54] + bytes(10), "has no dynamic loader"),
+}
+
+
+@pytest.mark.parametrize("name", NO_LOADER)
+def test_a_python_that_cannot_be_copied(tmp_path: Path, name: str) -> None:
+    content, problem = NO_LOADER[name]
+    (tmp_path / "python").write_bytes(content)
+    with pytest.raises(ValueError, match=problem):
+        install._loader(tmp_path / "python")
