@@ -13,9 +13,10 @@ import pytest
 from drakit.client.api import PODS, RESOURCE_CLAIMS
 from drakit.errors import UsageError
 from drakit.node.checkpoint import Checkpoint
-from drakit.node.claims import container_claims, pod_claims
+from drakit.node.claims import Claims, PrepareFailed, container_claims, pod_claims
 from drakit.pluginapi.dra import Claim, PreparedDevice, PrepareResult
 from drakit.pluginapi.health import DeviceHealth
+from drakit.transport import Document
 from tests.node.make import NS, FakeDriver, TestNode, make_pod, running_node, until
 
 pytestmark = pytest.mark.anyio
@@ -86,8 +87,12 @@ async def test_a_driver_that_comes_later_is_used_at_once(tmp_path: Path) -> None
 
 
 ANSWERS: list[tuple[str, Callable[[Claim], PrepareResult | None], str]] = [
-    ("error", lambda claim: PrepareResult(error="lamp is broken"), "lamp is broken"),
-    ("nothing", lambda claim: None, "skipped the claim"),
+    (
+        "error",
+        lambda claim: PrepareResult(error="lamp is broken"),
+        "NodePrepareResources failed for ResourceClaim a: lamp is broken",
+    ),
+    ("nothing", lambda claim: None, "NodePrepareResources skipped 1 ResourceClaims"),
     (
         "bad name",
         lambda claim: PrepareResult((PreparedDevice(("r",), "pool", "d", ("not a cdi name",)),)),
@@ -107,7 +112,9 @@ async def test_a_bad_answer_is_told_and_tried_again(
         await driver.start(node.paths)
         await until(lambda: driver.outcomes)
         await bind(node, "a")
-        assert words in await node.until_event("a", "FailedPrepareDynamicResources")
+        text = await node.until_event("a", "FailedPrepareDynamicResources")
+        assert text.startswith("Failed to prepare dynamic resources: prepare dynamic resources: ")
+        assert words in text
         driver.answer = driver.prepare_one
         await node.until_phase("a", "Running")
     await driver.stop()
@@ -122,7 +129,10 @@ async def test_a_driver_that_hangs(tmp_path: Path) -> None:
         await driver.start(node.paths)
         await until(lambda: driver.outcomes)
         await bind(node, "a")
-        assert "no answer in time" in await node.until_event("a", "FailedPrepareDynamicResources")
+        assert await node.until_event("a", "FailedPrepareDynamicResources") == (
+            "Failed to prepare dynamic resources: prepare dynamic resources: NodePrepareResources: "
+            "rpc error: code = DeadlineExceeded desc = context deadline exceeded"
+        )
         driver.hangs = False
         await node.until_phase("a", "Running")
     await driver.stop()
@@ -136,7 +146,10 @@ async def test_a_failing_unprepare_holds_the_pod_until_it_works(tmp_path: Path) 
         await bind(node, "a")
         await node.until_phase("a", "Running")
         await node.client.delete(PODS, "a", NS)
-        assert "lamp is stuck" in await node.until_event("a", "FailedUnprepareDynamicResources")
+        assert await node.until_event("a", "FailedUnprepareDynamicResources") == (
+            "Failed to unprepare dynamic resources: unprepare dynamic resources: "
+            "NodeUnprepareResources failed for ResourceClaim a: lamp is stuck"
+        )
         assert await node.get("a") is not None
         driver.error = ""
         await node.until_gone("a")
@@ -176,25 +189,66 @@ async def test_several_claims_of_a_pod_in_one_call(tmp_path: Path) -> None:
     await driver.stop()
 
 
-@pytest.mark.parametrize(
-    ("patch", "words"),
-    [
-        ({"reservedFor": None}, "is not reserved for the pod"),
-        ({"allocation": None, "reservedFor": None}, "not allocated"),
-    ],
-)
-async def test_claims_are_checked_before_any_driver_is_asked(
-    tmp_path: Path, patch: dict[str, None], words: str
-) -> None:
+async def test_claims_are_checked_before_any_driver_is_asked(tmp_path: Path) -> None:
+    driver = FakeDriver()
+    async with running_node(tmp_path) as node:
+        assert node.agent is not None
+        await driver.start(node.paths)
+        await until(lambda: driver.outcomes)
+        pod = await node.create(make_pod("a", "x", bound=False))
+        own = with_claim(pod, {"name": "own", "resourceClaimTemplateName": "t"})
+        uid = pod["metadata"]["uid"]
+        await node.add_claim("x", pod)
+        await node.add_claim("other")
+        other = await node.client.get(RESOURCE_CLAIMS, "other", NS)
+        made = {"resourceClaimStatuses": [{"name": "own", "resourceClaimName": "x"}]}
+        table = [
+            (own, f'pod "{NS}/a": ResourceClaim not created yet'),
+            (
+                with_claim(pod, {"name": "c", "resourceClaimName": "none"}),
+                'fetch ResourceClaim none: resourceclaims.resource.k8s.io "none" not found',
+            ),
+            (
+                own | {"status": made},
+                f"ResourceClaim {NS}/x was not created for pod {NS}/a (pod is not owner)",
+            ),
+            (
+                with_claim(pod, {"name": "c", "resourceClaimName": "other"}),
+                f"pod a ({uid}) is not allowed to use ResourceClaim other ({other['metadata']['uid']})",
+            ),
+        ]
+        claims = Claims(node.client, node.agent.plugins, Checkpoint(tmp_path / "other.json"))
+        for document, text in table:
+            with pytest.raises(PrepareFailed) as failure:
+                await claims.prepare(document)
+            assert str(failure.value) == text
+        assert driver.calls == []
+    await driver.stop()
+
+
+def with_claim(pod: Document, entry: Document) -> Document:
+    """`pod` with one entry of resourceClaims."""
+    return pod | {"spec": pod["spec"] | {"resourceClaims": [entry]}, "status": {}}
+
+
+async def test_a_prepared_claim_still_needs_its_driver(tmp_path: Path) -> None:
     driver = FakeDriver()
     async with running_node(tmp_path) as node:
         await driver.start(node.paths)
-        pod = await node.create(make_pod("a", "x", bound=False))
-        await node.add_claim("x", pod)
-        await node.client.patch(RESOURCE_CLAIMS, "x", {"status": patch}, NS, subresource="status")
+        pods = [await node.create(make_pod(name, "shared", bound=False)) for name in ("a", "b")]
+        await node.add_claim("shared", *pods)
         await bind_only(node, "a")
-        assert words in await node.until_event("a", "FailedPrepareDynamicResources")
-        assert driver.calls == []
+        await node.until_phase("a", "Running")
+        assert node.agent is not None
+        agent = node.agent
+        await driver.stop()
+        await until(lambda: agent.plugins.find(driver.name) is None)
+        with pytest.raises(PrepareFailed, match=r"DRA driver lamp.example.com is not registered"):
+            await agent.claims.prepare(pods[1])
+        await driver.start(node.paths)
+        await until(lambda: agent.plugins.find(driver.name))
+        await agent.claims.prepare(pods[1])
+        assert driver.calls == ["prepare shared"]
     await driver.stop()
 
 
@@ -269,6 +323,37 @@ async def test_health_reaches_the_pod(tmp_path: Path) -> None:
                 return await health() == wanted
 
             await until(is_so, state)
+        await driver.stop()
+
+        async def is_unknown() -> bool:
+            return await health() == "Unknown"
+
+        await until(is_unknown, "nobody says how it is")
+
+
+async def test_requests_are_matched_by_their_whole_names(tmp_path: Path) -> None:
+    driver = FakeDriver()
+    driver.answer = lambda claim: PrepareResult(
+        (
+            PreparedDevice(("r",), "pool", "lamp-0", ("lamp.example.com/lamp=0",)),
+            PreparedDevice(("r",), "pool", "lamp-1", ("lamp.example.com/lamp=0",)),
+            PreparedDevice(("r/bright",), "pool", "lamp-2", ("lamp.example.com/lamp=2",)),
+            PreparedDevice((), "pool", "lamp-3"),
+        )
+    )
+    async with running_node(tmp_path) as node:
+        await driver.start(node.paths)
+        await until(lambda: driver.outcomes)
+        pod = make_pod("a", "a", bound=False)
+        pod["spec"]["containers"][0]["resources"] = {"claims": [{"name": "a", "request": "r"}]}
+        await node.add_claim("a", await node.create(pod))
+        await bind_only(node, "a")
+        pod = await node.until_phase("a", "Running")
+        assert next(iter(node.runtime.specs.values())).cdi_devices == ["lamp.example.com/lamp=0"]
+        ids = ["lamp.example.com/lamp=0", "lamp.example.com/pool/lamp-3"]
+        assert pod["status"]["containerStatuses"][0]["allocatedResourcesStatus"] == [
+            {"name": "claim:a/r", "resources": [{"resourceID": name, "health": "Unknown"} for name in ids]}
+        ]
     await driver.stop()
 
 
@@ -318,7 +403,7 @@ def test_which_claims_a_pod_and_a_container_have() -> None:
         ("own", "a-own-1", True),
         ("late", "", True),
         ("shared", "s", False),
-        ("", "a-extended", True),
+        ("", "a-extended", False),
     ]
     container = {"name": "c", "resources": {"claims": [{"name": "own", "request": "g"}, {"name": "shared"}]}}
     assert container_claims(pod, container) == [("a-own-1", "g"), ("s", ""), ("a-extended", "r0")]

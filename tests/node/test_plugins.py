@@ -15,8 +15,10 @@ from drakit.client.api import NODES, RESOURCE_SLICES, Client
 from drakit.node.health import HealthCache
 from drakit.node.paths import NodePaths
 from drakit.node.plugins import WIPE_SECONDS, Plugins
-from drakit.pluginapi.dra import DRA_V1, DRA_V1BETA1
+from drakit.pluginapi import wire
+from drakit.pluginapi.dra import DRA_V1, DRA_V1BETA1, dra_handlers
 from drakit.pluginapi.health import DeviceHealth
+from drakit.pluginapi.registration import registration_handlers
 from drakit.profile import profile_for
 from drakit.store import Store
 from tests.client.fake_clock import FakeClock
@@ -95,8 +97,8 @@ async def test_a_driver_that_was_there_first(tmp_path: Path) -> None:
     await driver.stop()
 
 
-async def test_the_newest_version_both_know(tmp_path: Path) -> None:
-    for versions, chosen in (([DRA_V1BETA1], DRA_V1BETA1), ([DRA_V1BETA1, DRA_V1], DRA_V1)):
+async def test_the_first_version_of_the_driver_that_the_agent_knows(tmp_path: Path) -> None:
+    for versions, chosen in (([DRA_V1BETA1], DRA_V1BETA1), ([DRA_V1BETA1, DRA_V1], DRA_V1BETA1)):
         driver = FakeDriver()
         driver.versions = versions
         async with registry(tmp_path) as here:
@@ -109,8 +111,12 @@ async def test_the_newest_version_both_know(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("versions", ["v1alpha4.Node"], "supports none of v1.DRAPlugin"),
-        ("type", "CSIPlugin", "plugin type 'CSIPlugin' is not DRAPlugin"),
+        (
+            "versions",
+            ["v1alpha4.Node"],
+            'none of services supported by the plugin (["v1alpha4.Node"]) are supported by the kubelet',
+        ),
+        ("type", "CSIPlugin", "no handler registered for plugin type: CSIPlugin at socket"),
         ("name", "not a name", "is not a driver name"),
     ],
 )
@@ -125,6 +131,19 @@ async def test_what_is_not_registered_is_told_why(
         assert words in driver.outcomes[0]
         assert here.plugins.drivers() == []
     await driver.stop()
+
+
+async def test_a_driver_without_an_endpoint_answers_where_it_registers(tmp_path: Path) -> None:
+    driver = FakeDriver()
+    async with registry(tmp_path) as here:
+        path = here.paths.plugins_registry / f"{driver.name}-reg.sock"
+        server = await wire.serve(path, [*registration_handlers(driver), *dra_handlers(driver)])
+        await until(lambda: driver.outcomes == ["registered"])
+        stub = here.plugins.find(driver.name)
+        assert stub is not None
+        await stub.prepare([])
+        assert driver.calls == ["prepare "]
+        await server.stop(0)
 
 
 async def test_a_driver_registers_again_at_a_new_socket(tmp_path: Path) -> None:
@@ -217,5 +236,10 @@ async def test_health_runs_out() -> None:
     assert cache.get("d", "p", "x") == ("Unknown", "")
     assert cache.get("d", "p", "y") == ("Unhealthy", "hot")
     assert changes == ["d", "d"]
+    cache.drop("other")
+    assert changes == ["d", "d"]
+    cache.drop("d")
+    assert (cache.get("d", "p", "y"), changes) == (("Unknown", ""), ["d"] * 3)
+    cache.put("d", [DeviceHealth("p", "x", "Healthy")])
     cache.close()
     assert clock.pending == []

@@ -162,8 +162,50 @@ async def test_health(tmp_path: Path, service: str) -> None:
         await plugin.is_closed.wait()
 
 
+async def test_a_report_of_many_devices_goes_in_several_messages(tmp_path: Path) -> None:
+    class Many:
+        async def watch_health(self) -> AsyncIterator[Sequence[DeviceHealth]]:
+            yield [
+                DeviceHealth("p", f"gpu-{n}", "Unhealthy", message="\N{SNOWMAN}" * 400) for n in range(5000)
+            ]
+
+    async with served(tmp_path / "dra.sock", health_handlers(Many())) as channel:
+        parts = [part async for part in HealthStub(channel).watch()]
+    assert [health.device for part in parts for health in part] == [f"gpu-{n}" for n in range(5000)]
+    assert len(parts) > 1, "a kubelet takes no message of more than 4 MiB"
+    assert parts[0][0].message == "\N{SNOWMAN}" * 340 + "..."
+
+
+async def test_an_answer_that_no_kubelet_would_take(tmp_path: Path) -> None:
+    class Chatty(Driver):
+        async def prepare(self, claims: Sequence[Claim]) -> Mapping[str, PrepareResult]:
+            return {"uid-1": PrepareResult(error="x" * wire.MAX_MESSAGE)}
+
+    async with served(tmp_path / "dra.sock", dra_handlers(Chatty())) as channel:
+        with pytest.raises(wire.CallFailed, match="RESOURCE_EXHAUSTED"):
+            await DRAStub(channel).prepare(CLAIMS)
+
+
+IN_GO = [
+    ("UNAVAILABLE", "gone", "rpc error: code = Unavailable desc = gone"),
+    ("FAILED_PRECONDITION", "no", "rpc error: code = FailedPrecondition desc = no"),
+    ("CANCELLED", "bye", "rpc error: code = Canceled desc = bye"),
+    (
+        "DEADLINE_EXCEEDED",
+        "Deadline Exceeded",
+        "rpc error: code = DeadlineExceeded desc = context deadline exceeded",
+    ),
+]
+
+
+@pytest.mark.parametrize(("code", "detail", "text"), IN_GO)
+async def test_failures_in_the_words_of_the_kubelet(code: str, detail: str, text: str) -> None:
+    assert wire.CallFailed("NodePrepareResources", code, detail).in_go == text
+
+
 SERVICES = [
-    (["v1beta1.DRAPlugin", "v1.DRAPlugin", "v1.DRAResourceHealth"], DRA_V1),
+    (["v1.DRAPlugin", "v1beta1.DRAPlugin", "v1.DRAResourceHealth"], DRA_V1),
+    (["v2.DRAPlugin", "v1beta1.DRAPlugin", "v1.DRAPlugin"], DRA_V1BETA1),
     (["v1beta1.DRAPlugin"], DRA_V1BETA1),
     (["v9.DRAPlugin"], None),
     ([], None),

@@ -1,9 +1,9 @@
 """Preparing the claims of a pod before its containers start, and unpreparing them after the last has ended.
 
-Everything is checked before any driver is asked: each claim exists, is the pod's own or shared, is allocated
-and reserved for the pod, and all its drivers are registered. Then the checkpoint is written, each driver is
+Everything is checked before any driver is asked: each claim exists, is the pod's own or shared, is reserved
+for the pod and allocated, and all its drivers are registered. Then the checkpoint is written, each driver is
 asked once for all of its claims, and the checkpoint is written again. A claim shared by pods is prepared for
-the first and unprepared after the last. The texts of failures are those of the kubelet.
+the first and unprepared after the last. Order and texts of failures are those of the kubelet.
 Source: pkg/kubelet/cm/dra/manager.go.
 """
 
@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 import msgspec
 
 from drakit.client.api import RESOURCE_CLAIMS, Client
-from drakit.errors import APIError, DRAError, NotFound, RecoverableError
+from drakit.errors import APIError, DRAError
 from drakit.model.cdi import CDIError, parse_name
 from drakit.model.resource import ResourceClaim
 from drakit.node.checkpoint import Checkpoint, CheckpointFailed, ClaimRecord
 from drakit.node.plugins import Plugins
 from drakit.pluginapi.dra import Claim, PreparedDevice, PrepareResult
+from drakit.pluginapi.wire import CallFailed
 from drakit.transport import Document
 
 CALL_SECONDS = 45.0
@@ -29,6 +30,8 @@ CALL_SECONDS = 45.0
 
 _MAX_DEVICES = 1024
 """Devices of one claim in a driver's answer; a claim has at most 32."""
+_MAX_TEXT = 1000
+"""Characters of what a driver says of one claim."""
 
 
 class PrepareFailed(DRAError):
@@ -67,7 +70,8 @@ class Claims:
             return
         pod_uid = pod["metadata"]["uid"]
         async with self._holding([claim.metadata.uid for claim in claims]):
-            self._check_drivers(claims)
+            for claim in claims:
+                self._check_no_older(claim)
             records = [self._enter(claim, pod_uid) for claim in claims]
             await self._save()
             by_driver: dict[str, list[ClaimRecord]] = {}
@@ -117,19 +121,22 @@ class Claims:
         return list(found)
 
     def resources_status(self, pod: Document, container: Document) -> list[Document]:
-        """`allocatedResourcesStatus` of `container`: its devices and how they are."""
+        """`allocatedResourcesStatus` of `container`: its devices and how they are. Of devices with the same
+        first CDI name the first counts."""
         status: list[Document] = []
         for entry in (container.get("resources") or {}).get("claims") or []:
             name, request = entry["name"], entry.get("request", "")
-            resources: list[Document] = []
+            resources: dict[str, Document] = {}
             for driver, device in self._devices(pod, _claim_name(pod, name), request):
                 health, message = self._plugins.health.get(driver, device.pool, device.device)
                 own = f"{driver}/{device.pool}/{device.device}"
                 resource: Document = {"resourceID": next(iter(device.cdi_device_ids), own), "health": health}
-                resources.append(resource | ({"message": message} if message else {}))
+                resources.setdefault(
+                    resource["resourceID"], resource | ({"message": message} if message else {})
+                )
             if resources:
                 full = f"claim:{name}/{request}" if request else f"claim:{name}"
-                status.append({"name": full, "resources": resources})
+                status.append({"name": full, "resources": list(resources.values())})
         return status
 
     async def _save(self) -> None:
@@ -141,46 +148,33 @@ class Claims:
     # --- checks ---------------------------------------------------------------------------------------
 
     async def _checked(self, pod: Document) -> list[ResourceClaim]:
+        """The claims of `pod`, one after the other found good; what is wrong with the first that is not."""
         meta = pod["metadata"]
         claims: list[ResourceClaim] = []
-        for pod_claim, name, is_owned in pod_claims(pod):
+        for _, name, is_owned in pod_claims(pod):
             if not name:
-                raise PrepareFailed(f"pod claim {pod_claim}: its ResourceClaim is not created yet")
+                raise PrepareFailed(
+                    f'pod "{meta["namespace"]}/{meta["name"]}": ResourceClaim not created yet'
+                )
             try:
                 document = await self._client.get(RESOURCE_CLAIMS, name, meta["namespace"])
                 claim = msgspec.convert(document, ResourceClaim)
-            except NotFound:
-                raise PrepareFailed(f"failed to fetch ResourceClaim {name}: it does not exist") from None
             except (APIError, msgspec.ValidationError) as error:
-                raise PrepareFailed(f"failed to fetch ResourceClaim {name}: {error}") from None
-            owners = [owner.uid for owner in claim.metadata.owner_references if owner.controller]
-            if is_owned and meta["uid"] not in owners:
-                raise PrepareFailed(f"ResourceClaim {name} was not created for pod {meta['name']}")
-            if claim.status.allocation is None:
-                raise PrepareFailed(f"resource claim {name} not allocated")
-            if not any(
-                ref.resource == "pods" and ref.uid == meta["uid"] for ref in claim.status.reserved_for
-            ):
-                raise PrepareFailed(
-                    f"pod {meta['namespace']}/{meta['name']} ({meta['uid']}) is not allowed to use resource "
-                    f"claim {name} ({claim.metadata.uid}): it is not reserved for the pod"
-                )
-            claims.append(claim)
-        return claims
-
-    def _check_drivers(self, claims: Sequence[ResourceClaim]) -> None:
-        for claim in claims:
-            record = self._checkpoint.claims.get(claim.metadata.uid)
-            if record is not None and record.is_prepared:
-                continue
+                raise PrepareFailed(f"fetch ResourceClaim {name}: {error}") from None
+            if problem := _unusable(claim, meta, is_owned=is_owned):
+                raise PrepareFailed(problem)
             for driver in self._drivers(claim, "NodePrepareResources"):
                 if self._plugins.find(driver) is None:
                     raise PrepareFailed(f"DRA driver {driver} is not registered", [driver])
-            for known in self._checkpoint.claims.values():
-                is_same_name = f"{known.namespace}/{known.name}" == claim.metadata.key
-                if is_same_name and known.uid != claim.metadata.uid:
-                    text = f"old ResourceClaim with same name {claim.metadata.key} and different UID"
-                    raise PrepareFailed(f"{text} {known.uid} still exists")
+            claims.append(claim)
+        return claims
+
+    def _check_no_older(self, claim: ResourceClaim) -> None:
+        for known in self._checkpoint.claims.values():
+            is_same_name = f"{known.namespace}/{known.name}" == claim.metadata.key
+            if is_same_name and known.uid != claim.metadata.uid:
+                text = f"old ResourceClaim with same name {known.name} and different UID {known.uid}"
+                raise PrepareFailed(f"{text} still exists (previous pod force-deleted?!)")
 
     def _drivers(self, claim: ResourceClaim, operation: str) -> list[str]:
         """The drivers of the claim's devices, but for those that need no call of `operation`."""
@@ -219,61 +213,57 @@ class Claims:
         asked = [Claim(record.namespace, record.uid, record.name) for record in records]
         try:
             answers = await stub.prepare(asked, self.call_seconds)
-        except RecoverableError as error:
-            return [f"DRA driver {driver}: {error}"]
-        problems: list[str] = []
+        except CallFailed as error:
+            return [f"NodePrepareResources: {error.in_go}"]
+        problems = _left_out("NodePrepareResources", {record.uid for record in records}, answers)
         for record in records:
-            answer = answers.pop(record.uid, None)
-            if problem := _nonsense(answer):
-                problems.append(f"{problem} (claim {record.namespace}/{record.name}, DRA driver {driver})")
+            answer = answers.get(record.uid)
+            if answer is None:
+                continue
+            if problem := answer.error[:_MAX_TEXT] or _nonsense(answer):
+                problems.append(f"NodePrepareResources failed for ResourceClaim {record.name}: {problem}")
             else:
-                assert answer is not None
                 record.drivers[driver] = tuple(answer.devices)
-        if answers:
-            uids = ", ".join(sorted(answers)[:3])
-            problems.append(f"DRA driver {driver} answered for claims it was not asked for: {uids}"[:300])
         return problems
 
     async def _unprepare_all(self, records: Sequence[ClaimRecord]) -> tuple[list[str], list[str]]:
-        """Ask every driver of `records` once; those without a problem are forgotten."""
+        """Ask every driver of `records` once; those without a problem are forgotten. What went wrong, in
+        words, and with which drivers."""
         by_driver: dict[str, list[ClaimRecord]] = {}
         for record in records:
             for driver in record.drivers:
                 if driver not in record.unprepare_skipped:
                     by_driver.setdefault(driver, []).append(record)
-        problems: dict[str, list[str]] = {record.uid: [] for record in records}
-        calls = [self._unprepare_driver(driver, held, problems) for driver, held in by_driver.items()]
-        failed = [
-            driver
-            for driver, is_well in zip(by_driver, await asyncio.gather(*calls), strict=True)
-            if not is_well
-        ]
+        found = await asyncio.gather(
+            *(self._unprepare_driver(driver, held) for driver, held in by_driver.items())
+        )
+        kept = {uid for _, uids in found for uid in uids}
         for record in records:
-            if not problems[record.uid]:
+            if record.uid not in kept:
                 self._checkpoint.claims.pop(record.uid, None)
-        return [text for texts in problems.values() for text in texts], failed
+        failed = [driver for driver, (texts, _) in zip(by_driver, found, strict=True) if texts]
+        return [text for texts, _ in found for text in texts], failed
 
     async def _unprepare_driver(
-        self, driver: str, records: Sequence[ClaimRecord], problems: dict[str, list[str]]
-    ) -> bool:
+        self, driver: str, records: Sequence[ClaimRecord]
+    ) -> tuple[list[str], set[str]]:
+        """What went wrong when `driver` was asked, and the UIDs of the claims it has not given back."""
+        everyone = {record.uid for record in records}
         stub = self._plugins.find(driver)
-        errors: dict[str, str] = {}
-        everywhere = ""
         if stub is None:
-            everywhere = f"DRA driver {driver} is not registered"
-        else:
-            asked = [Claim(record.namespace, record.uid, record.name) for record in records]
-            try:
-                errors = await stub.unprepare(asked, self.call_seconds)
-            except RecoverableError as error:
-                everywhere = f"DRA driver {driver}: {error}"
-        is_well = True
+            return [f"DRA driver {driver} is not registered"], everyone
+        asked = [Claim(record.namespace, record.uid, record.name) for record in records]
+        try:
+            errors = await stub.unprepare(asked, self.call_seconds)
+        except CallFailed as error:
+            return [f"NodeUnprepareResources: {error.in_go}"], everyone
+        problems = _left_out("NodeUnprepareResources", everyone, errors)
         for record in records:
-            text = everywhere or errors.get(record.uid, "NodeUnprepareResources skipped the claim")
-            if text:
-                problems[record.uid].append(f"{text} (claim {record.namespace}/{record.name})")
-                is_well = False
-        return is_well
+            if text := errors.get(record.uid):
+                problems.append(
+                    f"NodeUnprepareResources failed for ResourceClaim {record.name}: {text[:_MAX_TEXT]}"
+                )
+        return problems, {uid for uid in everyone if errors.get(uid) != ""}
 
     # --- what is prepared -----------------------------------------------------------------------------
 
@@ -285,8 +275,7 @@ class Claims:
                 continue
             for driver in sorted(record.drivers):
                 for device in record.drivers[driver] or ():
-                    requests = {text.partition("/")[0] for text in device.requests}
-                    if not request or not requests or request in requests:
+                    if not request or not device.requests or request in device.requests:
                         yield driver, device
 
     @contextlib.asynccontextmanager
@@ -324,7 +313,7 @@ def pod_claims(pod: Document) -> list[tuple[str, str, bool]]:
             found.append((name, made[name], True))
     extended = (pod.get("status") or {}).get("extendedResourceClaimStatus") or {}
     if extended.get("resourceClaimName"):
-        found.append(("", extended["resourceClaimName"], True))
+        found.append(("", extended["resourceClaimName"], False))
     return found
 
 
@@ -343,20 +332,38 @@ def _claim_name(pod: Document, pod_claim: str) -> str:
     return next((name for own, name, _ in pod_claims(pod) if own == pod_claim), "")
 
 
-def _nonsense(answer: PrepareResult | None) -> str:
-    """What is wrong with a driver's answer for one claim, "" when it can be used."""
-    if answer is None:
-        return "NodePrepareResources skipped the claim"
-    if answer.error:
-        return f"NodePrepareResources failed: {answer.error[:1000]}"
+def _unusable(claim: ResourceClaim, pod: Document, *, is_owned: bool) -> str:
+    """Why the pod with the metadata `pod` cannot have `claim` (`is_owned`: made for it); "" if it can."""
+    owners = [owner.uid for owner in claim.metadata.owner_references if owner.controller]
+    if is_owned and pod["uid"] not in owners:
+        return (
+            f"ResourceClaim {claim.metadata.key} was not created for pod {pod['namespace']}/{pod['name']} "
+            "(pod is not owner)"
+        )
+    if pod["uid"] not in [consumer.uid for consumer in claim.status.reserved_for]:
+        named = f"{claim.metadata.name} ({claim.metadata.uid})"
+        return f"pod {pod['name']} ({pod['uid']}) is not allowed to use ResourceClaim {named}"
+    return f"ResourceClaim {claim.metadata.name}: not allocated" if claim.status.allocation is None else ""
+
+
+def _left_out(operation: str, asked: set[str], answers: Mapping[str, object]) -> list[str]:
+    """What is wrong with whom a driver answered for."""
+    if strangers := answers.keys() - asked:
+        return [f"{operation} returned result for unknown claim UID {min(strangers)[:100]}"]
+    missing = len(asked - answers.keys())
+    return [f"{operation} skipped {missing} ResourceClaims"] if missing else []
+
+
+def _nonsense(answer: PrepareResult) -> str:
+    """What is wrong with the devices in a driver's answer, "" when they can be used."""
     if len(answer.devices) > _MAX_DEVICES:
-        return f"NodePrepareResources returned {len(answer.devices)} devices"
+        return f"the driver returned {len(answer.devices)} devices"
     for device in answer.devices:
         if not device.pool or not device.device:
-            return "NodePrepareResources returned a device without pool or name"
+            return "the driver returned a device without pool or name"
         for name in device.cdi_device_ids:
             try:
                 parse_name(name)
             except CDIError as error:
-                return f"NodePrepareResources returned nonsense: {error}"
+                return f"the driver returned nonsense: {error}"
     return ""

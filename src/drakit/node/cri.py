@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from drakit.errors import RecoverableError, UsageError
+from drakit.errors import UsageError
 from drakit.node.cdi_folder import HOST_FOLDERS
 from drakit.node.cgroup import remove_cgroups
 from drakit.node.child import started_at_ticks, wait_gone
@@ -99,7 +99,7 @@ class CRIRuntime:
                 if error.code != "UNIMPLEMENTED":  # containerd 1.7 and older
                     raise
                 wanted = None
-        except RecoverableError as error:
+        except CallFailed as error:
             await cri.close()
             raise UsageError(f"no container runtime speaks CRI v1 at {socket}: {error}") from None
         features = frozenset({"hooks", "netns", "cgroups", "images", "devices", "mounts"})
@@ -302,9 +302,8 @@ class CRIRuntime:
         except CallFailed as error:
             if error.code == "NOT_FOUND":
                 raise NotRunning(f"{method}: {error.detail}") from None
-            raise RuntimeFailed(error.detail) from None
-        except RecoverableError as error:
-            raise RuntimeFailed(f"{self._info.name}: {error}") from None
+            is_late = error.code == "DEADLINE_EXCEEDED"
+            raise RuntimeFailed(f"{self._info.name}: {error}" if is_late else error.detail) from None
 
 
 def _container(status: Any) -> Container:

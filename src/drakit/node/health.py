@@ -1,7 +1,8 @@
 """How the devices of this node are, as their drivers' health services last said.
 
 A report holds for a time the driver names (30 seconds by default); what is not repeated by then counts as
-Unknown again, so that a silent driver never leaves a device Healthy.
+Unknown again, so that a silent driver never leaves a device Healthy. So does everything a driver said when it
+says no more.
 """
 
 from __future__ import annotations
@@ -49,6 +50,15 @@ class HealthCache:
             is_new = is_new or before != (report.health, report.message)
         self._arm(driver)
         if is_new:
+            self._on_change(driver)
+
+    def drop(self, driver: str) -> None:
+        """Nobody says any more how the devices of `driver` are."""
+        known = [key for key in self._entries if key[0] == driver]
+        for key in known:
+            del self._entries[key]
+        self._arm(driver)
+        if known:
             self._on_change(driver)
 
     def close(self) -> None:

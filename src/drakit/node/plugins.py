@@ -25,13 +25,14 @@ from drakit.client.api import RESOURCE_SLICES, Client
 from drakit.client.clock import Clock, Timer
 from drakit.errors import DRAError, NotFound, RecoverableError
 from drakit.model.cdi import parse_name
+from drakit.model.validation.field import quoted
 from drakit.node.folder_watch import FolderWatch
 from drakit.node.health import HealthCache
 from drakit.node.paths import NodePaths
 from drakit.pluginapi.dra import DRA_SERVICES, DRAStub, choose_service
-from drakit.pluginapi.health import HealthStub, choose_health_service
+from drakit.pluginapi.health import HEALTH_V1ALPHA1, HealthStub, choose_health_service
 from drakit.pluginapi.registration import DRA_PLUGIN_TYPE, PluginInfo, RegistrationStub
-from drakit.pluginapi.wire import connect
+from drakit.pluginapi.wire import CallFailed, connect
 
 WIPE_SECONDS = 30.0
 """How long a driver may be gone before its slices are deleted."""
@@ -152,11 +153,12 @@ class Plugins:
             stub = RegistrationStub(channel)
             info = await stub.get_info()
             service = choose_service(info.supported_versions)
-            if problem := _problem(info, service):
-                await stub.notify(False, problem)
+            if problem := _problem(info, service, path):
+                await stub.notify(False, f"RegisterPlugin error -- {problem}")
                 raise RecoverableError(problem)
             assert service is not None
-            plugin = Plugin(info.name, service, connect(self._paths.of_kubelet(info.endpoint)))
+            endpoint = self._paths.of_kubelet(info.endpoint) if info.endpoint else path
+            plugin = Plugin(info.name, service, connect(endpoint))
             self._plugins.setdefault(info.name, []).append(plugin)
             try:
                 await stub.notify(True)
@@ -167,7 +169,9 @@ class Plugins:
             await channel.close()
         _log.info("driver %s registered (%s at %s)", info.name, service, info.endpoint)
         self._on_change(info.name)
-        return plugin, choose_health_service(info.supported_versions) if self._watches_health else None
+        # As by the kubelet, one that lists no health service is asked too: it says so, if it has none.
+        health_service = choose_health_service(info.supported_versions) or HEALTH_V1ALPHA1
+        return plugin, health_service if self._watches_health else None
 
     async def _keep(self, plugin: Plugin, health_service: str | None) -> None:
         """The driver is registered while this runs."""
@@ -207,12 +211,16 @@ class Plugins:
                 async for reports in HealthStub(plugin.channel, service).watch():
                     self.health.put(plugin.driver, reports)
                     delay = _FIRST_RETRY
-            except RecoverableError as error:
-                if "UNIMPLEMENTED" in str(error):
+            except CallFailed as error:
+                if error.code == "UNIMPLEMENTED":
                     return
                 _log.info("health of driver %s: %s", plugin.driver, error)
             except Exception:
                 _log.exception("health of driver %s: a bug", plugin.driver)
+            finally:
+                # Nobody would say that it changed. Another instance goes on speaking of the same devices.
+                if all(other is plugin for other in self._plugins[plugin.driver]):
+                    self.health.drop(plugin.driver)
             await self._clock.sleep(delay)
             delay = min(delay * 2, _LAST_RETRY)
 
@@ -266,17 +274,24 @@ class Plugins:
             await self._wipe(driver)
 
 
-def _problem(info: PluginInfo, service: str | None) -> str:
-    """Why the kubelet would not take this plugin, "" when it would."""
+def _problem(info: PluginInfo, service: str | None, path: Path) -> str:
+    """Why the kubelet would not take the plugin at the registry socket `path`, "" when it would."""
     if info.type != DRA_PLUGIN_TYPE:
-        return f"plugin type {info.type!r} is not {DRA_PLUGIN_TYPE}"
+        return f"no handler registered for plugin type: {info.type} at socket {path}"
+    failed = "plugin validation failed with err"
     try:
         parse_name(f"{info.name}/x=x")
     except DRAError:
-        return f"{info.name!r} is not a driver name"
-    if not info.endpoint.startswith("/"):
-        return f"endpoint {info.endpoint!r} is not an absolute path"
-    if service is None:
-        supported = ", ".join(info.supported_versions) or "nothing"
-        return f"supports none of {', '.join(DRA_SERVICES)}, only {supported}"
-    return ""
+        return f"{failed}: {info.name!r} is not a driver name"
+    if info.endpoint and not info.endpoint.startswith("/"):
+        return f"{failed}: endpoint {info.endpoint!r} is not an absolute path"
+    if service is not None:
+        return ""
+    versions, ours = (" ".join(map(quoted, names)) for names in (info.supported_versions, DRA_SERVICES))
+    why = (
+        f"none of services supported by the plugin ([{versions}]) are supported by the kubelet ([{ours}])"
+        if info.supported_versions
+        else "empty list of supported gRPC services (aka supported versions)"
+    )
+    who = f"DRA driver plugin {info.name} at endpoint {info.endpoint or path}"
+    return f"{failed}: invalid supported gRPC versions of {who}: {why}"

@@ -306,7 +306,7 @@ class PodWorker:
         try:
             await self._around.claims.unprepare(self.uid)
         except PrepareFailed as error:
-            text = f"Failed to unprepare dynamic resources: {error}"
+            text = f"Failed to unprepare dynamic resources: unprepare dynamic resources: {error}"
             self._event("Warning", "FailedUnprepareDynamicResources", text)
             raise
 

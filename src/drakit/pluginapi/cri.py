@@ -26,11 +26,10 @@ class CRI:
 
     def __init__(self, socket: Path | str) -> None:
         self.socket = str(socket)
-        self._channel = wire.connect(socket)
+        self._channel = wire.connect(socket, max_message=4 * wire.MAX_MESSAGE)
 
     async def call(self, method: str, seconds: float = 120.0, /, **fields: Any) -> Any:
-        """The answer to `method`, awaited for `seconds`. Raises CallFailed, or RecoverableError when none
-        comes in time."""
+        """The answer to `method`, awaited for `seconds`. Raises CallFailed."""
         service, descriptor = _METHODS[method]
         request = message_factory.GetMessageClass(descriptor.input_type)(**fields)
         return await wire.unary(self._channel, service, method, request, seconds)

@@ -166,5 +166,6 @@ class DRAStub:
 
 
 def choose_service(supported_versions: Sequence[str]) -> str | None:
-    """The newest DRA service among `supported_versions`, as the kubelet chooses; None if it has none."""
-    return next((name for name in DRA_SERVICES if name in supported_versions), None)
+    """The first of a plugin's `supported_versions` that is a DRA service, as the kubelet chooses: a plugin
+    lists the newest first. None if it has none."""
+    return next((name for name in supported_versions if name in DRA_SERVICES), None)

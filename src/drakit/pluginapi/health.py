@@ -22,6 +22,9 @@ HEALTH_SERVICES = (HEALTH_V1, HEALTH_V1ALPHA1)
 
 DEFAULT_TIMEOUT = 30
 MAX_MESSAGE = 1024
+"""Bytes of what is said of a device."""
+_SPLIT = wire.MAX_MESSAGE // 4
+"""Bytes of a message; a longer report goes in several, as what a message leaves out stays as it was."""
 
 Health = Literal["Healthy", "Unhealthy", "Unknown"]
 
@@ -59,22 +62,29 @@ def _handlers(plugin: HealthPlugin, package: str) -> grpc.GenericRpcHandler:
 
     async def watch(request: Any, context: Any) -> AsyncIterator[Any]:
         async for report in plugin.watch_health():
-            answer = response()
+            answer, size = response(), 0
             for health in report:
-                answer.devices.add(
+                if size > _SPLIT:
+                    yield answer
+                    answer, size = response(), 0
+                entry = answer.devices.add(
                     device={"pool_name": health.pool, "device_name": health.device},
                     health=_TO_WIRE[health.health],
                     last_updated_time=health.last_updated,
                     health_check_timeout_seconds=health.timeout,
                     message=_shorten(health.message),
                 )
+                size += entry.ByteSize()
             yield answer
 
     return wire.handlers(wire.service(f"{package}.DRAResourceHealth"), {"NodeWatchResources": watch})
 
 
 def _shorten(text: str) -> str:
-    return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 3] + "..."
+    data = text.encode(errors="replace")
+    if len(data) > MAX_MESSAGE:  # else the kubelet would cut it, in the middle of a character if need be
+        data = data[: MAX_MESSAGE - 3].decode(errors="ignore").encode() + b"..."
+    return data.decode()
 
 
 class HealthStub:

@@ -4,8 +4,8 @@ The descriptor set `protos/protocol.binpb` (made by scripts/protos.py) goes into
 own, so that a program which also imports somebody's generated modules has no clash of names. Message
 classes come from protobuf's message factory; a service is a table of methods.
 
-Failures of a call are `RecoverableError`: a plugin that hangs, dies or answers nonsense may be back later,
-and the caller is the one who tries again.
+Failures of a call are `CallFailed`, a `RecoverableError`: a plugin that hangs, dies or answers nonsense may
+be back later, and the caller is the one who tries again.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ from drakit.errors import RecoverableError, UsageError
 MAX_SOCKET_PATH = 100
 """Bytes of a socket's path; the kernel stops at 107."""
 
+MAX_MESSAGE = 4 * 1024 * 1024
+"""Bytes of a message that the kubelet takes from a plugin: what gRPC in Go does unless told otherwise."""
+
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
-    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
     ("grpc.so_reuseport", 0),
 )
 _CHANNEL = (
@@ -90,7 +92,7 @@ def handlers(of: ServiceDescriptor, methods: Mapping[str, Method]) -> grpc.Gener
 async def unary(
     channel: grpc.aio.Channel, of: ServiceDescriptor, method: str, request: Message, timeout: float
 ) -> Any:
-    """The answer of one call of `method`; raises RecoverableError on failure or after `timeout` seconds."""
+    """The answer of one call of `method`; raises CallFailed on failure or after `timeout` seconds."""
     descriptor = of.methods_by_name[method]
     call: Any = channel.unary_unary(
         f"/{of.full_name}/{method}",
@@ -106,7 +108,7 @@ async def unary(
 async def stream(
     channel: grpc.aio.Channel, of: ServiceDescriptor, method: str, request: Message
 ) -> AsyncIterator[Any]:
-    """The answers of the streaming `method` until the server ends; raises RecoverableError when it breaks."""
+    """The answers of the streaming `method` until the server ends; raises CallFailed when it breaks."""
     descriptor = of.methods_by_name[method]
     call: Any = channel.unary_stream(
         f"/{of.full_name}/{method}",
@@ -126,22 +128,29 @@ class CallFailed(RecoverableError):
     """A call failed with the gRPC `code` ("NOT_FOUND"); `detail` is what the other end said."""
 
     def __init__(self, method: str, code: str, detail: str) -> None:
-        super().__init__(f"{method}: {code}: {detail}")
+        is_late = code == "DEADLINE_EXCEEDED"
+        super().__init__(f"{method}: no answer in time" if is_late else f"{method}: {code}: {detail}")
         self.code = code
         self.detail = detail
 
+    @property
+    def in_go(self) -> str:
+        """The failure as gRPC in Go, and so the kubelet, words it."""
+        if self.code == "DEADLINE_EXCEEDED":
+            return "rpc error: code = DeadlineExceeded desc = context deadline exceeded"
+        code = "Canceled" if self.code == "CANCELLED" else self.code.title().replace("_", "")
+        return f"rpc error: code = {code} desc = {self.detail}"
 
-def _failure(method: str, error: grpc.aio.AioRpcError) -> RecoverableError:
-    code = error.code().name
-    detail = " ".join((error.details() or "no details").split())[:500]
-    if code == "DEADLINE_EXCEEDED":
-        return RecoverableError(f"{method}: no answer in time")
-    return CallFailed(method, code, detail)
+
+def _failure(method: str, error: grpc.aio.AioRpcError) -> CallFailed:
+    return CallFailed(method, error.code().name, " ".join((error.details() or "no details").split())[:500])
 
 
-def connect(path: Path | str) -> grpc.aio.Channel:
-    """A channel to the unix socket at `path`; connects when first used, and again after a loss."""
-    return grpc.aio.insecure_channel(f"unix://{os.path.abspath(path)}", options=_OPTIONS + _CHANNEL)
+def connect(path: Path | str, *, max_message: int = MAX_MESSAGE) -> grpc.aio.Channel:
+    """A channel to the unix socket at `path`; connects when first used, and again after a loss. Answers of
+    more than `max_message` bytes fail the call."""
+    limit = (("grpc.max_receive_message_length", max_message),)
+    return grpc.aio.insecure_channel(f"unix://{os.path.abspath(path)}", options=_OPTIONS + _CHANNEL + limit)
 
 
 def check_socket_path(path: Path) -> None:
@@ -187,7 +196,7 @@ async def serve(path: Path, services: Iterable[grpc.GenericRpcHandler]) -> UnixS
         path.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(path) and not stat.S_ISSOCK(path.lstat().st_mode):
             raise UsageError(f"{path} is in the way of a socket: it is no socket; remove it")
-        server = grpc.aio.server(options=_OPTIONS)
+        server = grpc.aio.server(options=(*_OPTIONS, ("grpc.max_receive_message_length", 4 * MAX_MESSAGE)))
         server.add_generic_rpc_handlers(tuple(services))
         mask = os.umask(0o177)
         try:
