@@ -115,11 +115,15 @@ class Naive:
             return None
         for id in ids:
             pick = Pick(claim, name, id, asked)
-            if self._is_held(pick, picks) or not self._has_room(pick, picks) or not self._is_tolerated(pick):
+            if not (self._has_counters(pick, picks) and self._is_tolerated(pick)) or self._is_held(
+                pick, picks
+            ):
+                return None
+            if not self._holds([*picks, pick]):
+                raise Stopped("constraint")
+            if not self._fits_capacity(pick, picks):
                 return None
             picks = [*picks, pick]
-            if not self._holds(picks):
-                raise Stopped("constraint")
         return picks
 
     # --- rules ---------------------------------------------------------------------------------
@@ -153,11 +157,6 @@ class Naive:
         spec, document = self.cluster.devices[pick.id]
         if not self.cluster.sees(document if spec.get("perDeviceNodeSelection") else spec):
             return False
-        for derived in pick.asked.get("derivedAttributes") or ():
-            try:
-                self.cluster.values(pick.id, derived["name"], pick.asked)
-            except CELError as error:
-                raise Stopped("derived") from error
         wanted = (pick.asked.get("capacity") or {}).get("requests", {})
         offered = self._device(pick.id).get("capacity") or {}
         return all(
@@ -205,8 +204,9 @@ class Naive:
         return all(total.get(name, Fraction(0)) <= amount(c["value"]) for name, c in offered.items())
 
     def _has_room(self, pick: Pick, picks: list[Pick]) -> bool:
-        if not self._fits_capacity(pick, picks):
-            return False
+        return self._fits_capacity(pick, picks) and self._has_counters(pick, picks)
+
+    def _has_counters(self, pick: Pick, picks: list[Pick]) -> bool:
         users = [*self.cluster.whole, *self.cluster.shared]
         for one in [*picks, pick]:
             if not self._is_shareable(one.id) or one.id not in users:
@@ -248,6 +248,12 @@ class Naive:
         ]
         return not self.cluster.has_all or not any(rows) or bool(set.intersection(*rows))
 
+    def _values(self, pick: Pick, name: str) -> set[Any]:
+        try:
+            return self.cluster.values(pick.id, name, pick.asked)
+        except CELError as error:
+            raise Stopped("derived attribute") from error
+
     def _holds(self, picks: list[Pick]) -> bool:
         """Whether all constraints of the last pick's claim hold for what is picked so far."""
         claim = picks[-1].claim
@@ -255,7 +261,7 @@ class Naive:
             names = constraint.get("requests") or []
             name = constraint.get("matchAttribute") or constraint["distinctAttribute"]
             sets = [
-                self.cluster.values(p.id, name, p.asked)
+                self._values(p, name)
                 for p in picks
                 if p.claim == claim and (not names or p.request in names or p.request.split("/")[0] in names)
             ]

@@ -122,34 +122,131 @@ def test_derived_attributes_hide_published_ones() -> None:
     assert outcome(make.scenario([make.resource_slice("s", devices)], [claim])) == [["d0", "d2"]]
 
 
+FAILS = "device.attributes['x'].y"
+NO_TEXT = "1 +"
+
+
 @pytest.mark.parametrize(
     ("expression", "message"),
     [
         (
-            "device.attributes['x'].y",
-            "claim default/c, request r: derived attribute example.com/half on device ",
+            FAILS,
+            f"evaluate derived attribute example.com/half on device {make.DRIVER}/pool/d0 failed: ",
         ),
-        ("1 +", "claim default/c, request r: derived attribute example.com/half: CEL compile error: "),
+        (NO_TEXT, "compile derived attribute example.com/half failed: compilation failed: ERROR"),
     ],
 )
-def test_derived_attributes_that_fail(expression: str, message: str) -> None:
-    request = make.request("r", "any", 2, derivedAttributes=derived(expression))
+@pytest.mark.parametrize("mode", [{"count": 2}, {"allocationMode": "All"}])
+def test_derived_attributes_that_fail(expression: str, message: str, mode: dict[str, Any]) -> None:
+    request = make.request("r", derivedAttributes=derived(expression), **mode)
     claim = make.claim("c", request, constraints=[{"matchAttribute": "example.com/half"}])
     assert outcome(make.scenario([make.resource_slice("s", NUMBERED)], [claim])).startswith(message)
 
 
+SHARED = {"allowMultipleAllocations": True, "capacity": {"memory": "8"}}
+NOT_REACHED = {
+    "no constraint": ({}, {}, [], [["d"]]),
+    "constraint of another request": (
+        {},
+        {},
+        [{"matchAttribute": "example.com/half", "requests": ["x"]}],
+        [["d"]],
+    ),
+    "earlier constraint": (
+        {},
+        {},
+        [{"matchAttribute": "example.com/none"}, {"matchAttribute": "example.com/half"}],
+        None,
+    ),
+    "taint": (
+        {"taints": [{"key": "k", "effect": "NoSchedule"}]},
+        {},
+        [{"matchAttribute": "example.com/half"}],
+        None,
+    ),
+    "capacity": (
+        SHARED,
+        {"capacity": {"requests": {"memory": "9"}}},
+        [{"matchAttribute": "example.com/half"}],
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NOT_REACHED)
+@pytest.mark.parametrize("expression", [FAILS, NO_TEXT])
+def test_derived_attributes_fail_where_they_are_asked_for(case: str, expression: str) -> None:
+    """They are evaluated when a constraint looks at the device, after everything else."""
+    device, asked, constraints, expected = NOT_REACHED[case]
+    request = make.request("r", derivedAttributes=derived(expression), **asked)
+    claim = make.claim("c", request, constraints=constraints)
+    document = make.scenario([make.resource_slice("s", [make.device("d", **device)])], [claim])
+    assert outcome(document) == expected
+
+
 def test_derived_attributes_need_their_gate() -> None:
-    claim = make.claim("c", make.request("r", derivedAttributes=derived("1")))
+    sub = make.asked(derivedAttributes=derived("1"))
+    claim = make.claim("c", make.first_available("r", s=sub))
     error = outcome(make.scenario([make.resource_slice("s", NUMBERED)], [claim]), "default")
     assert error == (
-        "claim default/c, request r: has derived attributes, but the DRADerivedAttributes feature is disabled"
+        "claim default/c, request s: cannot handle request with derived attributes, the feature is disabled"
     )
 
 
-@pytest.mark.parametrize(("features", "expected"), [("all", ["*"]), ("default", None)])
-def test_skipped_node_operations(features: str, expected: list[str] | None) -> None:
-    published = make.resource_slice("s", [make.device("a")])
-    published["spec"]["skipNodeOperations"] = ["*"]
-    document = {**make.scenario([published], [make.claim("c", make.request("r"))]), "features": features}
+DECLARED = {"declaredFeatures": ["DRAOptionalNodeOperations"]}
+
+
+@pytest.mark.parametrize(
+    ("features", "status", "mode", "expected"),
+    [
+        ("all", DECLARED, {}, ["skips"]),
+        ("all", {}, {}, ["plain"]),
+        ("default", DECLARED, {}, ["plain"]),
+        ("all", DECLARED, {"allocationMode": "All"}, ["skips", "plain"]),
+        ("all", {}, {"allocationMode": "All"}, None),
+        ("default", DECLARED, {"allocationMode": "All"}, ["plain"]),
+    ],
+)
+def test_skipped_node_operations(
+    features: str, status: dict[str, Any], mode: dict[str, Any], expected: list[str] | None
+) -> None:
+    """Devices whose slices let kubelets skip calls are only for nodes that say they do."""
+    skips = make.resource_slice("a", [make.device("skips")], count=2)
+    skips["spec"]["skipNodeOperations"] = ["*"]
+    plain = make.resource_slice("b", [make.device("plain")], count=2)
+    document = make.scenario([skips, plain], [make.claim("c", make.request("r", **mode))])
+    document["node"]["status"] = status
+    document["features"] = features
     row = next(run(msgspec.convert(document, Scenario), profile_for("1.37")))
-    assert row["results"][0]["devices"]["results"][0].get("skipNodeOperations") == expected
+    results = row.get("results") and row["results"][0]["devices"]["results"]
+    assert (results and [result["device"] for result in results]) == expected
+    for result in results or ():
+        assert result.get("skipNodeOperations") == (["*"] if result["device"] == "skips" else None)
+
+
+@pytest.mark.parametrize(
+    ("held", "expected"),
+    [
+        ([A, PLAIN], [["ab"]]),
+        ([PLAIN, A], [["other"]]),
+        ([A, B], None),
+    ],
+)
+def test_groups_of_allocated_claims_that_do_not_go_together(
+    held: list[dict[str, Any]], expected: Any
+) -> None:
+    """A slice that changed after its devices were allocated: the first of them decides."""
+    claim = make.claim("c", make.request("r"))
+    names = [device["name"] for device in held]
+    document = make.scenario(partitions(*held, AB, OTHER), [claim], allocatedDevices=make.held(*names))
+    assert outcome(document) == expected
+
+
+@pytest.mark.parametrize(("is_shared", "expected"), [(True, [["a"]]), (False, None)])
+def test_groups_matter_once_for_a_shared_device(is_shared: bool, expected: Any) -> None:
+    """Without the gate a device with groups is left alone; a further share of it draws on nothing."""
+    shared = {**A, "allowMultipleAllocations": True}
+    row = {"driver": make.DRIVER, "pool": "pool", "device": "a", "shareID": "s"}
+    document = make.scenario(partitions(shared), [make.claim("c", make.request("r"))])
+    document["allocatedSharedDeviceIDs"] = [row] if is_shared else []
+    assert outcome(document, "default") == expected

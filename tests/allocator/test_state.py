@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -29,8 +30,8 @@ def slice_of(*names: str, name: str = "slice", **fields: Any) -> ResourceSlice:
     )
 
 
-def state_of(*slices: ResourceSlice, version: str = "1.37") -> State:
-    state = State(profile_for(version))
+def state_of(*slices: ResourceSlice, version: str = "1.37", gates: Mapping[str, bool] | None = None) -> State:
+    state = State(profile_for(version, gates or {}))
     state.apply_class(msgspec.convert(make.device_class("any"), DeviceClass))
     for published in slices:
         state.apply_slice(published)
@@ -117,6 +118,16 @@ def test_labels_decide_about_wide_pools() -> None:
     assert allocate(state) is None
     inside = Node(metadata=ObjectMeta(name="node", labels={"zone": "a"}))
     assert allocate(state, node=inside) == ["a"]
+    assert allocate(state) is None
+
+
+def test_declared_features_decide_about_skipped_operations() -> None:
+    state = state_of(slice_of("a", nodeName="node", skipNodeOperations=["*"]), gates={"all": True})
+    assert allocate(state) is None
+    declared = Node(
+        metadata=ObjectMeta(name="node"), status={"declaredFeatures": ["DRAOptionalNodeOperations"]}
+    )
+    assert allocate(state, node=declared) == ["a"]
     assert allocate(state) is None
 
 

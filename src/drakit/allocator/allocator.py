@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence, Set
 
 from drakit.allocator.formulation import problem_of
-from drakit.allocator.judge import failure_text
+from drakit.allocator.judge import Failure, failure_text
 from drakit.allocator.pool import Problem as PoolProblem
 from drakit.allocator.problem import Problem
 from drakit.allocator.report import Report
@@ -91,7 +91,7 @@ class Allocator:
         """
         plan, journal = self._plan, self._state.journal
         changed = journal.since(plan.looked_at)
-        if changed is None or self._state.depends_on_labels:
+        if changed is None or self._state.depends_on_nodes:
             plan.known.clear()
             plan.fitting.clear()
             changed = []
@@ -177,8 +177,10 @@ class Allocator:
 
     def _failure(self, demand: Demand, view: NodeView, position: int) -> str:
         published = view.devices[position]
-        failure = self._plan.verdict(demand, published, view.here[position]).failure
-        assert failure is not None
+        verdict = self._plan.verdict(demand, published, view.here[position])
+        asked = [self._plan.constraints[constraint].attribute for constraint in demand.constraints]
+        derived = [verdict.derived.get(attribute) for attribute in asked]
+        failure = verdict.failure or next(found for found in derived if isinstance(found, Failure))
         return failure_text(failure, self._claims[demand.claim].metadata.key, demand, str(published))
 
     def _check(self, view: NodeView) -> None:

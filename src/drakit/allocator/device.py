@@ -32,7 +32,8 @@ class Published:
     """One device of one slice. Never changes, except that `taints` is replaced when taint rules change.
 
     `fingerprint` is equal for devices that differ at most in driver, name and attributes: taints, counters,
-    capacity, binding conditions and sharing are the same, and all attributes can be read.
+    capacity, binding conditions, sharing and whether node operations are skipped are the same, and all
+    attributes can be read.
     """
 
     __slots__ = (
@@ -79,6 +80,7 @@ class Published:
                 device.capacity,
                 bool(device.binding_conditions),
                 device.allow_multiple_allocations,
+                bool(self.slice.spec.skip_node_operations),
                 device.attributes if self.is_odd else None,
             )
         )

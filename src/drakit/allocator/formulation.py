@@ -6,6 +6,7 @@ import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from drakit.allocator.device import Published, Value
+from drakit.allocator.judge import Failure, Verdict
 from drakit.allocator.plan import Plan
 from drakit.allocator.problem import Demanded, Need, Problem
 from drakit.allocator.request import Demand
@@ -69,6 +70,7 @@ class _Formulation:
         values: list[dict[int, tuple[int, ...]]],
     ) -> Demanded:
         selectable, tolerable, mines = 0, 0, 0
+        traps: dict[int, int] = {}
         consumes: dict[int, tuple[int, ...]] = {}
         for position, kind in enumerate(kinds):
             verdict = self._plan.verdicts[kind][demand.index]
@@ -82,9 +84,12 @@ class _Formulation:
                     if demand.is_all and not _fits(needed, rooms[shareable[position]][1]):
                         continue
                 selectable |= bit
-                if verdict.taint is None:
+                if verdict.taint is None and not barred & bit:
                     tolerable |= bit
-        tolerable &= ~barred
+                    trap = self._trap(demand, verdict)
+                    if trap is not None:
+                        traps[position] = trap
+                        mines |= bit
         candidates = tolerable
         for constraint in demand.constraints:
             row = values[constraint][demand.index]
@@ -97,11 +102,20 @@ class _Formulation:
             is_admin=demand.is_admin,
             candidates=candidates,
             mines=mines,
+            traps=traps,
             all_positions=positions,
             tolerable=tolerable,
             values=tuple((c, values[c][demand.index]) for c in demand.constraints),
             consumes=consumes,
         )
+
+    def _trap(self, demand: Demand, verdict: Verdict) -> int | None:
+        """Which of the demand's constraints asks for a derived attribute that fails; None for no one."""
+        for number, constraint in enumerate(demand.constraints):
+            attribute = self._plan.constraints[constraint].attribute
+            if isinstance(verdict.derived.get(attribute), Failure):
+                return number
+        return None
 
     def _numbered(self, index: int, kinds: Sequence[int]) -> dict[int, tuple[int, ...]]:
         """For each demand that the constraint concerns, each device's values of its attribute as bits.
@@ -117,7 +131,7 @@ class _Formulation:
                 rows[demand.index] = published
                 if any(derived.name == attribute for derived in demand.derived):
                     verdicts = {kind: self._plan.verdicts[kind][demand.index] for kind in published}
-                    rows[demand.index] = {k: v.derived.get(attribute, ()) for k, v in verdicts.items()}
+                    rows[demand.index] = {k: v.values_of(attribute) for k, v in verdicts.items()}
         holders: dict[Value, list[tuple[int, int]]] = {}
         for row in {id(row): row for row in rows.values()}.values():
             for kind, values in row.items():
@@ -160,25 +174,29 @@ class _Formulation:
         possible: list[int | None] = [None] * len(view.sets)
         for index, members in in_use.groups if has_groups else ():
             common = bits(index, members[0])
-            for member in members[1:]:
-                common &= bits(index, member)
-            # Devices that do not go together hold the set already: nothing goes with all of them.
-            possible[index] = common or (_NOBODYS if any(members) else 0)
+            for member in members[1:] if common else ():
+                common &= bits(index, member) or common
+            # Devices that do not go together may hold the set already, where slices have changed: with
+            # groups that have nothing in common nothing goes, of others the first one decides.
+            possible[index] = common or (_NOBODYS if members[0] else 0)
         return found, tuple(possible)
 
     def _barred(self, view: NodeView, in_use: InUse, needs: Mapping[int, tuple[Need, ...]]) -> int:
-        """Devices of pools that have promised more counters than they have, but for those that are shared
-        already and draw no more; and, with compatibility groups switched off, devices beside allocated ones
-        that have groups: nobody could check them."""
+        """Devices the node cannot serve; and, but for those that are shared already and draw no more, devices
+        of pools that have promised more counters than they have, and with compatibility groups switched off
+        those that have groups or are beside allocated ones that have: nobody could check them."""
         over = {view.sets[i].pool for i, left in enumerate(in_use.left) if left and min(left) < 0}
         grouped: set[int] = set()
-        if not self._plan.profile.is_on(Gate.COMPATIBILITY_GROUPS):
+        is_off = not self._plan.profile.is_on(Gate.COMPATIBILITY_GROUPS)
+        if is_off:
             grouped = {index for index, members in in_use.groups if any(members)}
         drawn = {position for position, _ in in_use.shares}
-        barred = 0
+        barred = view.unserved
         for position, rows in needs.items():
-            is_over = position not in drawn and any(view.sets[index].pool in over for index, _, _ in rows)
-            if is_over or any(index in grouped for index, _, _ in rows):
+            if position in drawn:
+                continue
+            has_groups = is_off and any(view.devices[position].groups.values())
+            if has_groups or any(view.sets[i].pool in over or i in grouped for i, _, _ in rows):
                 barred |= 1 << position
         return barred
 

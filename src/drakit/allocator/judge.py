@@ -19,6 +19,7 @@ from drakit.allocator.tolerations import untolerated
 from drakit.allocator.trace import Check, Refusal
 from drakit.errors import AllocationError, CELError
 from drakit.model.quantity import Quantity
+from drakit.model.resource import DerivedAttribute
 from drakit.model.semver import Version
 from drakit.profile import Gate, Profile
 
@@ -46,8 +47,13 @@ class Verdict(Struct, frozen=True):
     failure: Failure | None = None
     taint: Refusal | None = None
     consumes: Mapping[str, Quantity] = {}
-    derived: Mapping[str, tuple[Value, ...]] = {}
-    """The demand's own attributes of the device, for constraints only."""
+    derived: Mapping[str, tuple[Value, ...] | Failure] = {}
+    """The demand's own attributes of the device. One that fails matters when a constraint asks for it."""
+
+    def values_of(self, attribute: str) -> tuple[Value, ...]:
+        """What the device has of a derived attribute, for constraints."""
+        values = self.derived.get(attribute, ())
+        return () if isinstance(values, Failure) else values
 
 
 def judge(demand: Demand, published: Published, is_here: bool, profile: Profile) -> Verdict:
@@ -62,9 +68,6 @@ def judge(demand: Demand, published: Published, is_here: bool, profile: Profile)
             return Verdict(refusal=outcome)
     if not is_here:
         return Verdict(refusal=Refusal(Check.NODE))
-    derived = _derive(demand, published, profile) if demand.derived else {}
-    if isinstance(derived, Failure):
-        return Verdict(failure=derived)
     consumes: Mapping[str, Quantity] = {}
     if profile.is_on(Gate.CONSUMABLE_CAPACITY):
         try:
@@ -85,17 +88,15 @@ def judge(demand: Demand, published: Published, is_here: bool, profile: Profile)
             return Verdict(failure=Failure(None, False, str(error)))
         except ValueError as error:
             return Verdict(refusal=Refusal(Check.CAPACITY, reason=str(error)))
-    if device.consumes_counters:
-        if not profile.is_on(Gate.PARTITIONABLE_DEVICES):
-            return Verdict(refusal=Refusal(Check.GATE, reason=Gate.PARTITIONABLE_DEVICES))
-        has_groups = any(row.compatibility_groups for row in device.consumes_counters)
-        if has_groups and not profile.is_on(Gate.COMPATIBILITY_GROUPS):
-            return Verdict(refusal=Refusal(Check.GATE, reason=Gate.COMPATIBILITY_GROUPS))
+    if published.slice.spec.skip_node_operations and not profile.is_on(Gate.OPTIONAL_NODE_OPERATIONS):
+        return Verdict(refusal=Refusal(Check.GATE, reason=Gate.OPTIONAL_NODE_OPERATIONS))
+    if device.consumes_counters and not profile.is_on(Gate.PARTITIONABLE_DEVICES):
+        return Verdict(refusal=Refusal(Check.GATE, reason=Gate.PARTITIONABLE_DEVICES))
     taint = untolerated(published.taints, demand.tolerations)
     return Verdict(
         taint=None if taint is None else Refusal(Check.TAINT, taint=taint),
         consumes=consumes if published.is_shareable else {},
-        derived=derived,
+        derived={d.name: _derive(d, published, profile) for d in demand.derived},
     )
 
 
@@ -125,23 +126,20 @@ def _select(
 
 
 def _derive(
-    demand: Demand, published: Published, profile: Profile
-) -> Mapping[str, tuple[Value, ...]] | Failure:
-    found: dict[str, tuple[Value, ...]] = {}
-    for attribute in demand.derived:
-        try:
-            evaluator = cel.compile_value(attribute.expression, profile.version, profile=profile)
-        except CELError as error:
-            return Failure(None, True, error.message, attribute.name)
-        try:
-            value = evaluator.value(published.device, published.driver)
-        except CELError as error:
-            return Failure(None, False, error.message, attribute.name)
-        values = _as_values(value, profile.is_on(Gate.LIST_ATTRIBUTES))
-        if values is None:
-            return Failure(None, False, "the value is no attribute value", attribute.name)
-        found[attribute.name] = values
-    return found
+    attribute: DerivedAttribute, published: Published, profile: Profile
+) -> tuple[Value, ...] | Failure:
+    try:
+        evaluator = cel.compile_value(attribute.expression, profile.version, profile=profile)
+    except CELError as error:
+        return Failure(None, True, error.message, attribute.name)
+    try:
+        value = evaluator.value(published.device, published.driver)
+    except CELError as error:
+        return Failure(None, False, error.message, attribute.name)
+    values = _as_values(value, profile.is_on(Gate.LIST_ATTRIBUTES))
+    if values is None:
+        return Failure(None, False, "the value is no attribute value", attribute.name)
+    return values
 
 
 def _as_values(value: object, are_lists_known: bool) -> tuple[Value, ...] | None:
@@ -165,10 +163,9 @@ def _as_values(value: object, are_lists_known: bool) -> tuple[Value, ...] | None
 def failure_text(failure: Failure, claim: str, demand: Demand, device: str) -> str:
     """The error as Kubernetes words it."""
     if failure.derived:
-        where = f"claim {claim}, request {demand.name}: derived attribute {failure.derived}"
         if failure.is_compile:
-            return f"{where}: CEL compile error: {failure.message}"
-        return f"{where} on device {device}: CEL runtime error: {failure.message}"
+            return f"compile derived attribute {failure.derived} failed: {failure.message}"
+        return f"evaluate derived attribute {failure.derived} on device {device} failed: {failure.message}"
     if failure.expression is None:
         return f"claim {claim}, request {demand.name}: device {device}: {failure.message}"
     owner = f"class {demand.asked.device_class_name}" if failure.expression.is_class else f"claim {claim}"

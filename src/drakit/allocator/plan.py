@@ -30,6 +30,16 @@ _SIGNATURES = 64
 """Plans a view remembers its signature for."""
 
 
+_WITH_DISTINCT = (
+    Gate.CONSUMABLE_CAPACITY,
+    Gate.DEVICE_BINDING_CONDITIONS,
+    Gate.LIST_ATTRIBUTES,
+    Gate.OPTIONAL_NODE_OPERATIONS,
+    Gate.DERIVED_ATTRIBUTES,
+    Gate.COMPATIBILITY_GROUPS,
+)
+
+
 class PlanConstraint(Struct, frozen=True):
     claim: int
     index: int
@@ -100,15 +110,17 @@ class Plan:
         self.claims.append(row)
         for number, constraint in enumerate(claim.spec.devices.constraints):
             attribute = constraint.match_attribute or constraint.distinct_attribute
-            if attribute is None or (
-                constraint.match_attribute is None and not self.profile.is_on(Gate.CONSUMABLE_CAPACITY)
-            ):
+            if attribute is None or (constraint.match_attribute is None and not self._knows_distinct()):
                 self.constraint_errors.setdefault(
                     index,
                     f", constraint #{number}: empty constraint (unsupported constraint type?)",
                 )
                 continue
             self._add_constraint(index, number, constraint, attribute, row)
+
+    def _knows_distinct(self) -> bool:
+        """distinctAttribute came with consumable capacity, in the allocators that each of these selects."""
+        return any(self.profile.is_on(gate) for gate in _WITH_DISTINCT)
 
     def _add_constraint(
         self, claim: int, number: int, constraint: DeviceConstraint, attribute: str, row: list[Asked]
@@ -184,7 +196,7 @@ class Plan:
         attribute = self.constraints[constraint].attribute
         for derived in demand.derived:
             if derived.name == attribute:
-                return self.verdict(demand, published, is_here).derived.get(attribute, ())
+                return self.verdict(demand, published, is_here).values_of(attribute)
         return self._constrained(published, attribute)
 
     def signature(self, view: NodeView) -> int:
@@ -192,7 +204,8 @@ class Plan:
         known = view.signatures.get(self.number)
         if known is None:
             pools = [self._pool_kinds(pool) for pool in view.pools]
-            known = self._signatures.setdefault((tuple(pools), tuple(view.sets)), len(self.rows))
+            key = (tuple(pools), tuple(view.sets), view.unserved)
+            known = self._signatures.setdefault(key, len(self.rows))
             if known == len(self.rows):
                 self.rows.append([kind for pool in pools if isinstance(pool, tuple) for kind in pool])
             if len(view.signatures) >= _SIGNATURES:

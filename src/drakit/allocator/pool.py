@@ -1,10 +1,10 @@
 """Pools: which slices of a pool a node sees, and whether they may be used.
 
 A pool is all slices of one driver with one pool name. A node sees the pool when one of its slices names the
-node, selects it or is for all nodes; with those slices it sees all slices with counter sets. Of these only
-the highest generation counts. A pool is used when all its slices are there (`resourceSliceCount`, counting
-slices of other nodes as well) and nothing in it contradicts itself; otherwise it is incomplete or invalid:
-passed over by requests for a count, an error for requests for all devices.
+node, selects it or is for all nodes. Of these only the highest generation counts; with it the node sees all
+slices of that generation with counter sets. A pool is used when all its slices are there
+(`resourceSliceCount`, counting slices of other nodes as well) and nothing in it contradicts itself; otherwise
+it is incomplete or invalid: passed over by requests for a count, an error for requests for all devices.
 
 Source: structured/internal/*/pools_*.go of Kubernetes 1.37.
 """
@@ -179,19 +179,19 @@ def view_pool(pool: Pool, node: Node, profile: Profile) -> PoolView | None:
     seen = [s for s in slices if s.selects(node)]
     if not seen:
         return None
+    number = max([s.spec.pool.generation for s in seen]) if len(seen) > 1 else seen[0].spec.pool.generation
     if profile.is_on(Gate.PARTITIONABLE_DEVICES) and len(seen) < len(slices):
         seen += [s for s in slices if s.has_counters and s not in seen]
     current = seen
-    number = seen[0].spec.pool.generation
     if len(seen) > 1:
-        number = max([s.spec.pool.generation for s in seen])
         current = sorted((s for s in seen if s.spec.pool.generation == number), key=lambda s: s.name)
     count = current[0].spec.pool.resource_slice_count
     generation = current
     if len(current) != count:
         if any(s.spec.pool.generation > number for s in pool.slices.values()):
             return None
-        generation = [s for s in pool.slices.values() if s.spec.pool.generation == number]
+        others = [s for s in slices if s.spec.pool.generation == number and s not in current]
+        generation = [*current, *others]
     view = PoolView(pool, current, generation, node)
     if len(generation) != count:
         view.reject(Problem.INCOMPLETE, f"{len(generation)} of {count} slices of generation {number}")

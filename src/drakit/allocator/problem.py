@@ -30,7 +30,10 @@ class Demanded(Struct, frozen=True, kw_only=True):
     candidates: int
     """Devices it may take as far as that depends on the device alone."""
     mines: int
-    """Devices on which a selector fails."""
+    """Devices on which a selector or a derived attribute fails."""
+    traps: Mapping[int, int]
+    """Of each device on which a derived attribute fails, and no selector, how many of `values` are looked at
+    before the constraint that asks for it."""
     all_positions: tuple[int, ...]
     tolerable: int
     """For all devices: those with no taint in the way."""
@@ -109,13 +112,29 @@ class Problem:
             marks = allowed
         return state.__class__(used, own, left, shares, marks, groups)
 
-    def fits(self, demand: Demanded, position: int, state: Partial) -> bool:
-        """Whether the device fits but for constraints."""
-        return self.take(replace(demand, values=()), position, state) is not None
+    def is_sprung(self, demand: Demanded, position: int, state: Partial) -> bool:
+        """Whether the trap at `position` is reached: nothing looked at before keeps the device away."""
+        return self.reaches_constraints(demand, position, state) and not self.violates(
+            demand, position, state
+        )
+
+    def reaches_constraints(self, demand: Demanded, position: int, state: Partial) -> bool:
+        """Whether the device fits as far as that is looked at before the constraints. Of requests for all
+        devices the capacity comes after them."""
+        needs = self.needs.get(position)
+        share = self.shareable.get(position)
+        if share is not None:
+            is_used, room = state.shares[share]
+            wanted = demand.consumes[position]
+            if not demand.is_all and any(n > have for n, have in zip(wanted, room, strict=True)):
+                return False
+            needs = None if is_used else needs
+        return needs is None or _spend(needs, state.left, state.groups) is not None
 
     def violates(self, demand: Demanded, position: int, state: Partial) -> bool:
-        """Whether a constraint keeps the device away."""
-        return self._mark(demand, position, state.marks) is None
+        """Whether a constraint keeps the device away, one before the trap if it is one."""
+        values = demand.values[: demand.traps.get(position)]
+        return self._mark(replace(demand, values=values), position, state.marks) is None
 
     def _mark(self, demand: Demanded, position: int, marks: tuple[int, ...]) -> tuple[int, ...] | None:
         changed = list(marks)

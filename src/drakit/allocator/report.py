@@ -21,6 +21,7 @@ from drakit.allocator.trace import Candidate, Check, FellShort, Refusal, Trace
 from drakit.allocator.view import NodeView
 from drakit.model.quantity import Quantity
 from drakit.model.resource import MAX_RESULTS, ResourceClaim
+from drakit.profile import Gate
 
 _BEST = 5
 """Values of an attribute that are named."""
@@ -91,14 +92,24 @@ class Report:
             return _failed(verdict.failure)
         if verdict.refusal is not None:
             return verdict.refusal
-        short = self._capacity(demand, position) or self._counter(position)
+        short = self._capacity(demand, position)
+        if short is None and self._view.unserved >> position & 1:
+            reason = f"the node does not declare {Gate.OPTIONAL_NODE_OPERATIONS}"
+            short = Refusal(Check.FEATURE, reason=reason)
+        short = short or self._counter(position)
         if short is not None:
             return short
         if verdict.taint is not None:
             return verdict.taint
+        has_groups = any(published.groups.values())
+        if has_groups and not demanded.tolerable >> position & 1:
+            return Refusal(Check.GATE, reason=Gate.COMPATIBILITY_GROUPS)
         for constraint, values in demanded.values:
             if not values[position]:
                 known = self._plan.constraints[constraint]
+                failed = verdict.derived.get(known.attribute)
+                if isinstance(failed, Failure):
+                    return _failed(failed)
                 return Refusal(Check.CONSTRAINT, name=known.attribute, constraint=known.index)
         if demanded.candidates >> position & 1 or demanded.is_all:
             return None

@@ -9,7 +9,7 @@ Source: structured/internal/*/allocator_*.go (validateDeviceRequest) of Kubernet
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from drakit import cel
 from drakit.allocator.device import digest
@@ -132,15 +132,6 @@ def _gate_error(request: DeviceRequest, profile: Profile) -> str:
         for sub in request.first_available:
             if sub.capacity is not None:
                 return f", subrequest {sub.name}: {off}"
-    if not profile.is_on(Gate.DERIVED_ATTRIBUTES):
-        asked: Sequence[ExactDeviceRequest | DeviceSubRequest] = request.first_available or (
-            [request.exactly] if request.exactly else []
-        )
-        if any(one.derived_attributes for one in asked):
-            return (
-                f", request {request.name}: has derived attributes, "
-                "but the DRADerivedAttributes feature is disabled"
-            )
     return ""
 
 
@@ -148,6 +139,8 @@ def _resolve(demand: Demand, classes: Mapping[str, DeviceClass], profile: Profil
     """Fill in class and selectors; what is wrong, or ""."""
     asked = demand.asked
     where = f", request {demand.name}"
+    if demand.derived and not profile.is_on(Gate.DERIVED_ATTRIBUTES):
+        return f"{where}: cannot handle request with derived attributes, the feature is disabled"
     for index, selector in enumerate(asked.selectors):
         if selector.cel is None:
             return f"{where}, selector #{index}: CEL expression empty (unsupported selector type?)"

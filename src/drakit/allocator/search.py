@@ -19,7 +19,8 @@ again carefully. It then leaves out what cannot contain a solution, and nothing 
   is a dead end (`Fingerprints`).
 
 Selectors that fail on a device are mines: reaching one ends the whole search with its error, as in
-Kubernetes. Proofs therefore never look across a request with a mine ahead, see `Bounds`.
+Kubernetes. Derived attributes are evaluated last: a device on which one fails is a mine only where it would
+be taken but for that. Proofs therefore never look across a request with a mine ahead, see `Bounds`.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Pick(NamedTuple):
 
 
 class Mine(Exception):
-    """The search reached a device on which a selector of the demand fails."""
+    """The search reached a device on which a selector or a derived attribute of the demand fails."""
 
     def __init__(self, demand: int, position: int) -> None:
         super().__init__()
@@ -268,6 +269,8 @@ class Search:
             position = bit.bit_length() - 1
             choice.todo ^= bit
             if demand.mines & bit:
+                if position in demand.traps and not problem.is_sprung(demand, position, choice.state):
+                    continue
                 raise Mine(choice.demand, position)
             if self._prints is not None:
                 kind = self._prints.kind(position, choice.state)
@@ -300,9 +303,13 @@ class Search:
                 return None
             self._step()
             before = state
+            if position in demand.traps and problem.is_sprung(demand, position, before):
+                raise Mine(index, position)
             state = problem.take(demand, position, before)
             if state is None:
-                if problem.violates(demand, position, before) and problem.fits(demand, position, before):
+                if problem.reaches_constraints(demand, position, before) and problem.violates(
+                    demand, position, before
+                ):
                     raise MustFail(index, position)
                 return None
         choice.picked = [Pick(index, position) for position in demand.all_positions]

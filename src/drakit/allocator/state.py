@@ -14,7 +14,7 @@ from drakit.allocator.journal import Journal
 from drakit.allocator.plan import Plan
 from drakit.allocator.pool import Pool, PoolID, Slice, view_pool
 from drakit.allocator.usage import Use, held_rows
-from drakit.allocator.view import InUse, NodeView
+from drakit.allocator.view import InUse, NodeView, declares
 from drakit.model.meta import Node
 from drakit.model.resource import AllocationResult, DeviceClass, DeviceTaintRule, ResourceClaim, ResourceSlice
 from drakit.profile import Gate, Profile
@@ -41,6 +41,8 @@ class State:
         self._wide: set[PoolID] = set()
         """Pools that a node may see although no slice names it."""
         self._wide_revision = 0
+        self._skipping: set[str] = set()
+        """Slices whose devices need a node that declares a feature."""
         self._views: dict[str, NodeView] = {}
         self.journal = Journal()
         """Nodes by the time they last changed."""
@@ -58,6 +60,8 @@ class State:
         self._slices[new.name] = new
         if old is not None:
             self._detach(old)
+        if new.spec.skip_node_operations:
+            self._skipping.add(new.name)
         id = _pool_id(new)
         pool = self._pools.get(id)
         if pool is None:
@@ -127,8 +131,12 @@ class State:
         """What the node offers."""
         name = node.metadata.name
         view = self._views.get(name)
-        is_current = view is not None and view.wide_revision == self._wide_revision
-        if view is not None and is_current and (not self._wide or view.labels == node.metadata.labels):
+        if (
+            view is not None
+            and view.wide_revision == self._wide_revision
+            and (not self._wide or view.labels == node.metadata.labels)
+            and (not view.has_skips or view.declares == declares(node))
+        ):
             return view
         ids = self._local.get(name, set()) | self._wide
         pools = [view_pool(self._pools[id], node, self.profile) for id in ids]
@@ -152,9 +160,10 @@ class State:
         return plan
 
     @property
-    def depends_on_labels(self) -> bool:
-        """Whether some pool may be seen by nodes that no slice names, by their labels for example."""
-        return bool(self._wide)
+    def depends_on_nodes(self) -> bool:
+        """Whether what a node offers may change with the node alone: some pool may be seen by nodes that no
+        slice names, by their labels for example, or be of use only to nodes that declare a feature."""
+        return bool(self._wide) or bool(self._skipping)
 
     def in_use(self, view: NodeView) -> InUse:
         return view.in_use(self._usages)
@@ -174,6 +183,7 @@ class State:
         self.revision += 1
 
     def _detach(self, old: Slice) -> None:
+        self._skipping.discard(old.name)
         pool = self._pools[_pool_id(old)]
         self._forget_views(pool)
         if pool.slices.get(old.name) is old:

@@ -33,6 +33,8 @@ class Check(StrEnum):
     """It belongs to another node (per-device node selection)."""
     CAPACITY = "capacity"
     """It lacks the capacity asked for, or too little of it is left."""
+    FEATURE = "feature"
+    """The node does not declare a feature it needs; `reason` says which."""
     COUNTER = "counter"
     """A shared counter that it consumes is short."""
     GROUP = "group"

@@ -15,6 +15,7 @@ from drakit.allocator.pool import PoolView, Problem
 from drakit.allocator.usage import Use
 from drakit.model.meta import Node
 from drakit.model.resource import AllocationResult
+from drakit.profile import Gate
 
 Usages = Mapping[tuple[str, str], Mapping[str, Use]]
 """Pool -> device name -> its use."""
@@ -34,7 +35,7 @@ class InUse(NamedTuple):
 
     `taken` has the devices nobody else may have. `left` is what remains of each counter set of the view.
     `shares` has (position, ((capacity, consumed), ...)) of devices that are shared. `groups` has (counter
-    set index, groups of each device allocated from it).
+    set index, groups of each device allocated from it, that of the first one published first).
     """
 
     taken: int = 0
@@ -44,6 +45,11 @@ class InUse(NamedTuple):
 
 
 _NOTHING = InUse()
+
+
+def declares(node: Node) -> bool:
+    """Whether the node says that its kubelet leaves out what slices tell it to skip."""
+    return Gate.OPTIONAL_NODE_OPERATIONS in (node.status.get("declaredFeatures") or ())
 
 
 class NodeView:
@@ -71,6 +77,13 @@ class NodeView:
         """By plan: which nodes look alike (see plan.py)."""
         self.answers: dict[int, tuple[object, list[AllocationResult]]] = {}
         """By plan: the last outcome and the results built from it."""
+        self.declares = declares(node)
+        self.unserved = 0
+        """Devices that need a node that declares the feature, where this one does not."""
+        self.has_skips = any([p.slice.spec.skip_node_operations for p in self.devices])
+        if self.has_skips and not self.declares:
+            skips = [bool(p.slice.spec.skip_node_operations) for p in self.devices]
+            self.unserved = sum([1 << position for position, skip in enumerate(skips) if skip])
         self.invalid = [p for p in ordered if p.problem is Problem.INVALID]
         self._revisions: list[int] | None = None
         self._in_use = _NOTHING
@@ -138,19 +151,15 @@ class NodeView:
                         amounts[name] -= amount
             left.append(tuple(amounts[name] for name in counter_set.names))
             if members:
-                groups.append((index, tuple(sorted(members))))
+                groups.append((index, (members[0], *sorted(members[1:]))))
         return tuple(left), shares, tuple(groups)
 
     def _consumers(self, view: PoolView, usages: Usages) -> list[tuple[Needs | None, Groups]]:
         """What devices of the pool that are held consume, those of other nodes too, as they are published
-        now; of those that are not, as they last were."""
+        now and in that order; of those that are not, as they last were."""
         used = usages.get(view.pool.id)
         if not used:
             return []
-        published = {p.name: p for s in view.generation for p in s.devices if p.name in used}
-        found: list[tuple[Needs | None, Groups]] = []
-        for name, use in sorted(used.items()):
-            if use:
-                now = published.get(name)
-                found.append((use.needs, use.groups) if now is None else (now.needs, now.groups))
-        return found
+        published = {p.name: p for s in view.generation for p in s.devices if used.get(p.name)}
+        gone = [use for name, use in sorted(used.items()) if use and name not in published]
+        return [(p.needs, p.groups) for p in published.values()] + [(use.needs, use.groups) for use in gone]

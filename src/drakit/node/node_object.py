@@ -19,7 +19,7 @@ from drakit.client.clock import Clock, micro_timestamp, timestamp
 from drakit.errors import AlreadyExists, Conflict, DRAError, NotFound
 from drakit.model.quantity import Quantity
 from drakit.node.image import machine_architecture
-from drakit.profile import Profile
+from drakit.profile import Gate, Profile
 from drakit.transport import STRATEGIC_PATCH, Document
 
 LEASE_NAMESPACE = "kube-node-lease"
@@ -101,7 +101,7 @@ def node_status(
         }
         for kind, value, reason, message in _CONDITIONS
     ]
-    return {
+    status: Document = {
         "capacity": dict(capacity),
         "allocatable": dict(capacity),
         "conditions": conditions,
@@ -109,6 +109,9 @@ def node_status(
         "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
         "nodeInfo": _node_info(profile, runtime),
     }
+    if profile.is_on(Gate.OPTIONAL_NODE_OPERATIONS):
+        status["declaredFeatures"] = [Gate.OPTIONAL_NODE_OPERATIONS.value]
+    return status
 
 
 def _node_info(profile: Profile, runtime: str) -> Document:

@@ -117,6 +117,8 @@ def _line(members: Sequence[DeviceID], refusal: Refusal, findings: Findings, wor
             return Line(count, f"constraint #{refusal.constraint}", what)
         case Check.NODE:
             return Line(count, "other node", "usable only on other nodes")
+        case Check.FEATURE:
+            return Line(count, "node feature", f"{refusal.reason}, on {where}")
         case Check.GROUP:
             return Line(count, "compatibility", f"not compatible with what is allocated from {refusal.name}")
         case Check.GATE:

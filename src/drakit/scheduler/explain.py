@@ -168,6 +168,8 @@ def _words(device: DeviceID, refusal: Refusal) -> str:
             return words
         case Check.CAPACITY:
             return f"lack capacity {refusal.name}, {refusal.needed} wanted"
+        case Check.FEATURE:
+            return f"cannot be served: {refusal.reason}"
         case Check.COUNTER:
             return f"short of counter {refusal.name}"
         case Check.GROUP:
