@@ -344,12 +344,17 @@ async def test_requests_are_matched_by_their_whole_names(tmp_path: Path) -> None
     async with running_node(tmp_path) as node:
         await driver.start(node.paths)
         await until(lambda: driver.outcomes)
-        pod = make_pod("a", "a", bound=False)
-        pod["spec"]["containers"][0]["resources"] = {"claims": [{"name": "a", "request": "r"}]}
+        node.runtime.exit_codes["i"] = 0
+        uses = {"claims": [{"name": "a", "request": "r"}]}
+        init = {"name": "i", "image": "busybox", "command": ["sh"], "resources": uses}
+        pod = make_pod("a", "a", bound=False, initContainers=[init])
+        pod["spec"]["containers"][0]["resources"] = uses
         await node.add_claim("a", await node.create(pod))
         await bind_only(node, "a")
         pod = await node.until_phase("a", "Running")
-        assert next(iter(node.runtime.specs.values())).cdi_devices == ["lamp.example.com/lamp=0"]
+        given = [(spec.name, spec.cdi_devices) for spec in node.runtime.specs.values()]
+        assert given == [("i", ["lamp.example.com/lamp=0"]), ("c", ["lamp.example.com/lamp=0"])]
+        assert "allocatedResourcesStatus" not in pod["status"]["initContainerStatuses"][0]
         ids = ["lamp.example.com/lamp=0", "lamp.example.com/pool/lamp-3"]
         assert pod["status"]["containerStatuses"][0]["allocatedResourcesStatus"] == [
             {"name": "claim:a/r", "resources": [{"resourceID": name, "health": "Unknown"} for name in ids]}

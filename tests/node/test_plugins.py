@@ -157,6 +157,23 @@ async def test_a_driver_registers_again_at_a_new_socket(tmp_path: Path) -> None:
     await second.stop()
 
 
+async def test_two_instances_cannot_have_one_endpoint(tmp_path: Path) -> None:
+    driver = FakeDriver()
+    async with registry(tmp_path) as here:
+        await driver.start(here.paths)
+        await until(lambda: driver.outcomes)
+        path = here.paths.plugins_registry / "second-reg.sock"
+        server = await wire.serve(path, registration_handlers(driver))
+        await until(lambda: len(driver.outcomes) == 2)
+        endpoint = here.paths.plugins / f"{driver.name}.sock"
+        assert driver.outcomes[1] == (
+            f"RegisterPlugin error -- plugin registration failed with err: endpoint {endpoint} already "
+            f"registered for DRA driver plugin {driver.name}"
+        )
+        await server.stop(0)
+    await driver.stop()
+
+
 async def test_two_instances_of_a_driver_overlap(tmp_path: Path) -> None:
     old, new = FakeDriver(), FakeDriver()
     async with registry(tmp_path) as here:

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import logging
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import grpc
@@ -46,9 +46,10 @@ _log = logging.getLogger(__name__)
 class Plugin:
     """One registered instance of a driver."""
 
-    def __init__(self, driver: str, service: str, channel: grpc.aio.Channel) -> None:
+    def __init__(self, driver: str, service: str, endpoint: Path, channel: grpc.aio.Channel) -> None:
         self.driver = driver
         self.service = service
+        self.endpoint = endpoint
         self.channel = channel
         self.stub = DRAStub(channel, service)
         self.is_connected = False
@@ -121,16 +122,21 @@ class Plugins:
                 entry = path.lstat()
                 if stat.S_ISSOCK(entry.st_mode) and not path.name.startswith("."):
                     found[path] = (entry.st_ino, entry.st_ctime_ns)
+        ending: list[asyncio.Task[None]] = []
         for path, (identity, task) in list(self._sockets.items()):
             if found.get(path) != identity:
                 task.cancel()
+                ending.append(task)
                 del self._sockets[path]
         for path, identity in found.items():
             if path not in self._sockets:
-                self._sockets[path] = (identity, group.create_task(self._follow(path)))
+                self._sockets[path] = (identity, group.create_task(self._follow(path, ending)))
 
-    async def _follow(self, path: Path) -> None:
-        """Register whoever answers at `path`, as often as it takes, and keep it registered."""
+    async def _follow(self, path: Path, before: Sequence[asyncio.Task[None]]) -> None:
+        """Register whoever answers at `path`, as often as it takes, and keep it registered; after those that
+        are just being forgotten, as it may be one of them."""
+        if before:
+            await asyncio.wait(before)
         delay = _FIRST_RETRY
         while True:
             try:
@@ -153,12 +159,12 @@ class Plugins:
             stub = RegistrationStub(channel)
             info = await stub.get_info()
             service = choose_service(info.supported_versions)
-            if problem := _problem(info, service, path):
+            endpoint = self._paths.of_kubelet(info.endpoint) if info.endpoint else path
+            if problem := _problem(info, service, path) or self._taken(info.name, endpoint):
                 await stub.notify(False, f"RegisterPlugin error -- {problem}")
                 raise RecoverableError(problem)
             assert service is not None
-            endpoint = self._paths.of_kubelet(info.endpoint) if info.endpoint else path
-            plugin = Plugin(info.name, service, connect(endpoint))
+            plugin = Plugin(info.name, service, endpoint, connect(endpoint))
             self._plugins.setdefault(info.name, []).append(plugin)
             try:
                 await stub.notify(True)
@@ -172,6 +178,13 @@ class Plugins:
         # As by the kubelet, one that lists no health service is asked too: it says so, if it has none.
         health_service = choose_health_service(info.supported_versions) or HEALTH_V1ALPHA1
         return plugin, health_service if self._watches_health else None
+
+    def _taken(self, driver: str, endpoint: Path) -> str:
+        """Why no instance of `driver` may answer at `endpoint`; "" if it may."""
+        if all(plugin.endpoint != endpoint for plugin in self._plugins.get(driver, [])):
+            return ""
+        said = f"endpoint {endpoint} already registered for DRA driver plugin {driver}"
+        return f"plugin registration failed with err: {said}"
 
     async def _keep(self, plugin: Plugin, health_service: str | None) -> None:
         """The driver is registered while this runs."""

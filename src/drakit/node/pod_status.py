@@ -199,7 +199,8 @@ def _container_status(pod: Document, progress: Progress, view: View) -> Document
         status["resources"] = view.spec.get("resources") or {}
     if mounts := view.spec.get("volumeMounts"):
         status["volumeMounts"] = [_mount_status(mount) for mount in mounts]
-    if view.resources_status and not progress.is_over and current is not None:
+    # As by the kubelet, for the containers proper alone.
+    if view.resources_status and not progress.is_over and current is not None and view in progress.mains:
         status["allocatedResourcesStatus"] = view.resources_status
     return status
 
