@@ -66,6 +66,29 @@ FAILING = {
         "device.attributes['x'].ints[[device.attributes['x'].i]] == 1",
         "invalid qualifier type: *types.baseList",
     ),
+    "sorting an int": ("dyn(0).sort() == []", "no such overload: sort"),
+    "sorting a string": ("dyn('a').sort() == []", "no such overload"),
+    "flattening an int": ("dyn(0).flatten(1) == []", "no such overload: int.flatten(int)"),
+    "a list of others than optionals": (
+        "optional.unwrap([optional.of(1)].map(x, dyn(1))) == [1]",
+        "no such overload: optional.unwrap(list)",
+    ),
+    "a duration too long": (
+        "duration('9223372036s') + duration('9223372036s') == duration('1s')", "integer overflow",
+    ),
+    "an int as duration": (
+        "duration(device.attributes['x'].i) == duration('3ns')",
+        "type conversion error from 'int' to 'google.protobuf.Duration'",
+    ),
+    "bytes that are no text": (
+        r"'%s'.format([[b'\xff']]) == ''",
+        'error during formatting: could not convert argument "invalid UTF-8 in bytes, cannot convert to '
+        'string" to string',
+    ),
+    "a zone of words": (
+        "timestamp(0).getHours('a:1') == 0", 'strconv.Atoi: parsing "a": invalid syntax',
+    ),
+    "a zone elsewhere": ("timestamp(0).getHours('../x') == 0", "time: invalid location name"),
     "no normal version": (
         "semver('é', true).major() == 1", 'Invalid character(s) found in major number "0é"',
     ),
@@ -85,6 +108,22 @@ def test_what_fails(expression: str, error: str) -> None:
 
 TRUE = {
     "an optional bool is a result": "dyn(optional.of(optional.of(true)))",
+    "lists are flattened as they are": "[[1], [2]].flatten() == [1, 2] && dyn([1]).flatten(3) == [1]",
+    "blocks within blocks": (
+        "cidr('10.0.0.1/24').containsCIDR('10.0.0.1/24') && cidr('::/0').containsCIDR(cidr('2001:db8::/32'))"
+    ),
+    "first and last": "[1, 2].first().value() == 1 && [1, 2].last().value() == 2 && ![].first().hasValue()",
+    "what has a value": "[device.attributes['x'].?s, device.attributes['x'].?no].unwrapOpt() == ['fish']",
+    "1970 is no zero time": (
+        "optional.ofNonZeroValue(timestamp(0)).hasValue() && "
+        "!optional.ofNonZeroValue(timestamp('0001-01-01T00:00:00Z')).hasValue()"
+    ),
+    "zones in numbers of any size": (
+        "timestamp('9999-12-31T23:59:59Z').getFullYear('+48:00') == 10000 && "
+        "timestamp(0).getHours('-1:-30') == 23 && timestamp(0).getMinutes('2:3') == 3"
+    ),
+    "local time is UTC": "timestamp(0).getHours('Local') == 0",
+    "a local date before the first year": "timestamp('0001-01-01T00:00:00Z').getDate('-01:00') == 31",
     "elements of many types are fine for format": "'%s'.format([[1.0, '-5'][1]]) == '-5'",
 }
 
@@ -101,6 +140,13 @@ COSTS = {
         "device.attributes['no'].v.isGreaterThan(device.attributes['x'].v)", 4,
     ),
     "the last argument's error is charged": ("'a'.replace('b', device.attributes['no'].k) == 'a'", 6),
+    "sets with an error": ("sets.contains([1, 2, 3], device.attributes['x'].no)", 8),
+    "a reversed error": ("device.attributes['x'].no.reverse() == []", 16),
+    "format stops at the first error": (
+        "device.attributes['x'].no.format([device.attributes['x'].s]) == ''", 4,
+    ),
+    "has() of a choice": ("has((true ? device.attributes['x'] : device.attributes['no']).s)", 2),
+    "a format checked": ("format.dns1123Label().validate('abcdefghijklmnop').hasValue()", 18),
     "another argument's is not": ("'a'.replace(device.attributes['no'].k, 'b') == 'a'", 5),
 }  # fmt: skip
 
@@ -111,9 +157,21 @@ def test_costs(expression: str, cost: int) -> None:
 
 
 UNUSABLE = {
+    "a variable that is a type": ("[type(1)].all(t, t == int)", "reference to undefined type: t"),
     "a constant list as key": ("dyn([2])[[1]] == 2", "invalid qualifier type: *types.baseList"),
     "constant bytes as key": ("{'a': true}[dyn(b'a')]", "invalid qualifier type: types.Bytes"),
 }
+
+
+MOST = {
+    "keys beside values of attributes": ("device.attributes['x'].all(k, v, k == k)", 388),
+    "keys beside values of domains": ("device.attributes.all(k, v, k == k)", 387),
+}
+
+
+@pytest.mark.parametrize(("expression", "cost"), MOST.values(), ids=MOST)
+def test_greatest_costs(expression: str, cost: int) -> None:
+    assert cel.compile(expression).max_cost == cost
 
 
 REFUSED: dict[str, tuple[str, tuple[tuple[int, str], ...]]] = {
@@ -122,6 +180,36 @@ REFUSED: dict[str, tuple[str, tuple[tuple[int, str], ...]]] = {
     ),
     "elements are compared once the types are right": (
         "[1, true] == nothing", ((14, "undeclared reference to 'nothing' (in container '')"),),
+    ),
+    "existsOne of one variable": (
+        "[1].existsOne(i, true)",
+        (
+            (14, "undeclared reference to 'existsOne' (in container '')"),
+            (15, "undeclared reference to 'i' (in container '')"),
+        ),
+    ),
+    "a constant int as duration": ("duration(3) == duration('3ns')", ((10, "invalid duration argument"),)),
+    "a moment too late": (
+        "timestamp(9007199254740993) > timestamp(0)", ((11, "invalid timestamp argument"),),
+    ),
+    "the text is taken for the pattern": ("matches('(', 'a')", ((9, "invalid matches argument"),)),
+    "what is copied is told twice": (
+        "optional.of(timestamp('x')).optMap(t, true).value()", ((23, "invalid timestamp argument"),) * 2,
+    ),
+    "a map sorted": (
+        "{}.sortBy(x, 1) == []",
+        ((1, "sortBy can only be applied to a list, identifier, comprehension, call or select expression"),),
+    ),
+    "arguments are judged one after the other": (
+        "'%d%d'.format([[]]) == ''",
+        ((16, "error during formatting: decimal clause can only be used on integers, was given list"),),
+    ),
+    "a format after all else at its place": (
+        "[1, '%s'.format([1, 2])] == []",
+        (
+            (16, "expected type 'int' but found 'string'"),
+            (16, "too many arguments supplied to string.format (expected 1, got 2)"),
+        ),
     ),
     "one odd element of a list is told": (
         "[1, true, 'a'] == []", ((5, "expected type 'int' but found 'bool'"),),
@@ -148,3 +236,17 @@ def test_what_does_not_compile(expression: str, issues: Any) -> None:
     assert [line.partition("ERROR: ")[2] for line in told] == [
         f"<input>:1:{at}: {text}" for at, text in issues
     ]
+
+
+NO_BOOL = {
+    "timestamp(0)": "google.protobuf.Timestamp",
+    "[duration('1s')]": "list(google.protobuf.Duration)",
+    "type(null)": "type(null_type)",
+}
+
+
+@pytest.mark.parametrize(("expression", "type_"), NO_BOOL.items())
+def test_what_is_no_selector(expression: str, type_: str) -> None:
+    with pytest.raises(CELError) as caught:
+        cel.compile(expression)
+    assert caught.value.message == f"must evaluate to bool or the unknown type, not {type_}"

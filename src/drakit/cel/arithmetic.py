@@ -10,12 +10,12 @@ from drakit.cel.meter import LITTLE_WORK, Meter
 from drakit.cel.value import Duration, Fault, NoOverload, Timestamp, Uint
 
 INT_MIN, INT_MAX, UINT_MAX = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
-_MIN_TIMESTAMP = -62135596800 * 10**9
+MIN_TIMESTAMP = -62135596800 * 10**9
 _MAX_TIMESTAMP = 253402300799 * 10**9 + 999_999_999
 _ORDERED = frozenset((bool, int, Uint, float, str, bytes, Timestamp, Duration))
 
 
-def _unfit(operator: str, value: Any) -> NoOverload:
+def unfit(operator: str, value: Any) -> NoOverload:
     """The refusal of an operator: kinds that have methods are asked for one, and refuse in other words."""
     return NoOverload("" if value.__class__ in (str, Timestamp, Duration) else operator)
 
@@ -69,16 +69,14 @@ def _uint64(value: int) -> Uint:
 
 def to_timestamp(nanoseconds: int) -> Timestamp:
     """The timestamp, or the overflow error."""
-    if _MIN_TIMESTAMP <= nanoseconds <= _MAX_TIMESTAMP:
+    if MIN_TIMESTAMP <= nanoseconds <= _MAX_TIMESTAMP:
         return Timestamp(nanoseconds)
     raise Fault("timestamp overflow")
 
 
 def to_duration(nanoseconds: int) -> Duration:
     """The duration, or the overflow error."""
-    if INT_MIN <= nanoseconds <= INT_MAX:
-        return Duration(nanoseconds)
-    raise Fault("duration overflow")
+    return Duration(int64(nanoseconds))
 
 
 _ADDABLE = frozenset((int, Uint, float, str, bytes, list, Timestamp, Duration))
@@ -88,7 +86,7 @@ _SUBTRACTABLE = frozenset((int, Uint, float, Timestamp, Duration))
 def add(a: Any, b: Any, meter: Meter | None = None) -> Any:
     kind = a.__class__
     if kind not in _ADDABLE:
-        raise _unfit("_+_", a)
+        raise unfit("_+_", a)
     kinds = (kind, b.__class__)
     if kinds == (Timestamp, Duration) or kinds == (Duration, Timestamp):
         return to_timestamp(int(a) + int(b))
@@ -108,7 +106,7 @@ def add(a: Any, b: Any, meter: Meter | None = None) -> Any:
 def subtract(a: Any, b: Any) -> Any:
     kind, kind_b = a.__class__, b.__class__
     if kind not in _SUBTRACTABLE:
-        raise _unfit("_-_", a)
+        raise unfit("_-_", a)
     if kind is Timestamp:
         if kind_b is Duration:
             return to_timestamp(int(a) - int(b))
@@ -127,7 +125,7 @@ def subtract(a: Any, b: Any) -> Any:
 def multiply(a: Any, b: Any) -> Any:
     kind = a.__class__
     if kind not in NUMERIC:
-        raise _unfit("_*_", a)
+        raise unfit("_*_", a)
     if kind is not b.__class__:
         raise NoOverload
     if kind is int:
@@ -138,7 +136,7 @@ def multiply(a: Any, b: Any) -> Any:
 def divide(a: Any, b: Any) -> Any:
     kind = a.__class__
     if kind not in NUMERIC:
-        raise _unfit("_/_", a)
+        raise unfit("_/_", a)
     if kind is not b.__class__:
         raise NoOverload
     if kind is float:
@@ -158,7 +156,7 @@ def divide(a: Any, b: Any) -> Any:
 def modulo(a: Any, b: Any) -> Any:
     kind = a.__class__
     if kind is not int and kind is not Uint:
-        raise _unfit("_%_", a)
+        raise unfit("_%_", a)
     if kind is not b.__class__:
         raise NoOverload
     if b == 0:
@@ -179,7 +177,7 @@ def negate(a: Any) -> Any:
         return -a
     if kind is Duration:
         return to_duration(-int(a))
-    raise NoOverload if kind is bool else _unfit("-_", a)
+    raise NoOverload if kind is bool else unfit("-_", a)
 
 
 def logical_not(a: Any) -> bool:

@@ -15,7 +15,7 @@ from drakit.cel.attribute import FAULT_WORK, Failure, Frame
 from drakit.cel.charge import call_cost, cost_before, is_charged_before, is_unit
 from drakit.cel.declare import Overload
 from drakit.cel.equality import equal
-from drakit.cel.library import FUNCTIONS, METERED, OPERATORS, PLAIN_REFUSAL
+from drakit.cel.library import FUNCTIONS, METERED, OPERATORS, PLAIN_REFUSAL, UNGUARDED
 from drakit.cel.library.work import work_of
 from drakit.cel.lookup import shown
 from drakit.cel.meter import Meter
@@ -51,7 +51,7 @@ class FunctionCall:
         if self.fixed_cost is not None:
             frame.charge(self.fixed_cost)
             return self.compute(frame, args)
-        if self._is_expensive and not any(value.__class__ is Failure for value in args):
+        if self._is_expensive:
             frame.charge(cost_before(self._id, args) or 0)
             return self.compute(frame, args)
         result = self.compute(frame, args)
@@ -132,6 +132,7 @@ def _dispatcher(node: Call, functions: Functions) -> _Invoke:
     """The overload is chosen by the values when the checker left several."""
     function = node.function
     is_plain = function in PLAIN_REFUSAL or (function in REGEX and isinstance(node.operands()[1], Literal))
+    is_unguarded = function in UNGUARDED
     candidates = [
         (overload.args, FUNCTIONS[overload.id], overload.id in METERED)
         for overload in functions[function]
@@ -140,7 +141,7 @@ def _dispatcher(node: Call, functions: Functions) -> _Invoke:
 
     def invoke(args: list[Any], meter: Meter) -> Any:
         for wanted, implementation, is_metered in candidates:
-            if len(wanted) == len(args) and all(map(fits, wanted, args)):
+            if len(wanted) == len(args) and (is_unguarded or all(map(fits, wanted, args))):
                 return implementation(*args, meter=meter) if is_metered else implementation(*args)
         if is_plain:
             raise NoOverload

@@ -49,7 +49,11 @@ def tenth(size: float) -> int:
 
 
 def _regex(text: Any, pattern: Any) -> int:
-    return math.ceil((1.0 + size_of(text)) * 0.1) * math.ceil(size_of(pattern) * 0.25)
+    return _regex_cost(size_of(text), size_of(pattern))
+
+
+def _regex_cost(text_size: int, pattern_size: int) -> int:
+    return math.ceil((1.0 + text_size) * 0.1) * math.ceil(pattern_size * 0.25)
 
 
 def traversal(value: Any, meter: Meter) -> int:
@@ -121,6 +125,9 @@ def _kubernetes(function: str, id_: str, args: Sequence[Any], result: Any, meter
         return _regex(args[0], args[1])
     if function == "ip":
         return 1 if id_ == "cidr_ip" else tenth(size_of(args[0]))
+    if function == "validate":
+        pattern_size = getattr(args[0], "pattern_size", None)
+        return None if pattern_size is None else _regex_cost(size_of(args[1]), pattern_size)
     if function == "containsIP":
         return _contains_ip(args, id_)
     return _contains_cidr(args, id_) if function == "containsCIDR" else None
@@ -202,7 +209,7 @@ def cost_before(id_: str, args: Sequence[Any]) -> int | None:
 
 
 _BY_ARGUMENTS = _TRAVERSAL | _TENTH_OF_FIRST | _FIFTH_OF_FIRST | {
-    "_==_", "join", "find", "findAll", "ip", "containsIP", "containsCIDR", "check",
+    "_==_", "join", "find", "findAll", "ip", "containsIP", "containsCIDR", "check", "validate",
 }  # fmt: skip
 _BY_SIZE = COMPARED_BY_SIZE | _TENTH_BY_ID | {
     "in_list", "add_string", "add_bytes", "matches_string", "contains_string", "list_slice", "lists_range",

@@ -79,7 +79,9 @@ def _compile(text: str, profile: Profile, is_new: bool) -> Selector:
     with no_collection():
         root = roomy(_limited, text, scope)
         if root.type not in (types.BOOL, scope.attribute):
-            raise CELError(f"must evaluate to bool or the unknown type, not {root.type}", source=text)
+            raise CELError(
+                f"must evaluate to bool or the unknown type, not {types.full(root.type)}", source=text
+            )
         selector: Selector = roomy(Selector, text, root, scope)
         return selector
 

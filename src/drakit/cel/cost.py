@@ -167,7 +167,11 @@ class _Estimator:
         key_size, value_size = (entry.key, entry.value) if entry else (None, None)
         value_step = "@items" if is_list else "@values"
         if node.variable2 is not None:
-            self._push(node.variable, Variable((*path, "@indices" if is_list else "@keys"), key_size, None))
+            # In Go the two paths are slices of one array where it has room for another step: the second
+            # writes over the first.
+            has_room = len(path) & (len(path) - 1)
+            key_step = value_step if has_room else "@indices" if is_list else "@keys"
+            self._push(node.variable, Variable((*path, key_step), key_size, None))
             self._push(node.variable2, Variable((*path, value_step), value_size, None))
         elif is_list:
             self._push(node.variable, Variable((*path, "@items"), value_size, None))

@@ -261,6 +261,13 @@ lists.range(int) -> list(int) = lists_range
 .reverse(list(T)) -> list(T) = list_reverse
 .distinct(list(T)) -> list(T) = list_distinct
 """
+_OPTIONALS_2 = """
+.first(list(A)) -> optional(A) = list_first
+.last(list(A)) -> optional(A) = list_last
+optional.unwrap(list(optional(A))) -> list(A) = optional_unwrap
+.unwrapOpt(list(optional(A))) -> list(A) = optional_unwrapOpt
+"""
+"""What the CEL of Kubernetes 1.33 brought along, whatever version it is compatible with."""
 _AUTHORIZATION = """
 .path(Authorizer, string) -> PathCheck = authorizer_path
 .group(Authorizer, string) -> GroupCheck = authorizer_group
@@ -313,7 +320,8 @@ def environment(profile: Profile, *, is_new: bool = False) -> Environment:
     has_includes = profile.at_least("1.36") and (not is_new or has_lists)
     # 1.36 went by the gate alone, later versions by what the environment knows.
     is_dynamic = has_includes if profile.at_least("1.37") else has_lists
-    return _build(_known(profile, is_new), has_multiple, has_includes, is_dynamic)
+    known, has_first = _known(profile, is_new), profile.at_least("1.33")
+    return _build(known, has_first, has_multiple, has_includes, is_dynamic)
 
 
 def _known(profile: Profile, is_new: bool) -> tuple[int, ...]:
@@ -323,8 +331,12 @@ def _known(profile: Profile, is_new: bool) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=32)
-def _build(known: tuple[int, ...], has_multiple: bool, has_includes: bool, is_dynamic: bool) -> Environment:
+def _build(
+    known: tuple[int, ...], has_first: bool, has_multiple: bool, has_includes: bool, is_dynamic: bool
+) -> Environment:
     text = _STANDARD + _ALWAYS + _AUTHORIZATION + _generated()
+    if has_first:
+        text += _OPTIONALS_2
     if known >= (1, 32):
         text += _TWO_VARIABLES
     if known >= (1, 33):
@@ -359,7 +371,7 @@ def declared(
 ) -> Environment:
     """The environment of everything that is not about devices: what Kubernetes gives to admission policies
     and to the rules of custom resources, with these variables and object types. `is_new` as above."""
-    base = _base(_known(profile, is_new))
+    base = _base(_known(profile, is_new), profile.at_least("1.33"))
     functions = {**base.functions, **_functions(_PATCHES)} if has_patches else base.functions
     return base._replace(
         functions=functions,
@@ -371,8 +383,8 @@ def declared(
 
 
 @lru_cache(maxsize=32)
-def _base(known: tuple[int, ...]) -> Environment:
-    environment = _build(known, False, False, False)
+def _base(known: tuple[int, ...], has_first: bool) -> Environment:
+    environment = _build(known, has_first, False, False, False)
     functions = environment.functions
     if known < (1, 33):
         # Until then semver was for devices alone.

@@ -80,6 +80,8 @@ class Planner:
     def _ident(self, node: Ident) -> Step:
         for name, slot, is_accu in reversed(self._scopes):
             if name == node.name:
+                if node.type.kind == "type":
+                    raise Fault(f"reference to undefined type: {node.name}")
                 step = self._attribute(Attribute(node, self._variable(slot, is_accu)))
                 step.slot = slot
                 return step
@@ -129,6 +131,8 @@ class Planner:
 
         def test(frame: Frame) -> Any:
             value = attribute.resolve(frame)
+            if attribute.branches is not None:
+                frame.cost -= 1  # For a root, which a branch was not charged for.
             return value.has_value if value.__class__ is Optional else value
 
         return Step(test if is_test else run, attribute=attribute)
@@ -313,7 +317,7 @@ class Planner:
     def _strict(self, node: Call, steps: list[Step]) -> Step:
         call = FunctionCall(node, self._functions)
         runs = [step.run for step in steps]
-        stops_early = len(runs) > 2 or call.is_open
+        stops_early = len(runs) > 2 or call.is_open or node.function == "format"
         if node.function in REGEX and len(steps) > 1 and steps[1].value.__class__ is str:
             compiled(steps[1].value)
             stops_early = True

@@ -122,7 +122,7 @@ _GO_TYPES = {
     "google.protobuf.Timestamp": "types.Timestamp", "google.protobuf.Duration": "types.Duration",
     "optional_type": "*types.Optional", "kubernetes.Quantity": "cel.Quantity",
     "kubernetes.Semver": "cel.Semver", "net.IP": "cel.IP", "net.CIDR": "cel.CIDR",
-    "kubernetes.URL": "cel.URL", "kubernetes.NamedFormat": "*cel.Format", "list": "*types.baseList",
+    "kubernetes.URL": "cel.URL", "kubernetes.NamedFormat": "cel.Format", "list": "*types.baseList",
     "map": "*types.baseMap",
 }  # fmt: skip
 

@@ -58,7 +58,7 @@ class Expander:
         count = len(args)
         if name == "bind" and count == 3 and isinstance(target, Ident) and target.name == "cel":
             return self._bind(make, args)
-        if count == 2 and name in _QUANTIFIERS:
+        if count == 2 and name in _QUANTIFIERS and name != "existsOne":
             return self._quantifier(make, target, name, [self._variable(args[0])], args[1])
         if count in (2, 3) and name == "map":
             variable = self._variable(args[0], "argument is not an identifier")
@@ -151,6 +151,9 @@ class Expander:
 
     def _sort_by(self, make: _Make, target: Node, variable: str, key: Node) -> Node:
         """The list is bound to a name so that it is evaluated once."""
+        if isinstance(target, Literal | MapNode):
+            kinds = "a list, identifier, comprehension, call or select expression"
+            self._fail(target.position, f"sortBy can only be applied to {kinds}")
         name = "@__sortBy_input__"
         keys = self._list(make, make.ident(name), "map", [variable], None, key)
         return make.bind(name, target, make.method(make.ident(name), "@sortByAssociatedKeys", keys))

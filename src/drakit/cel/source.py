@@ -26,7 +26,7 @@ def describe(source: str, issue: Issue) -> str:
 
 
 def compile_error(source: str, issues: Iterable[Issue]) -> CELError:
-    """The error for `issues`, at least one, in the order of the source, each once."""
-    ordered = sorted(dict.fromkeys(issues), key=lambda issue: issue[0])
+    """The error for `issues`, at least one, in the order of the source."""
+    ordered = sorted(issues, key=lambda issue: issue[0])
     text = "compilation failed: " + "\n".join(describe(source, issue) for issue in ordered[:100])
     return CELError(text, source=source, position=ordered[0][0])

@@ -71,5 +71,14 @@ def is_dyn(type_: Type) -> bool:
     return type_.kind in ("dyn", "any")
 
 
+def full(type_: Type) -> str:
+    """How a type is written with the names that protocol buffers have for some."""
+    name = _FULL_NAMES.get(type_.kind, type_.name)
+    return f"{name}({', '.join(map(full, type_.params))})" if type_.params else name
+
+
+_FULL_NAMES = {
+    "timestamp": "google.protobuf.Timestamp", "duration": "google.protobuf.Duration", "null": "null_type",
+}  # fmt: skip
 NULLABLE = frozenset(("null", "any", "opaque", "object", "timestamp", "duration"))
 """Kinds whose place null may take."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
+from drakit.cel.library.convert import FUNCTIONS
 from drakit.cel.library.moment import parse_duration, parse_timestamp
 from drakit.cel.library.printf import clauses_of, refusal
 from drakit.cel.library.regex import MAX_PROGRAMS, compiled, program_size
@@ -22,6 +23,7 @@ _PARSED: dict[str, Callable[[str], Any]] = {
     "timestamp": parse_timestamp,
     "matches": compiled,
 }
+_OF_INT = {"duration": FUNCTIONS["int64_to_duration"], "timestamp": FUNCTIONS["int64_to_timestamp"]}
 
 
 _REGEX = frozenset(("matches", "find", "findAll"))
@@ -45,13 +47,14 @@ def validate(root: Node) -> list[Issue]:
     exempt: set[int] = set()
     for call in calls:
         issues += _call(call)
-        if call.function == "format":
-            issues += _format(call)
-            if call.number not in exempt:
-                exempt.update(part.number for part in walk(call))
+        if call.function == "format" and call.number not in exempt:
+            exempt.update(part.number for part in walk(call))
     for container in containers:
         if container.number not in exempt:
             issues += _entries(container)
+    for call in calls:
+        if call.function == "format":
+            issues += _format(call)
     return issues
 
 
@@ -92,16 +95,18 @@ def _mixed(elements: list[tuple[Node, Type]]) -> Iterator[Issue]:
 
 
 def _call(node: Call) -> Iterator[Issue]:
+    """A constant argument. Of `matches(text, pattern)` it is the text that is looked at."""
     parse = _PARSED.get(node.function)
-    if parse is None or not node.args or not isinstance(node.args[-1], Literal):
+    if parse is None or not node.args or not isinstance(node.args[0], Literal):
         return
-    value = node.args[-1].value
-    if value.__class__ is not str:
-        return
+    value = node.args[0].value
     try:
-        parse(value)
+        if value.__class__ is str:
+            parse(value)
+        elif value.__class__ is int and node.function in _OF_INT:
+            _OF_INT[node.function](value)
     except Fault:
-        yield node.args[-1].position, f"invalid {node.function} argument"
+        yield node.args[0].position, f"invalid {node.function} argument"
 
 
 _FORMATTED = {
@@ -121,10 +126,11 @@ def _format(node: Call) -> Iterator[Issue]:
     target, args = node.target, node.args[-1]
     if not isinstance(target, Literal) or not isinstance(args, ListNode) or target.value.__class__ is not str:
         return
+    used = 0
     try:
-        verbs = clauses_of(target.value, len(args.items))
-        for verb, item in zip(verbs, args.items, strict=False):
-            wrong = _unformatted(verb, item)
+        for verb in clauses_of(target.value, len(args.items)):
+            wrong = _unformatted(verb, args.items[used])
+            used += 1
             if wrong is not None:
                 kind = wrong.type.kind
                 name = _NAMES.get(kind, wrong.type.name)
@@ -133,8 +139,8 @@ def _format(node: Call) -> Iterator[Issue]:
     except Fault as fault:
         yield node.position, fault.message
         return
-    if len(args.items) > len(verbs):
-        text = f"(expected {len(verbs)}, got {len(args.items)})"
+    if len(args.items) > used:
+        text = f"(expected {used}, got {len(args.items)})"
         yield node.position, f"too many arguments supplied to string.format {text}"
 
 

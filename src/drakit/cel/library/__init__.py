@@ -48,3 +48,6 @@ METERED = lists.METERED
 
 PLAIN_REFUSAL = frozenset(("contains", "startsWith", "endsWith"))
 """Functions whose error for wrong types names neither function nor types."""
+
+UNGUARDED = frozenset(("flatten", "sort", "@sortByAssociatedKeys"))
+"""Functions that look at the kinds of their arguments themselves."""

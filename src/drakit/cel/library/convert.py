@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from drakit.cel.arithmetic import INT_MAX, INT_MIN, UINT_MAX, to_duration, to_timestamp
+from drakit.cel.arithmetic import INT_MAX, INT_MIN, UINT_MAX, to_timestamp
 from drakit.cel.double import string_of_double
 from drakit.cel.library.moment import format_duration, format_timestamp, parse_duration, parse_timestamp
 from drakit.cel.value import Duration, Fault, Timestamp, Uint
@@ -124,6 +124,11 @@ def string_of_number(value: int) -> str:
     return str(int(value))
 
 
+def _no_duration(value: int) -> Duration:
+    """The overload is declared, and nothing is behind it."""
+    raise Fault("type conversion error from 'int' to 'google.protobuf.Duration'")
+
+
 def same(value: Any) -> Any:
     return value
 
@@ -142,5 +147,5 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "timestamp_to_string": format_timestamp, "timestamp_to_timestamp": same,
     "int64_to_timestamp": lambda seconds: to_timestamp(seconds * 10**9),
     "string_to_timestamp": parse_timestamp, "duration_to_duration": same,
-    "int64_to_duration": to_duration, "string_to_duration": parse_duration, "to_dyn": same,
+    "int64_to_duration": _no_duration, "string_to_duration": parse_duration, "to_dyn": same,
 }  # fmt: skip

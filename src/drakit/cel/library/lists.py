@@ -6,11 +6,12 @@ from collections.abc import Callable
 from functools import cmp_to_key
 from typing import Any
 
-from drakit.cel.arithmetic import add, compare
+from drakit.cel.arithmetic import MIN_TIMESTAMP, add, compare, unfit
 from drakit.cel.declare import COMPARABLE, full_name
 from drakit.cel.equality import contains, equal
+from drakit.cel.lookup import shown
 from drakit.cel.meter import CostExceeded, Meter
-from drakit.cel.value import NONE, Duration, Fault, NoOverload, Optional, Uint
+from drakit.cel.value import NONE, Duration, Fault, NoOverload, Optional, Timestamp, Uint, kind_of
 
 MAX_RANGE = 1_000_000
 """Elements of lists.range: one more costs more than an expression may."""
@@ -111,7 +112,14 @@ def slice_of(items: list[Any], start: int, end: int) -> list[Any]:
     return items[start:end]
 
 
-def flatten(items: list[Any], depth: int = 1) -> list[Any]:
+def flatten(items: Any, depth: Any = None) -> list[Any]:
+    """Takes anything: its arguments are not looked at beforehand."""
+    if items.__class__ is not list or depth.__class__ not in (int, type(None)):
+        raise NoOverload(f"{kind_of(items)}.flatten({'' if depth is None else kind_of(depth)})")
+    return _flattened(items, 1 if depth is None else depth)
+
+
+def _flattened(items: list[Any], depth: int) -> list[Any]:
     if depth < 0:
         raise Fault("level must be non-negative")
     for _ in range(depth):
@@ -142,11 +150,15 @@ def distinct(items: list[Any], meter: Meter) -> list[Any]:
     return unique
 
 
-def sort(items: list[Any]) -> list[Any]:
+def sort(items: Any) -> list[Any]:
+    if items.__class__ is not list:
+        raise unfit("sort", items)
     return sort_by_keys(items, items)
 
 
-def sort_by_keys(items: list[Any], keys: list[Any]) -> list[Any]:
+def sort_by_keys(items: Any, keys: Any) -> list[Any]:
+    if items.__class__ is not list:
+        raise unfit("@sortByAssociatedKeys", items)
     if len(items) != len(keys):
         raise Fault(
             "@sortByAssociatedKeys() expected a list of the same size as the associated keys list, "
@@ -187,7 +199,10 @@ def _equals(a: Any, b: Any, meter: Meter | None) -> bool:
 
 
 def optional_of_non_zero(value: Any) -> Optional:
-    is_zero = value is None or (value.__class__ is not Optional and not value and value == value)
+    if value.__class__ is Timestamp:
+        is_zero = value == MIN_TIMESTAMP
+    else:
+        is_zero = value is None or (value.__class__ is not Optional and not value and value == value)
     return NONE if is_zero else Optional(value)
 
 
@@ -195,6 +210,14 @@ def optional_value(value: Optional) -> Any:
     if not value.has_value:
         raise Fault("optional.none() dereference")
     return value.value
+
+
+def unwrapped(items: list[Any]) -> list[Any]:
+    """The values of those that have one."""
+    for item in items:
+        if item.__class__ is not Optional:
+            raise Fault(f"value {shown(item)} is not optional")
+    return [item.value for item in items if item.has_value]
 
 
 _SUMS = {
@@ -222,5 +245,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "list_flatten_int": flatten, "lists_range": range_of, "list_reverse": lambda items: items[::-1],
     "list_distinct": distinct, "dra_includes_dyn_dyn": includes, "optional_of": Optional,
     "optional_ofNonZeroValue": optional_of_non_zero, "optional_none": lambda: NONE,
+    "list_first": lambda items: Optional(items[0]) if items else NONE,
+    "list_last": lambda items: Optional(items[-1]) if items else NONE,
+    "optional_unwrap": unwrapped, "optional_unwrapOpt": unwrapped,
     "optional_value": optional_value, "optional_hasValue": lambda value: value.has_value,
 }  # fmt: skip

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from drakit.cel.arithmetic import to_duration, to_timestamp
+from drakit.cel.arithmetic import INT_MAX, to_duration, to_timestamp
 from drakit.cel.value import Duration, Fault, Timestamp
+from drakit.model.quote import quoted
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {
@@ -31,7 +32,11 @@ _TIMESTAMP = re.compile(
     re.ASCII,
 )
 _SECONDS_TO_2000 = 730_485 * 86_400
-_OFFSET = re.compile(r"([+-]?)([0-9]{1,2}):([0-9]{2})", re.ASCII)
+_INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
+_MOST_DIGITS = 40
+_DAY = 86_400
+_FIRST_DAY, _LAST_DAY = -62_135_596_800 + _DAY, 253_402_300_799 - _DAY
+_BEFORE_MONTH = (0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)
 _LONGEST_ZONE = 64
 _ZONE = re.compile(r"[A-Za-z0-9_+\-]+(?:/[A-Za-z0-9_+\-]+)*", re.ASCII)
 
@@ -98,77 +103,114 @@ def format_timestamp(value: Timestamp) -> str:
     return f"{moment.year:04d}{moment:-%m-%dT%H:%M:%S}{fraction}Z"
 
 
-def _zone(name: str) -> tzinfo:
-    found = _find_zone(name)
-    if found is None:
-        raise Fault(f"unknown time zone {name}")
-    return found
+@lru_cache(maxsize=256)
+def _minutes_east(name: str) -> int:
+    """Of a zone that is written in numbers, hours and minutes of any size and sign. Raises Fault."""
+    hours_text, _, minutes_text = name.partition(":")
+    hours, minutes = _number(hours_text), _number(minutes_text)
+    return hours * 60 - minutes if name[0] == "-" else hours * 60 + minutes
+
+
+def _number(text: str) -> int:
+    """Go's strconv.Atoi."""
+    if not _INTEGER.fullmatch(text):
+        raise Fault(f"strconv.Atoi: parsing {quoted(text)}: invalid syntax")
+    if len(text) > _MOST_DIGITS or abs(int(text)) > INT_MAX:
+        raise Fault(f"strconv.Atoi: parsing {quoted(text)}: value out of range")
+    return int(text)
 
 
 @lru_cache(maxsize=256)
-def _find_zone(name: str) -> tzinfo | None:
-    match = _OFFSET.fullmatch(name)
-    if match is not None:
-        minutes = int(match[2]) * 60 + int(match[3])
-        if minutes >= 24 * 60:
-            return None
-        return timezone(timedelta(minutes=-minutes if match[1] == "-" else minutes))
-    if name in ("", "UTC"):
+def _find_zone(name: str) -> tzinfo:
+    """Where the clocks of the reference are, and so what is "Local", is UTC. Raises Fault."""
+    if name in ("", "UTC", "Local"):
         return UTC
-    if len(name) > _LONGEST_ZONE or not _ZONE.fullmatch(name):
-        return None
-    try:
-        return ZoneInfo(name)
-    except (OSError, ValueError, KeyError):
-        return None
+    if ".." in name or name[0] in "/\\":
+        raise Fault("time: invalid location name")
+    if len(name) <= _LONGEST_ZONE and _ZONE.fullmatch(name):
+        try:
+            return ZoneInfo(name)
+        except (OSError, ValueError, KeyError):
+            pass
+    raise Fault(f"unknown time zone {name}")
 
 
-def _moment(value: Timestamp, zone: str) -> datetime:
-    moment = _EPOCH + timedelta(seconds=int(value) // 10**9)
-    try:
-        return moment.astimezone(_zone(zone))
-    except OverflowError:
-        raise Fault("timestamp overflow") from None
+def _seconds_east(name: str, seconds: int) -> int:
+    if ":" in name:
+        return _minutes_east(name) * 60
+    zone = _find_zone(name)
+    if zone is UTC:
+        return 0
+    # The first and the last day may have no local time in Python; there are no changes to miss in them.
+    seconds = min(max(seconds, _FIRST_DAY), _LAST_DAY)
+    offset = (_EPOCH + timedelta(seconds=seconds)).astimezone(zone).utcoffset()
+    assert offset is not None
+    return offset // timedelta(seconds=1)
+
+
+def _local(value: Timestamp, zone: str) -> int:
+    """Seconds since 1970 on the clocks of a zone."""
+    seconds = int(value) // 10**9
+    return seconds + _seconds_east(zone, seconds)
+
+
+def _days(value: Timestamp, zone: str) -> int:
+    return _local(value, zone) // _DAY
+
+
+def _date(days: int) -> tuple[int, int, int]:
+    """Year, month and day of so many days after 1970, in any year: Python's calendar has but 9999."""
+    # Of years that begin in March, in eras of 400 years.
+    era, of_era = divmod(days + 719_468, 146_097)
+    year = (of_era - of_era // 1460 + of_era // 36_524 - of_era // 146_096) // 365
+    of_year = of_era - (365 * year + year // 4 - year // 100)
+    month = (5 * of_year + 2) // 153
+    day = of_year - (153 * month + 2) // 5 + 1
+    month = month + 3 if month < 10 else month - 9
+    return era * 400 + year + (month <= 2), month, day
 
 
 def full_year(value: Timestamp, zone: str = "UTC") -> int:
-    return _moment(value, zone).year
+    return _date(_days(value, zone))[0]
 
 
 def month(value: Timestamp, zone: str = "UTC") -> int:
-    return _moment(value, zone).month - 1
+    return _date(_days(value, zone))[1] - 1
 
 
 def day_of_year(value: Timestamp, zone: str = "UTC") -> int:
-    return _moment(value, zone).timetuple().tm_yday - 1
+    days = _days(value, zone)
+    year, month, day = _date(days)
+    is_leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    return _BEFORE_MONTH[month - 1] + (is_leap and month > 2) + day - 1
 
 
 def day_of_month(value: Timestamp, zone: str = "UTC") -> int:
-    return _moment(value, zone).day - 1
+    return date(value, zone) - 1
 
 
 def date(value: Timestamp, zone: str = "UTC") -> int:
-    return _moment(value, zone).day
+    return _date(_days(value, zone))[2]
 
 
 def day_of_week(value: Timestamp, zone: str = "UTC") -> int:
-    return _moment(value, zone).isoweekday() % 7
+    return (_days(value, zone) + 4) % 7
 
 
 def hours(value: Timestamp, zone: str = "UTC") -> int:
-    return _moment(value, zone).hour
+    return _local(value, zone) % _DAY // 3600
 
 
 def minutes(value: Timestamp, zone: str = "UTC") -> int:
-    return _moment(value, zone).minute
+    return _local(value, zone) % 3600 // 60
 
 
 def seconds(value: Timestamp, zone: str = "UTC") -> int:
-    return _moment(value, zone).second
+    return _local(value, zone) % 60
 
 
 def milliseconds(value: Timestamp, zone: str = "UTC") -> int:
-    _zone(zone)
+    _local(value, zone)
     return int(value) % 10**9 // 10**6
 
 

@@ -42,12 +42,14 @@ _EXAMPLES = {
 
 
 class NamedFormat:
-    """A format: `check` gives what is wrong with a text."""
+    """A format: `check` gives what is wrong with a text, `pattern_size` is what Kubernetes goes by to tell
+    the cost of checking."""
 
-    __slots__ = ("check", "name")
+    __slots__ = ("check", "name", "pattern_size")
 
-    def __init__(self, name: str, check: Callable[[str], list[str]]) -> None:
+    def __init__(self, name: str, pattern_size: int, check: Callable[[str], list[str]]) -> None:
         self.name = name
+        self.pattern_size = pattern_size
         self.check = check
 
     def __str__(self) -> str:
@@ -151,16 +153,16 @@ def _datetime(text: str) -> list[str]:
 
 
 FORMATS = {
-    "dns1123Label": NamedFormat("DNS1123Label", _by_pattern(_LABEL, 63)),
-    "dns1123Subdomain": NamedFormat("DNS1123Subdomain", _by_pattern(_SUBDOMAIN, 253)),
-    "dns1035Label": NamedFormat("DNS1035Label", _by_pattern(_DNS1035, 63)),
-    "qualifiedName": NamedFormat("QualifiedName", _qualified_name),
-    "dns1123LabelPrefix": NamedFormat("DNS1123LabelPrefix", _by_pattern(_LABEL, 63, True)),
-    "dns1123SubdomainPrefix": NamedFormat("DNS1123SubdomainPrefix", _by_pattern(_SUBDOMAIN, 253, True)),
-    "dns1035LabelPrefix": NamedFormat("DNS1035LabelPrefix", _by_pattern(_DNS1035, 63, True)),
-    "labelValue": NamedFormat("LabelValue", _label_value), "uri": NamedFormat("URI", _uri),
-    "uuid": NamedFormat("uuid", _uuid), "byte": NamedFormat("byte", _byte),
-    "date": NamedFormat("date", _date), "datetime": NamedFormat("datetime", _datetime),
+    "dns1123Label": NamedFormat("DNS1123Label", 30, _by_pattern(_LABEL, 63)),
+    "dns1123Subdomain": NamedFormat("DNS1123Subdomain", 60, _by_pattern(_SUBDOMAIN, 253)),
+    "dns1035Label": NamedFormat("DNS1035Label", 30, _by_pattern(_DNS1035, 63)),
+    "qualifiedName": NamedFormat("QualifiedName", 60, _qualified_name),
+    "dns1123LabelPrefix": NamedFormat("DNS1123LabelPrefix", 30, _by_pattern(_LABEL, 63, True)),
+    "dns1123SubdomainPrefix": NamedFormat("DNS1123SubdomainPrefix", 60, _by_pattern(_SUBDOMAIN, 253, True)),
+    "dns1035LabelPrefix": NamedFormat("DNS1035LabelPrefix", 30, _by_pattern(_DNS1035, 63, True)),
+    "labelValue": NamedFormat("LabelValue", 40, _label_value), "uri": NamedFormat("URI", 1103, _uri),
+    "uuid": NamedFormat("uuid", 70, _uuid), "byte": NamedFormat("byte", 84, _byte),
+    "date": NamedFormat("date", 71, _date), "datetime": NamedFormat("datetime", 71, _datetime),
 }  # fmt: skip
 
 

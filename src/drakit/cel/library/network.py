@@ -123,10 +123,9 @@ def _contains_text(block: CIDR, text: str) -> bool:
 
 
 def _contains_cidr(block: CIDR, other: CIDR) -> bool:
-    """As Kubernetes has it: the address of `other` must be that of the whole block, not just within it."""
     if block.address.version != other.address.version or other.length < block.length:
         return False
-    return _masked(block.address, block.length) == other.address
+    return _masked(block.address, block.length) == _masked(other.address, block.length)
 
 
 def _is_link_local_multicast(value: IP) -> bool:

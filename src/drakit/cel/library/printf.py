@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from drakit.cel.double import string_of_double
@@ -34,18 +34,18 @@ _WANTED = {
 }
 
 
-def clauses_of(text: str, count: int) -> list[str]:
+def clauses_of(text: str, count: int) -> Iterator[str]:
     """The verbs of the clauses of a format for `count` values, in order. Raises Fault as `format` would."""
-    verbs: list[str] = []
+    used = 0
     for match in _CLAUSE.finditer(text):
-        if match.group() == "%":
-            raise Fault("unexpected end of string")
         if match.group() == "%%":
             continue
-        if len(verbs) >= count:
-            raise Fault(f"index {len(verbs)} out of range")
-        verbs.append(_verb(match))
-    return verbs
+        if match.group() == "%":
+            raise Fault("unexpected end of string")
+        if used >= count:
+            raise Fault(f"index {used} out of range")
+        used += 1
+        yield _verb(match)
 
 
 def format(text: str, values: list[Any]) -> str:
@@ -122,7 +122,11 @@ def _plain(value: Any) -> str:
     if kind is float:
         return string_of_double(value)
     if kind is bytes:
-        return str(value, "utf-8", "replace")
+        try:
+            return str(value, "utf-8")
+        except UnicodeDecodeError:
+            reason = "invalid UTF-8 in bytes, cannot convert to string"
+            raise Fault(f'error during formatting: could not convert argument "{reason}" to string') from None
     if kind is Timestamp:
         return format_timestamp(value)
     if kind is Duration:
