@@ -3,7 +3,8 @@
 Each manager owns a set of fields. A plain write (create, update, patch) takes what it adds or changes and
 takes it away from whoever owned it. An apply says the whole of what its manager wants: fields of others
 that it would change are conflicts (unless forced), fields it applied before but no longer does are removed
-unless somebody else owns them too.
+unless somebody else owns them too. Of an object that nobody is known to have written, `before-first-apply`
+owns everything.
 
 Managers of different versions are compared in the version of the request: what can be owned has the same
 path in every served version, for lists of requests and devices are owned as a whole.
@@ -14,28 +15,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from drakit.apiserver.apply_fields import (
-    Fields,
-    Path,
-    compare,
-    fields_of,
-    from_fields_v1,
-    path_text,
-    to_fields_v1,
-    with_parents,
-)
+from drakit.apiserver import apply_managers as managers
+from drakit.apiserver.apply_fields import Fields, compare, fields_of, with_parents
+from drakit.apiserver.apply_managers import Entry
 from drakit.apiserver.apply_merge import merge, remove
+from drakit.apiserver.apply_upgrade import allowed_by_last_applied, with_last_applied
+from drakit.apiserver.go_fields import zero_of
 from drakit.apiserver.schema import Type
 from drakit.errors import BadRequest, Conflict
 from drakit.transport import Document
 
-MAX_UPDATE_MANAGERS = 10
-"""More entries of plain writers than this are folded into one (capManagersManager)."""
-_ANCIENT = "ancient-changes"
-
+_KUBECTL = "kubectl"
 _STRIPPED: Fields = frozenset(
     {
         ("f:apiVersion",),
@@ -49,137 +41,22 @@ _STRIPPED: Fields = frozenset(
                 "creationTimestamp",
                 "selfLink",
                 "uid",
+                "clusterName",
                 "generation",
                 "managedFields",
                 "resourceVersion",
-                "deletionTimestamp",
-                "deletionGracePeriodSeconds",
             )
         ),
     }
 )
-_ALWAYS_THERE = frozenset(
-    {"spec", "status", "metadata", "template", "devices", "strategy", "updateStrategy", "jobTemplate"}
-)
-"""Structs that Go objects hold by value: an empty one is there before anybody sets it."""
 
 
-class _Entry(Struct, frozen=True):
-    """One entry of managedFields; `written` is how it stands in the store, as long as it is unchanged."""
-
-    manager: str
-    operation: str
-    api_version: str
-    subresource: str
-    time: str
-    fields: Fields
-    written: Document | None = None
-
-    @property
-    def identity(self) -> tuple[str, ...]:
-        """An applier is the same in every version, a writer is not."""
-        version = "" if self.operation == "Apply" else self.api_version
-        return (self.operation, self.manager, version, self.subresource)
-
-    def text(self) -> str:
-        """The manager as conflicts name it."""
-        shown = f'"{self.manager}"'
-        if self.subresource:
-            shown += f' with subresource "{self.subresource}"'
-        return f"{shown} using {self.api_version}" if self.operation == "Update" else shown
-
-
-def _listed(document: Document | None) -> Any:
-    return ((document or {}).get("metadata") or {}).get("managedFields")
-
-
-def _read(document: Document | None, *, is_as_stored: bool) -> list[_Entry]:
-    entries = _listed(document)
-    if not isinstance(entries, list):
-        return []
-    return [
-        _Entry(
-            manager=str(entry.get("manager") or ""),
-            operation=str(entry.get("operation") or "Update"),
-            api_version=str(entry.get("apiVersion") or ""),
-            subresource=str(entry.get("subresource") or ""),
-            time=str(entry.get("time") or ""),
-            fields=from_fields_v1(entry.get("fieldsV1")),
-            written=entry if is_as_stored else None,
-        )
-        for entry in entries
-        if isinstance(entry, dict)
-    ]
-
-
-def _write(document: Document, entries: list[_Entry]) -> None:
-    entries = _capped([entry for entry in entries if entry.fields])
-    metadata = document["metadata"]
-    if not entries:
-        metadata.pop("managedFields", None)
-        return
-    entries.sort(key=lambda e: (e.operation, e.time, e.manager, e.api_version, e.subresource))
-    metadata["managedFields"] = [entry.written or _written(entry) for entry in entries]
-
-
-def _written(entry: _Entry) -> Document:
-    return {
-        "manager": entry.manager,
-        "operation": entry.operation,
-        "apiVersion": entry.api_version,
-        "time": entry.time,
-        "fieldsType": "FieldsV1",
-        "fieldsV1": to_fields_v1(entry.fields),
-        **({"subresource": entry.subresource} if entry.subresource else {}),
-    }
-
-
-def _capped(entries: list[_Entry]) -> list[_Entry]:
-    """Fold the oldest plain writers into one entry per version when there are too many."""
-    writers = sorted((e for e in entries if e.operation == "Update"), key=lambda e: e.time)
-    excess = len(writers) - MAX_UPDATE_MANAGERS
-    if excess <= 0:
-        return entries
-    ancient: dict[tuple[str, str], _Entry] = {}
-    folded = writers[: excess + 1]
-    for entry in folded:
-        key = (entry.api_version, entry.subresource)
-        known = ancient.get(key)
-        fields = entry.fields | known.fields if known else entry.fields
-        ancient[key] = replace(entry, manager=_ANCIENT, fields=fields, written=None)
-    return [entry for entry in entries if entry not in folded] + list(ancient.values())
-
-
-def _counted(fields: Fields, type_: Type | None, subresource: str) -> Fields:
-    """The fields that the endpoint does not ignore: it ignores status on the object, all but status on
-    `status`."""
-    if subresource == "status":
-        return frozenset([path for path in fields if path[0] == "f:status"])
-    if type_ is not None and type_.keeps_status:
+def _without(fields: Fields, ignored: Fields) -> Fields:
+    """The fields that are neither in `ignored` nor below one of these."""
+    if not ignored:
         return fields
-    return frozenset([path for path in fields if path[0] != "f:status"])
-
-
-def _before(old: Document | None, new: Document, type_: Type | None) -> Document:
-    """The object before the write; for a new one, what Go has before anybody sets a field."""
-    if old is not None:
-        return old
-    zero = _zero(new, type_)
-    return zero if isinstance(zero, dict) else {}
-
-
-def _zero(value: Any, type_: Type | None) -> Any:
-    if not isinstance(value, dict) or type_ is None or type_.shape != "object" or type_.is_atomic:
-        return None
-    zero: Document = {}
-    for name, item in value.items():
-        field = type_.fields.get(name)
-        is_inline = name in _ALWAYS_THERE or name in type_.required
-        if is_inline and field is not None and field.shape == "object":
-            zero[name] = _zero(item, field)
-        elif item is None or (not item and name in type_.required):
-            zero[name] = item
-    return zero
+    lengths = {len(path) for path in ignored}
+    return frozenset(path for path in fields if not any(path[:length] in ignored for length in lengths))
 
 
 # --- plain writes ---------------------------------------------------------------------------------
@@ -193,30 +70,50 @@ def track_managed_fields(
     type_: Type | None,
     api_version: str,
     subresource: str = "",
+    ignored: Fields = frozenset(),
     now: str,
 ) -> None:
     """Set `new`'s managedFields after a create, update or patch by `manager`; `old` is None on create.
 
     Both documents are in `api_version`; only `new["metadata"]` is changed. managedFields that the client
-    sent are taken as they are (a list with one empty entry clears them); without any, the old ones stay.
+    sent are taken as they are, but not on a subresource (a list that is empty or has one empty entry clears
+    them); without any, the old ones stay. Whoever owns nothing but `ignored` fields owns nothing. An object
+    that had no managers gets none.
     """
-    entries = _read(new, is_as_stored=old is not None and _listed(new) == _listed(old))
-    if not entries:
-        entries = _read(old, is_as_stored=True)
-    elif len(entries) == 1 and not entries[0].fields and not entries[0].manager:
-        entries = []
-    difference = compare(_bare(_before(old, new, type_)), _bare(new), type_)
-    touched = _counted(difference.changed, type_, subresource)
-    entries = _disown(entries, touched, _counted(difference.removed, type_, subresource))
+    entries = _entries_of(old, new, subresource)
+    new["metadata"].pop("managedFields", None)
+    if not entries and old is not None and old["metadata"].get("uid"):
+        return
+    before = old if old is not None else zero_of(type_) if type_ is not None else {}
+    own = Entry(manager, "Update", api_version, subresource, now, frozenset())
+    managers.write(new, _after_write(entries, before, new, own, type_, ignored))
+
+
+def _entries_of(old: Document | None, new: Document, subresource: str) -> list[Entry]:
+    sent = managers.listed(new)
+    if subresource or sent is None:
+        return managers.read(old, is_as_stored=True)
+    if managers.is_reset(sent):
+        return []
+    is_same = old is not None and sent == managers.listed(old)
+    return managers.read(new, is_as_stored=is_same) or managers.read(old, is_as_stored=True)
+
+
+def _after_write(
+    entries: list[Entry], before: Any, new: Document, own: Entry, type_: Type | None, ignored: Fields
+) -> list[Entry]:
+    """The entries when `own` has changed `before` into `new`."""
+    difference = compare(_bare(before), _bare(new), type_)
+    touched = _without(difference.changed, ignored)
+    entries = _disown(entries, touched | _without(difference.removed, ignored))
     changed = touched - _STRIPPED
     if changed:
-        own = _Entry(manager, "Update", api_version, subresource, now, changed)
         known = next((entry for entry in entries if entry.identity == own.identity), None)
         if known is not None:
             entries.remove(known)
-            own = replace(own, fields=known.fields | changed)
-        entries.append(own)
-    _write(new, entries)
+            changed |= known.fields
+        entries.append(replace(own, fields=changed))
+    return managers.capped(entries)
 
 
 def restore_times(old: Document, new: Document) -> None:
@@ -247,20 +144,19 @@ def _is_other(old: Document, new: Document, apart_from: tuple[str, ...]) -> bool
     )
 
 
-def _disown(entries: list[_Entry], changed: Fields, removed: Fields) -> list[_Entry]:
+def _disown(entries: list[Entry], gone: Fields) -> list[Entry]:
     """The entries without what somebody else has now set, or what is gone."""
-    gone = changed | removed
     return [
         entry if entry.fields.isdisjoint(gone) else replace(entry, fields=entry.fields - gone, written=None)
         for entry in entries
     ]
 
 
-def _bare(document: Document) -> Document:
+def _bare(document: Any) -> Document:
     """The document without managedFields, which own nothing and are long."""
     metadata = document.get("metadata")
     if not isinstance(metadata, dict):
-        return document
+        return dict(document)
     return {**document, "metadata": {k: v for k, v in metadata.items() if k != "managedFields"}}
 
 
@@ -276,6 +172,7 @@ def server_side_apply(
     type_: Type | None,
     api_version: str,
     subresource: str = "",
+    ignored: Fields = frozenset(),
     now: str,
 ) -> Document:
     """The object after `manager` applied the configuration `applied` to `live` (None: a new object).
@@ -285,25 +182,69 @@ def server_side_apply(
     that cannot be applied, Conflict (with one cause per field) if others own what would change.
     """
     check_head(applied, api_version)
-    config = _pruned(_bare(applied), type_)
-    base: Document = live if live is not None else {"metadata": {}}
-    entries = _read(live, is_as_stored=True)
-    own = _Entry(manager, "Apply", api_version, subresource, now, frozenset())
-    last = next((entry for entry in entries if entry.identity == own.identity), None)
-    own = replace(own, fields=_counted(fields_of(config, type_), type_, subresource) - _STRIPPED)
-    others = [entry for entry in entries if entry.identity != own.identity]
-    merged = merge(_bare(base), config, type_)
-    if last is not None:
-        merged = _without_unwanted(merged, last, [own, *others], type_)
-    difference = compare(_bare(base), merged, type_)
-    others = _take_over(others, _counted(difference.changed, type_, subresource), force)
-    others = _disown(others, frozenset(), _counted(difference.removed, type_, subresource))
-    is_change = bool(difference.changed or difference.removed)
-    if last is not None and not is_change and (last.fields, last.api_version) == (own.fields, api_version):
-        own = replace(own, time=last.time)
-    result: Document = {**merged, "metadata": dict(merged.get("metadata") or {})}
-    _write(result, [own, *others])
-    return result
+    zero = zero_of(type_) if type_ is not None else {}
+    base: Any = live if live is not None else {"metadata": {}, **zero}
+    entries = managers.read(live, is_as_stored=True)
+    if not entries:
+        first = Entry("before-first-apply", "Update", api_version, subresource, now, frozenset())
+        entries = _after_write([], zero, base, first, type_, ignored)
+    own = Entry(manager, "Apply", api_version, subresource, "", frozenset())
+    change = _Change(_bare(base), _bare(applied), own, entries, type_, ignored, now)
+    if manager != _KUBECTL:
+        return change.result(force=force)
+    try:
+        result = change.result(force=force)
+    except Conflict:
+        allowed = allowed_by_last_applied(base, type_, api_version)
+        change.pardon(allowed)
+        result = change.result(force=True)
+    return with_last_applied(result, applied)
+
+
+class _Change:
+    """One configuration about to be applied."""
+
+    def __init__(
+        self,
+        base: Document,
+        config: Document,
+        own: Entry,
+        entries: list[Entry],
+        type_: Type | None,
+        ignored: Fields,
+        now: str,
+    ) -> None:
+        last = next((entry for entry in entries if entry.identity == own.identity), None)
+        fields = _without(fields_of(config, type_), ignored)
+        own = replace(own, fields=fields, time=last.time if last is not None else "")
+        others = [entry for entry in entries if entry.identity != own.identity]
+        merged = merge(base, config, type_)
+        if last is not None:
+            merged = _without_unwanted(merged, last, [own, *others], type_)
+        difference = compare(base, merged, type_)
+        changed = _without(difference.changed, ignored)
+        self._conflicts = [(entry, path) for entry in others for path in entry.fields & changed]
+        if base != merged:
+            own = replace(own, time=now)
+        self._entries = [
+            replace(own, fields=fields - _STRIPPED),
+            *_disown(others, changed | _without(difference.removed, ignored)),
+        ]
+        self._merged = merged
+
+    def pardon(self, allowed: Fields) -> None:
+        """Raises Conflict unless all conflicts are about `allowed` fields."""
+        left = [(entry, path) for entry, path in self._conflicts if path not in allowed]
+        if left:
+            raise managers.conflict(left)
+
+    def result(self, *, force: bool) -> Document:
+        """The object afterwards. Raises Conflict if there are conflicts, unless forced."""
+        if self._conflicts and not force:
+            raise managers.conflict(self._conflicts)
+        result: Document = {**self._merged, "metadata": dict(self._merged.get("metadata") or {})}
+        managers.write(result, self._entries)
+        return result
 
 
 def check_head(applied: Document, api_version: str) -> None:
@@ -319,57 +260,18 @@ def check_head(applied: Document, api_version: str) -> None:
         raise BadRequest("metadata.managedFields must be nil")
 
 
-def _pruned(value: Any, type_: Type | None) -> Any:
-    """The configuration without nulls and without fields that the type does not know."""
-    if isinstance(value, dict):
-        if type_ is None or type_.shape == "any" or (type_.shape == "object" and not type_.fields):
-            return value
-        if type_.shape == "map":
-            return {key: _pruned(item, type_.items) for key, item in value.items() if item is not None}
-        return {
-            key: _pruned(item, type_.fields.get(key))
-            for key, item in value.items()
-            if item is not None and (key in type_.fields or type_.is_preserving)
-        }
-    if isinstance(value, list) and type_ is not None and type_.shape == "list":
-        return [_pruned(item, type_.items) for item in value]
-    return value
+def _without_unwanted(merged: Document, last: Entry, entries: list[Entry], type_: Type | None) -> Document:
+    """Take out what this manager applied before and nobody wants now.
 
-
-def _without_unwanted(merged: Document, last: _Entry, entries: list[_Entry], type_: Type | None) -> Document:
-    """Take out what this manager applied before and nobody wants now."""
-    wanted: Fields = frozenset().union(*(with_parents(entry.fields, type_) for entry in entries))
-    prefixes = {path[:length] for path in wanted for length in range(1, len(path) + 1)}
-    gone = frozenset(path for path in with_parents(last.fields, type_) if path not in prefixes)
-    document: Document = remove(merged, gone, type_)
+    As upstream in three steps: what it applied goes with all that is below; what somebody owns comes back;
+    and what it has not applied itself comes back as well.
+    """
+    if last.fields <= entries[0].fields:
+        return merged
+    before = with_parents(last.fields, type_)
+    wanted = with_parents(frozenset().union(*(entry.fields for entry in entries)), type_)
+    everything = with_parents(fields_of(merged, type_), type_)
+    left = with_parents(fields_of(remove(merged, before, type_), type_), type_)
+    left = with_parents(fields_of(remove(merged, everything - left - wanted, type_), type_), type_)
+    document: Document = remove(merged, (everything - left) & before, type_)
     return document
-
-
-def _take_over(others: list[_Entry], changed: Fields, force: bool) -> list[_Entry]:
-    """The others' entries without the fields this apply changes. Raises Conflict unless forced."""
-    conflicts = [(entry, path) for entry in others for path in sorted(entry.fields & changed)]
-    if conflicts and not force:
-        raise _conflict(conflicts)
-    return _disown(others, changed, frozenset())
-
-
-def _conflict(conflicts: list[tuple[_Entry, Path]]) -> Conflict:
-    conflicts = sorted(conflicts, key=lambda pair: (pair[0].text(), pair[1]))
-    causes = [
-        {
-            "reason": "FieldManagerConflict",
-            "message": f"conflict with {entry.text()}",
-            "field": path_text(path),
-        }
-        for entry, path in conflicts
-    ]
-    if len(conflicts) == 1:
-        entry, path = conflicts[0]
-        text = f"Apply failed with 1 conflict: conflict with {entry.text()}: {path_text(path)}"
-        return Conflict(text, details={"causes": causes})
-    lines: list[str] = []
-    for name in dict.fromkeys(entry.text() for entry, _ in conflicts):
-        lines.append(f"conflicts with {name}:")
-        lines += [f"- {path_text(path)}" for entry, path in conflicts if entry.text() == name]
-    text = f"Apply failed with {len(conflicts)} conflicts: " + "\n".join(lines)
-    return Conflict(text, details={"causes": causes})

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from drakit.apiserver.apply_fields import item_step, path_text
+from drakit.apiserver.apply_fields import item_step, key_default, path_text
 from drakit.apiserver.patch_refusal import go_text
 from drakit.apiserver.schema import Type
 from drakit.errors import BadRequest
@@ -18,7 +18,6 @@ from drakit.transport import Document
 
 _NUMBERS = frozenset({"int32", "int64", "double"})
 _TEXTS = frozenset({"string", "bytes"})
-_DEFAULTS = {"protocol": "TCP"}
 
 
 def check_fits(applied: Document, type_: Type | None) -> None:
@@ -82,13 +81,14 @@ def _items(value: list[Any], type_: Type, path: str) -> Iterator[str]:
 def _unkeyed(item: Any, type_: Type) -> str | None:
     """Why an item of a list that has keys, or is a set, has no key; None if it has one."""
     if type_.list_type == "set":
-        is_scalar = not isinstance(item, dict | list | None)
-        what = "a map type" if isinstance(item, dict) else "a list type" if item else "a null"
-        return None if is_scalar else f"associative list without keys has an element that's {what}"
+        if isinstance(item, list):
+            return "not supported: associative list with lists as elements"
+        what = "a map type" if isinstance(item, dict) else "an explicit null" if item is None else ""
+        return f"associative list without keys has an element that's {what}" if what else None
     if not isinstance(item, dict):
         kind = "a null element" if item is None else "non-map elements"
         return f"associative list with keys may not have {kind}"
-    if any(key in item or key in _DEFAULTS for key in type_.keys):  # some may be left out, like a shareID
+    if any(key in item or key_default(type_.items, key) is not None for key in type_.keys):
         return None
     missing = " ".join(f'"{key}"' for key in type_.keys)
     return (
@@ -106,7 +106,7 @@ def _scalar_problem(value: Any, scalar: str) -> str | None:
         return f"expected numeric (int or float), got {_go_type(value)}"
     if scalar in _TEXTS and not isinstance(value, str):
         return f"expected string, got &value.valueUnstructured{{Value:{go_text(value)}}}"
-    return None
+    return f"expected any scalar, got &{{{go_text(value)}}}" if isinstance(value, dict | list) else None
 
 
 def _go_type(value: Any) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from drakit.apiserver.go_fields import zero_of
 from drakit.apiserver.schema import Type
 
 Path = tuple[str, ...]
@@ -25,8 +26,12 @@ Fields = frozenset[Path]
 _REMEMBERED, _REMEMBERED_PATHS, _REMEMBERED_BYTES = 1024, 200, 8192
 """Objects of one kind, written by one client, have the same fields: so many sets are kept in both forms, if
 they are no longer than that."""
-_KEY_DEFAULTS = {"protocol": "TCP"}
-"""Defaults of key fields: they take part in a key even where a client left them out."""
+_KEY_DEFAULTS = {
+    ("ContainerPort", "protocol"): "TCP",
+    ("ServicePort", "protocol"): "TCP",
+    ("LocalObjectReference", "name"): "",
+}
+_ABSENT = object()
 
 
 def to_fields_v1(fields: Fields) -> dict[str, Any]:
@@ -94,6 +99,29 @@ def path_text(path: Path) -> str:
     return "".join(parts)
 
 
+def reading_order(path: Path) -> tuple[tuple[Any, ...], ...]:
+    """What upstream's walk through a set sorts by: at every level its members before what is below."""
+    last = len(path) - 1
+    return tuple((depth < last, *_step_order(step)) for depth, step in enumerate(path))
+
+
+def _step_order(step: str) -> tuple[Any, ...]:
+    kind, _, rest = step.partition(":")
+    if kind == "f":
+        return (0, rest)
+    value = json.loads(rest)
+    rows = sorted(value.items()) if kind == "k" else [("", value)]
+    return (1 if kind == "k" else 2, *((name, *_value_order(item)) for name, item in rows))
+
+
+def _value_order(value: Any) -> tuple[int, Any]:
+    if isinstance(value, bool):
+        return (2, value)
+    if isinstance(value, int | float):
+        return (0, value)
+    return (1, value) if isinstance(value, str) else (3, _compact(value))
+
+
 @lru_cache(maxsize=4096)
 def field_step(name: str) -> str:
     """The step to a field. One object for all its uses: paths are hashed and compared all the time."""
@@ -106,13 +134,22 @@ def item_step(item: Any, type_: Type) -> str:
         return "v:" + _compact(item)
     keys: list[Any] = []
     for name in type_.keys:
-        value = item.get(name) if isinstance(item, dict) else None
-        if value is None:
-            value = _KEY_DEFAULTS.get(name)
-        if value is not None:
-            keys += (name, value)
+        value = item.get(name, _ABSENT) if isinstance(item, dict) else _ABSENT
+        if value is _ABSENT:
+            value = key_default(type_.items, name)
+            if value is None:
+                continue
+        keys += (name, value)
     is_short = all(isinstance(value, int) or (isinstance(value, str) and len(value) < 256) for value in keys)
     return _remembered_step(*keys) if is_short else _key_step(*keys)
+
+
+@lru_cache(maxsize=1024)
+def key_default(items: Type, name: str) -> Any:
+    """What a key field of these items means where a client left it out; None if it is no part of the key."""
+    known = _KEY_DEFAULTS.get((items.name, name), zero_of(items).get(name))
+    field = items.fields.get(name)
+    return field.source.get("default") if known is None and field is not None else known
 
 
 def _key_step(*keys: Any) -> str:
@@ -128,29 +165,27 @@ def _compact(value: Any) -> str:
     return _ENCODER.encode(value)
 
 
-def _below(value: Any, type_: Type | None) -> Iterator[tuple[str, Any, Type | None]]:
-    """The steps from `value` to its parts; none if it is owned as a whole."""
-    if isinstance(value, dict):
-        if type_ is not None and type_.is_atomic:
-            return
-        for key, item in value.items():
-            yield field_step(key), item, field_type(type_, key)
-    elif isinstance(value, list) and type_ is not None and not type_.is_atomic:
-        for item in value:
-            yield item_step(item, type_), item, type_.items
-
-
 def field_type(type_: Type | None, name: str) -> Type | None:
+    """The type of a part; None where nothing is said of it."""
     if type_ is None or type_.shape not in ("object", "map"):
         return None
     return type_.items if type_.shape == "map" else type_.fields.get(name)
 
 
-def _is_whole(value: Any, type_: Type | None) -> bool:
-    """Whether a value is owned as a whole: scalars, atomic lists and maps, what no type describes."""
+def _is_granular(value: Any, type_: Type | None) -> bool:
+    """Whether the parts of a value are owned each by itself. What no type describes is so as far as it has
+    fields."""
     if isinstance(value, dict):
-        return type_ is not None and type_.is_atomic
-    return not isinstance(value, list) or type_ is None or type_.is_atomic
+        return type_ is None or not type_.is_atomic
+    return isinstance(value, list) and type_ is not None and type_.shape == "list" and not type_.is_atomic
+
+
+def _items(value: list[Any], type_: Type) -> dict[str, list[Any]]:
+    """The items of a list by their steps; more than one to a step are duplicates."""
+    found: dict[str, list[Any]] = {}
+    for item in value:
+        found.setdefault(item_step(item, type_), []).append(item)
+    return found
 
 
 def fields_of(document: Any, type_: Type | None) -> Fields:
@@ -159,15 +194,25 @@ def fields_of(document: Any, type_: Type | None) -> Fields:
 
 
 def _applied(value: Any, type_: Type | None, path: Path) -> Iterator[Path]:
-    if _is_whole(value, type_):
-        yield path
+    if not _is_granular(value, type_):
+        if value is not None or type_ is None or type_.shape in ("scalar", "any") or type_.is_atomic:
+            yield path
         return
-    for step, item, below in _below(value, type_):
+    if isinstance(value, dict):
+        is_struct = type_ is not None and type_.shape == "object"
+        for key, item in value.items():
+            here = (*path, field_step(key))
+            below = field_type(type_, key)
+            if item is None or item == {} or not is_struct or below is None:
+                yield here
+            yield from _applied(item, below, here)
+        return
+    assert type_ is not None
+    for step, same in _items(value, type_).items():
         here = (*path, step)
-        is_struct_field = step[0] == "f" and type_ is not None and type_.shape == "object"
-        if item is None or item == {} or not is_struct_field:
-            yield here
-        yield from _applied(item, below, here)
+        yield here
+        if len(same) == 1:
+            yield from _applied(same[0], type_.items, here)
 
 
 class Difference(Struct, frozen=True):
@@ -184,67 +229,77 @@ class Difference(Struct, frozen=True):
 
 def compare(old: Any, new: Any, type_: Type | None) -> Difference:
     """The difference between two objects of one type."""
-    added: set[Path] = set()
-    modified: set[Path] = set()
-    removed: set[Path] = set()
-    _compare(old, new, type_, (), added, modified, removed)
-    return Difference(frozenset(added), frozenset(modified), frozenset(removed))
+    walk = _Comparison()
+    walk.compare(old, new, type_, ())
+    return Difference(frozenset(walk.added), frozenset(walk.modified), frozenset(walk.removed))
 
 
-def _all(value: Any, type_: Type | None, path: Path, into: set[Path]) -> None:
-    """Every path at and below `path`."""
-    if path:
-        into.add(path)
-    if isinstance(value, dict):
-        if type_ is not None and type_.is_atomic:
+class _Comparison:
+    """One walk through two values side by side; `_ABSENT` is not there, None is there and null."""
+
+    def __init__(self) -> None:
+        self.added: set[Path] = set()
+        self.modified: set[Path] = set()
+        self.removed: set[Path] = set()
+
+    def compare(self, old: Any, new: Any, type_: Type | None, path: Path) -> None:
+        if old is new:
             return
-        for key, item in value.items():
-            here = (*path, field_step(key))
-            if isinstance(item, dict | list):
-                _all(item, field_type(type_, key), here, into)
-            else:
-                into.add(here)
-    elif isinstance(value, list):
-        for step, item, below in _below(value, type_):
-            _all(item, below, (*path, step), into)
-
-
-def _compare(
-    old: Any,
-    new: Any,
-    type_: Type | None,
-    path: Path,
-    added: set[Path],
-    modified: set[Path],
-    removed: set[Path],
-) -> None:
-    if old == new:
-        return
-    if _is_whole(new, type_) or _is_whole(old, type_):
-        modified.add(path)
-        return
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key, item in old.items():
-            if key not in new:
-                _all(item, field_type(type_, key), (*path, field_step(key)), removed)
-        for key, item in new.items():
-            if key not in old:
-                _all(item, field_type(type_, key), (*path, field_step(key)), added)
-            elif old[key] != item:
-                here = (*path, field_step(key))
-                _compare(old[key], item, field_type(type_, key), here, added, modified, removed)
-        return
-    before = {step: (item, below) for step, item, below in _below(old, type_)}
-    after = {step: (item, below) for step, item, below in _below(new, type_)}
-    for step, (item, below) in before.items():
-        if step not in after:
-            _all(item, below, (*path, step), removed)
-    for step, (item, below) in after.items():
-        here = (*path, step)
-        if step not in before:
-            _all(item, below, here, added)
+        if not (_is_granular(old, type_) or _is_granular(new, type_)) or not (_filled(old) or _filled(new)):
+            self._leaf(old, new, path)
+            return
+        if isinstance(old, dict) or isinstance(new, dict):
+            self._fields(old, new, type_, path)
         else:
-            _compare(before[step][0], item, below, here, added, modified, removed)
+            assert type_ is not None
+            self._items(old, new, type_, path)
+        if old is _ABSENT and path:
+            self.added.add(path)
+        elif new is _ABSENT:
+            self.removed.add(path)
+
+    def _leaf(self, old: Any, new: Any, path: Path) -> None:
+        if old is _ABSENT:
+            self.added.add(path)
+        elif new is _ABSENT:
+            self.removed.add(path)
+        elif old != new:
+            self.modified.add(path)
+
+    def _fields(self, old: Any, new: Any, type_: Type | None, path: Path) -> None:
+        before = old if isinstance(old, dict) else {}
+        after = new if isinstance(new, dict) else {}
+        for key, item in before.items():
+            now = after.get(key, _ABSENT)
+            if now is not item:
+                self.compare(item, now, field_type(type_, key), (*path, field_step(key)))
+        for key, item in after.items():
+            if key not in before:
+                self.compare(_ABSENT, item, field_type(type_, key), (*path, field_step(key)))
+
+    def _items(self, old: Any, new: Any, type_: Type, path: Path) -> None:
+        before = _items(old, type_) if isinstance(old, list) else {}
+        after = _items(new, type_) if isinstance(new, list) else {}
+        for step in {**before, **after}:
+            was, now = before.get(step, []), after.get(step, [])
+            here = (*path, step)
+            if len(was) <= 1 and len(now) <= 1:
+                self.compare((was or [_ABSENT])[0], (now or [_ABSENT])[0], type_.items, here)
+            elif len(was) > 1 and len(now) > 1:
+                if was != now:
+                    self.modified.add(here)
+            elif len(was) > 1:
+                if now:
+                    self.compare(_ABSENT, now[0], type_.items, here)
+                self.removed.add(here)
+            else:
+                if was:
+                    self.compare(was[0], _ABSENT, type_.items, here)
+                self.added.add(here)
+
+
+def _filled(value: Any) -> bool:
+    return isinstance(value, dict | list) and bool(value)
 
 
 def with_parents(fields: Fields, type_: Type | None) -> Fields:

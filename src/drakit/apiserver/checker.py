@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from drakit.apiserver.go_fields import fresh, kept_empty, zero_of
+from drakit.apiserver.go_fields import fresh, kept_empty, unwritten, zero_of
 from drakit.apiserver.go_text import base64_problem, time_problem
 from drakit.apiserver.schema import Type
 from drakit.errors import BadRequest
@@ -30,7 +30,9 @@ INTEGERS = {"int32": 1 << 31, "int64": 1 << 63}
 
 def is_kept_empty(type_: Type, key: str, field: Type) -> bool:
     """Whether Go's encoder writes the field `key` of `type_` also where it is empty."""
-    return key in type_.required or field.shape in ("object", "any") or key in kept_empty(type_)
+    if key in type_.required:
+        return field.shape in ("object", "any") or key not in unwritten(type_)
+    return field.shape in ("object", "any") or key in kept_empty(type_)
 
 
 def json_name(value: Any) -> str:

@@ -37,9 +37,7 @@ class CustomVersion:
         self.has_status = subresources.get("status") is not None
         self.scale: Mapping[str, Any] | None = subresources.get("scale")
         self.columns: Sequence[Mapping[str, Any]] = listed(version.get("additionalPrinterColumns"))
-        self.type: Type = custom_type(
-            self.schema, spec["names"]["kind"], kubernetes, has_status=self.has_status
-        )
+        self.type: Type = custom_type(self.schema, spec["names"]["kind"], kubernetes)
         self.strategy: Strategy = custom_strategy(
             self.schema,
             lambda: self.rules,

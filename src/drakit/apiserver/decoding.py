@@ -74,6 +74,7 @@ def decode(
     added = ("kind" not in document) + ("apiVersion" not in document)
     document["kind"], document["apiVersion"] = kind.kind, api_version
     warnings: list[str] = []
+    is_disowned = _is_disowned(document.get("metadata"))
     found = type_for(api_version, kind.kind, profile.version)
     if found is not None:
         document, keys, stray = _checked(document, found, refused, has_text=raw is not None)
@@ -90,8 +91,15 @@ def decode(
     metadata = document.setdefault("metadata", {})
     if not kind.is_namespaced and isinstance(metadata, dict):
         metadata.pop("namespace", None)
+    if is_disowned:
+        metadata["managedFields"] = []
     set_defaults(document, kind.group, version, now)
     return Decoded(convert(document, kind.storage_version), warnings)
+
+
+def _is_disowned(metadata: Any) -> bool:
+    """Whether a client takes all fields from their managers: the one empty list that means something."""
+    return isinstance(metadata, dict) and metadata.get("managedFields") == []
 
 
 def _checked(
@@ -152,6 +160,8 @@ def decode_custom(
     if stray and field_validation == "Strict":
         raise BadRequest(f"{refused}strict decoding error: {', '.join(stray)}")
     custom.default(document, schema)
+    if _is_disowned(metadata):
+        checked["metadata"]["managedFields"] = []
     head = {"apiVersion": kind.api_version(kind.storage_version), "kind": kind.kind}
     result = {**document, **head, "metadata": checked.get("metadata", {})}
     return Decoded(result, as_warnings(stray) if field_validation == "Warn" else [])

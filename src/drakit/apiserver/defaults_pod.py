@@ -34,7 +34,7 @@ def pod_defaults(pod: Document) -> None:
     if spec.get("hostNetwork"):
         for container in _containers(spec):
             for port in objects(container.get("ports")):
-                if not port.get("hostPort") and "containerPort" in port:
+                if not port.get("hostPort") and port.get("containerPort"):
                     port["hostPort"] = port["containerPort"]
     pod.setdefault("status", {})
 

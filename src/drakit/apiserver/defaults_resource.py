@@ -56,9 +56,7 @@ def _claim(claim: Document, version: str, now: str) -> None:
     status = claim.setdefault("status", {})
     allocation = status.get("allocation")
     if isinstance(allocation, dict):
-        devices = allocation.setdefault("devices", {})
-        results = devices.setdefault("results", None)
-        for result in _objects(results):
+        for result in _objects(allocation.setdefault("devices", {}).get("results")):
             _tolerations(result)
 
 

@@ -49,6 +49,11 @@ def kept_empty(type_: Type) -> frozenset[str]:
     return frozenset().union(*(_of(table, type_.definition) for table in ("pointers", "written", "null")))
 
 
+def unwritten(type_: Type) -> frozenset[str]:
+    """The required fields of a published type that are not written where they are empty."""
+    return _of("unwritten", type_.definition)
+
+
 @lru_cache(maxsize=4096)
 def zero_of(type_: Type) -> Mapping[str, Any]:
     """What Go writes for a published struct in which nobody set anything. It is shared: never changed."""

@@ -38,8 +38,7 @@ class Type:
     int64, double, bool, bytes, time, microtime, quantity, intstr), "any" holds whatever JSON there is.
     `list_type` is atomic, set or map (then `keys` names the key fields). `merge_key` and `strategy`
     steer a strategic merge patch. `name` is the last part of the definition's name ("DeviceClassSpec"),
-    `go_name` what Go's error texts say ("v1.DeviceClassSpec"). `keeps_status` is true of an object whose
-    status is written like everything else.
+    `go_name` what Go's error texts say ("v1.DeviceClassSpec").
     """
 
     def __init__(
@@ -58,10 +57,10 @@ class Type:
         self.is_preserving = bool(own.get("x-kubernetes-preserve-unknown-fields"))
         self.is_embedded = bool(own.get("x-kubernetes-embedded-resource"))
         self.required = frozenset(own.get("required") or ())
-        self.keeps_status = False
         map_type = place.get("x-kubernetes-map-type") or own.get("x-kubernetes-map-type")
         self.is_atomic = (
-            self.shape in ("scalar", "any")
+            self.shape == "scalar"
+            or (self.shape == "any" and bool(name))
             or map_type == "atomic"
             or (self.shape == "list" and self.list_type == "atomic")
         )
@@ -174,9 +173,7 @@ def definition(name: str, version: str = DEFAULT_VERSION) -> Type:
     return _published(version).named(name)
 
 
-def custom_type(
-    schema: Mapping[str, Any], kind: str, version: str = DEFAULT_VERSION, *, has_status: bool = False
-) -> Type:
+def custom_type(schema: Mapping[str, Any], kind: str, version: str = DEFAULT_VERSION) -> Type:
     """The type of a custom resource, from the `openAPIV3Schema` of one version of its definition.
 
     apiVersion, kind and metadata are those of every object, whatever the schema says about them.
@@ -186,6 +183,4 @@ def custom_type(
     properties["apiVersion"] = properties["kind"] = {"type": "string"}
     properties["metadata"] = {"$ref": f"{_REF}{_META}ObjectMeta"}
     own = {**schema, "type": "object", "properties": properties}
-    found = Type(published, f"unstructured.{kind}", own, {})
-    found.keeps_status = not has_status
-    return found
+    return Type(published, f"unstructured.{kind}", own, {})

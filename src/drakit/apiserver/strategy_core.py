@@ -120,6 +120,7 @@ CORE_RULES: dict[tuple[str, str], Rules] = {
         name=names.dns_label,
         is_namespaced=False,
         has_status=True,
+        kept_metadata=(),
         status={"phase": "Active"},
         prepare=_prepare_namespace,
         change=_change_namespace,
@@ -128,16 +129,19 @@ CORE_RULES: dict[tuple[str, str], Rules] = {
         is_namespaced=False,
         has_status=True,
         resets_status=False,
-        keeps_labels=False,
+        kept_metadata=(),
         check=_checked(core.node),
     ),
-    ("", "PersistentVolume"): Rules(is_namespaced=False, has_status=True, status={"phase": "Pending"}),
-    ("", "PersistentVolumeClaim"): Rules(has_status=True, status={"phase": "Pending"}),
-    ("", "ResourceQuota"): Rules(has_status=True, status={}),
+    ("", "PersistentVolume"): Rules(
+        is_namespaced=False, has_status=True, kept_metadata=(), status={"phase": "Pending"}
+    ),
+    ("", "PersistentVolumeClaim"): Rules(has_status=True, kept_metadata=(), status={"phase": "Pending"}),
+    ("", "ResourceQuota"): Rules(has_status=True, kept_metadata=(), status={}),
     ("", "Secret"): Rules(check=_checked(core.secret)),
     ("", "Service"): Rules(
         name=names.dns_1035_label,
         has_status=True,
+        kept_metadata=(),
         status={"loadBalancer": {}},
         prepare=_prepare_service,
         change=_change_service,
@@ -146,12 +150,13 @@ CORE_RULES: dict[tuple[str, str], Rules] = {
     ("coordination.k8s.io", "Lease"): Rules(check=_checked(core.lease)),
     ("discovery.k8s.io", "EndpointSlice"): _SPEC_COUNTED,
     ("networking.k8s.io", "Ingress"): Rules(
-        has_status=True, status={"loadBalancer": {}}, counts_generation=True
+        has_status=True, kept_metadata=(), status={"loadBalancer": {}}, counts_generation=True
     ),
     ("networking.k8s.io", "NetworkPolicy"): _SPEC_COUNTED,
     ("node.k8s.io", "RuntimeClass"): Rules(is_namespaced=False),
     ("policy", "PodDisruptionBudget"): Rules(
         has_status=True,
+        kept_metadata=(),
         status={"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0},
         counts_generation=True,
     ),
@@ -177,7 +182,7 @@ CORE_RULES: dict[tuple[str, str], Rules] = {
     ("storage.k8s.io", "CSIDriver"): Rules(is_namespaced=False),
     ("storage.k8s.io", "CSINode"): Rules(is_namespaced=False),
     ("storage.k8s.io", "StorageClass"): Rules(is_namespaced=False),
-    ("storage.k8s.io", "VolumeAttachment"): Rules(is_namespaced=False, has_status=True),
+    ("storage.k8s.io", "VolumeAttachment"): Rules(is_namespaced=False, has_status=True, kept_metadata=()),
     (_ADMISSION, "MutatingWebhookConfiguration"): _WEBHOOKS,
     (_ADMISSION, "ValidatingWebhookConfiguration"): _WEBHOOKS,
     (_ADMISSION, "ValidatingAdmissionPolicy"): Rules(
@@ -205,6 +210,7 @@ CORE_RULES: dict[tuple[str, str], Rules] = {
     ("apiextensions.k8s.io", "CustomResourceDefinition"): Rules(
         is_namespaced=False,
         has_status=True,
+        kept_metadata=(),
         counts_generation=True,
         prepare=_prepare_definition,
         change=_change_definition,

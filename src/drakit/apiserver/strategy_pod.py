@@ -142,7 +142,7 @@ POD_RULES: dict[tuple[str, str], Rules] = {
     ("", "Pod"): Rules(
         has_status=True,
         counts_generation=True,
-        keeps_labels=False,
+        kept_metadata=("ownerReferences",),
         prepare=_prepare,
         change=_change,
         check=_check,

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct, field
 
+from drakit.apiserver.apply_fields import Fields
 from drakit.errors import FieldError
 from drakit.model.validation.field import Errors, same
 from drakit.model.validation.meta import any_meta, any_meta_update, object_meta, object_meta_update
@@ -67,14 +68,18 @@ def _silent(document: Document, old: Document | None, context: Context) -> list[
     return []
 
 
+ALL_METADATA = ("labels", "annotations", "finalizers", "ownerReferences", "generation")
+"""What `status` does not change of objects whose metadata is reset (ResetObjectMetaForStatus)."""
+
+
 class Rules(Struct, frozen=True, kw_only=True):
     """What is special about a kind.
 
     `check` has the rules of the object (old None on create), `check_update` those of a change where they
     are others, `check_status` those of a change through `status`, `before` what comes before all of them.
     `status` is the status a new object has; `resets_status` is false where a new object brings its own.
-    `counts_generation` says whether `metadata.generation` exists. `keeps_labels` is false where a change
-    through `status` may change labels and annotations too.
+    `counts_generation` says whether `metadata.generation` exists. `kept_metadata` names the
+    metadata that a change through `status` leaves alone.
     """
 
     name: Names = dns_subdomain
@@ -83,7 +88,7 @@ class Rules(Struct, frozen=True, kw_only=True):
     resets_status: bool = True
     status: Document | None = None
     counts_generation: bool = False
-    keeps_labels: bool = True
+    kept_metadata: tuple[str, ...] = ALL_METADATA
     revalidates_name: bool = False
     prepare: Callable[[Document, Context], None] = _nothing
     change: Callable[[Document, Document, str, Context], None] = _no_change
@@ -94,7 +99,6 @@ class Rules(Struct, frozen=True, kw_only=True):
     warn: Callable[[Document, Document | None, Context], list[str]] = _silent
 
 
-_META_FOR_STATUS = ("labels", "annotations", "finalizers", "ownerReferences", "generation")
 _IDENTITY = ("uid", "creationTimestamp", "namespace")
 _DELETION = ("deletionTimestamp", "deletionGracePeriodSeconds")
 
@@ -154,9 +158,17 @@ class Strategy:
     def _keep_all_but_status(self, new: Document, old: Document) -> None:
         for key in (new.keys() | old.keys()) - {"status", "metadata", "kind", "apiVersion"}:
             _take(new, old, key)
-        if self.rules.keeps_labels:
-            for name in _META_FOR_STATUS:
-                _take(new["metadata"], old.get("metadata") or {}, name)
+        for name in self.rules.kept_metadata:
+            _take(new["metadata"], old.get("metadata") or {}, name)
+
+    def reset_fields(self, subresource: str) -> Fields:
+        """The paths at which a request cannot change anything, so that nobody comes to own them."""
+        if subresource != "status":
+            return frozenset({("f:status",)}) if self.rules.has_status else frozenset()
+        kept = self.rules.kept_metadata
+        if kept == ALL_METADATA:
+            return frozenset({("f:spec",), ("f:metadata",)})
+        return frozenset({("f:spec",), *(("f:metadata", f"f:{name}") for name in kept)})
 
     def validate_update(
         self, new: Document, old: Document, subresource: str, context: Context

@@ -61,26 +61,46 @@ _DAEMON_STATUS = {
 
 WORKLOAD_RULES: dict[tuple[str, str], Rules] = {
     ("apps", "DaemonSet"): Rules(
-        has_status=True, status=_DAEMON_STATUS, counts_generation=True, check=_checked(workload.daemon_set)
+        has_status=True,
+        kept_metadata=(),
+        status=_DAEMON_STATUS,
+        counts_generation=True,
+        check=_checked(workload.daemon_set),
     ),
     ("apps", "Deployment"): Rules(
-        has_status=True, status={}, counts_generation=True, check=_checked(workload.deployment)
+        has_status=True,
+        status={},
+        counts_generation=True,
+        kept_metadata=("labels",),
+        check=_checked(workload.deployment),
     ),
     ("apps", "ReplicaSet"): Rules(
-        has_status=True, status={"replicas": 0}, counts_generation=True, check=_checked(workload.replica_set)
+        has_status=True,
+        kept_metadata=(),
+        status={"replicas": 0},
+        counts_generation=True,
+        check=_checked(workload.replica_set),
     ),
     ("apps", "StatefulSet"): Rules(
         has_status=True,
+        kept_metadata=(),
         status={"replicas": 0, "availableReplicas": 0},
         counts_generation=True,
         check=_checked(workload.stateful_set),
     ),
-    ("", "ReplicationController"): Rules(has_status=True, status={"replicas": 0}, counts_generation=True),
+    ("", "ReplicationController"): Rules(
+        has_status=True, kept_metadata=(), status={"replicas": 0}, counts_generation=True
+    ),
     ("batch", "CronJob"): Rules(
-        has_status=True, status={}, counts_generation=True, check=_checked(workload.cron_job)
+        has_status=True,
+        kept_metadata=(),
+        status={},
+        counts_generation=True,
+        check=_checked(workload.cron_job),
     ),
     ("batch", "Job"): Rules(
         has_status=True,
+        kept_metadata=(),
         status={},
         counts_generation=True,
         prepare=_prepare_job,

@@ -176,10 +176,14 @@ def _track(registry: Registry, call: Call, old: Document | None, new: Document, 
         type_=registry.type_of(target),
         api_version=target.api_version,
         subresource=target.subresource,
+        ignored=registry.strategy(target.kind).reset_fields(target.subresource),
         now=now,
     )
-    if (fields := after["metadata"].get("managedFields")) is not None:
+    fields = after["metadata"].get("managedFields")
+    if fields is not None:
         new["metadata"]["managedFields"] = fields
+    else:
+        new["metadata"].pop("managedFields", None)
 
 
 # --- update ---------------------------------------------------------------------------------------
@@ -332,6 +336,7 @@ async def _apply(registry: Registry, call: Call) -> One:
             type_=registry.type_of(target),
             api_version=target.api_version,
             subresource=target.subresource,
+            ignored=registry.strategy(target.kind).reset_fields(target.subresource),
             now=registry.now(),
         )
         if odd and call.field_validation == "Strict":
