@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from drakit.cli.driver_run import command
 from drakit.drivers import build
 from drakit.errors import UsageError
 from drakit.pluginapi.folder import FolderNote, read_note, write_note
@@ -41,3 +43,9 @@ def test_what_there_is_once_is_divided_and_what_is_simulated_is_not() -> None:
     assert len(build("gpu", {"count": "3"}, "n", "1/2").devices()) == 3
     with pytest.raises(UsageError, match="option share: 'x'"):
         build("blockdev", {}, "n", "x")
+
+
+def test_a_driver_in_a_pod_keeps_to_its_share(tmp_path: Path) -> None:
+    write_note(tmp_path, FolderNote(share="2/2"))
+    done = CliRunner().invoke(command, ["memory", f"--plugins-dir={tmp_path}"])
+    assert str(done.exception) == "driver memory, option share: '2/2' is not INDEX/COUNT, like 0/2 or 1/2"

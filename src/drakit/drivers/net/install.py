@@ -51,7 +51,7 @@ with open("/proc/self/maps") as maps:
 code = {part[5].strip() for part in parts if "x" in part[1] and len(part) > 5 and part[5][0] == "/"}
 print(json.dumps([sorted(files), sorted(code)]))
 """
-_NEEDED = re.compile(r"^\s*(\S+) => (/\S+) \(", re.MULTILINE)
+_NEEDED = re.compile(r"^\s*([^\s/]+) => (/\S+) \(", re.MULTILINE)
 _SECONDS = 60
 _INTERPRETER_HEADER = 3
 _STANDARD = Path(sysconfig.get_path("stdlib"))
