@@ -33,6 +33,7 @@ from drakit.driver.slices import slice_specs
 from drakit.driver.stale import StaleClaims
 from drakit.driver.status import StatusWriter
 from drakit.errors import DRAError
+from tests.client.fake_clock import FakeClock
 from tests.driver.make import NODE, Cluster, Kubelet, LampDriver, cluster, until
 
 pytestmark = pytest.mark.anyio
@@ -296,7 +297,10 @@ async def test_sockets_of_killed_instances_go_and_no_others(lab: Cluster) -> Non
     folder.mkdir(parents=True)
     left = [
         lab.registry / f"{LampDriver.name}-{dead}-reg.sock",
+        lab.registry / f"{LampDriver.name}-uv3onAQeF1Y-reg.sock",
         folder / f"dra-{dead}.sock",
+        folder / "dra-uv3onAQeF1Y.sock",
+        lab.registry / f"{LampDriver.name}-anotherone1-reg.sock",
         lab.registry / f"other.example.com-{dead}-reg.sock",
         lab.registry / f"{LampDriver.name}-reg.sock",
     ]
@@ -304,9 +308,29 @@ async def test_sockets_of_killed_instances_go_and_no_others(lab: Cluster) -> Non
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(str(path))
     async with lab.running(LampDriver(), pod_uid=live):
-        assert [path.exists() for path in left] == [False, False, True, True]
+        assert [path.exists() for path in left] == [*[False] * 4, *[True] * 3]
         async with lab.running(LampDriver(), pod_uid=live.replace("1", "2")):
             await until(lambda: len(list(lab.registry.glob(f"{LampDriver.name}-0*-reg.sock"))) == 2)
+
+
+async def test_a_driver_that_does_not_say_its_health_in_time_is_told(lab: Cluster) -> None:
+    told: list[DRAError] = []
+
+    class Silent(LampDriver):
+        async def health(self) -> list[DeviceHealth]:  # type: ignore[override]
+            await asyncio.Event().wait()
+            return []
+
+        def trouble(self, error: DRAError) -> None:
+            told.append(error)
+
+    clock = FakeClock()
+    asking = asyncio.ensure_future(anext(HealthReporter(Silent(), clock=clock).watch_health()))
+    await clock.advance(29)
+    assert told == []
+    await clock.advance(1)
+    assert ["has not said how its devices are for 30 seconds" in str(error) for error in told] == [True]
+    asking.cancel()
 
 
 async def test_health_may_be_asked_for(lab: Cluster) -> None:

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from drakit.driver import DeviceTaint, Pool, capacity, device, version
 from drakit.driver.slices import Plan, comparable, encode, plan, slice_specs
 from drakit.errors import DRAError
-from drakit.model.resource import CounterSet, Device, DeviceCounterConsumption
+from drakit.model.resource import Counter, CounterSet, Device, DeviceCounterConsumption
 
 DRIVER, NODE = "lamp.example.com", "node-1"
 TAINT = DeviceTaint(key="broken", effect="NoSchedule")
+POWER = CounterSet(name="power", counters={"watts": Counter(value="9")})
 
 
 def lamps(count: int, **changes: Any) -> list[Device]:
@@ -93,7 +94,7 @@ SPLITS = {
     "a taint": ([*lamps(64), device("last", taints=[TAINT])], 0, [64, 1]),
     "a list": ([*lamps(64), device("last", {"a": ["x"]})], 0, [64, 1]),
     "counters": (
-        [*lamps(64), device("last", consumes_counters=[DeviceCounterConsumption(counter_set="c")])],
+        [*lamps(64), device("last", consumes_counters=[DeviceCounterConsumption(counter_set="set-0")])],
         9,
         [0, 0, 64, 1],
     ),
@@ -115,6 +116,44 @@ def test_split(case: str) -> None:
 def test_two_devices_of_one_name() -> None:
     with pytest.raises(DRAError, match="two devices are called lamp-0"):
         specs([*lamps(2), device("lamp-0")])
+
+
+def _consumer(counter_set: str, counter: str) -> list[Device]:
+    use = DeviceCounterConsumption(counter_set=counter_set, counters={counter: Counter(value="1")})
+    return [device("lamp", consumes_counters=[use])]
+
+
+UNUSABLE: dict[str, tuple[list[Device], dict[str, Any], str]] = {
+    "a counter set twice": ([], {"shared_counters": [POWER, POWER]}, "two counter sets are called power"),
+    "of no counter set": (_consumer("heat", "watts"), {}, "lamp consumes counters of heat: not there"),
+    "no counter": (
+        _consumer("power", "volts"),
+        {"shared_counters": [POWER]},
+        "lamp consumes counter power/volts: not there",
+    ),
+    "an attribute twice": (
+        [device("lamp", {"color": "red", f"{DRIVER}/color": "blue"})],
+        {},
+        f"lamp: attribute color is there as {DRIVER}/color too",
+    ),
+    "a capacity twice": (
+        [device("lamp", capacity={f"{DRIVER}/light": 1, "light": 1})],
+        {},
+        f"lamp: capacity light is there as {DRIVER}/light too",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_what_no_single_slice_shows_is_refused(case: str) -> None:
+    devices, more, message = UNUSABLE[case]
+    with pytest.raises(DRAError, match=f"driver {DRIVER}, pool {NODE}: .*{message}"):
+        specs(devices, **more)
+
+
+def test_counters_and_names_of_other_domains_are_fine() -> None:
+    assert specs(_consumer("power", "watts"), shared_counters=[POWER])
+    assert specs([device("lamp", {"color": "red", "example.com/color": "red", f"{DRIVER}/size": 1})])
 
 
 def test_a_pool_lives() -> None:
@@ -144,6 +183,48 @@ def test_a_deleted_slice_comes_back_alone() -> None:
     del server.slices[sorted(server.slices)[1]]
     assert server.publish(lamps(300)) == ["create"]
     assert server.generation() == 1
+
+
+def test_slices_are_tried_in_the_order_of_the_devices() -> None:
+    server = Server()
+    halves = lamps(256)[:128], lamps(256)[128:]
+    server.publish([*halves[0], *halves[1]])
+    assert server.publish([*halves[1], *halves[0]]) == ["update", "update"]
+    assert server.visible() == [device.name for device in (*halves[1], *halves[0])]
+
+
+def test_slices_of_another_helper_are_taken_over_by_their_place() -> None:
+    """Go's helper calls them INDEX-DRIVER-NODE-RANDOM, the index in hexadecimal digits."""
+    server = Server()
+    wanted = lamps(12 * 128)
+    for index, spec in enumerate(specs(wanted)):
+        name = f"{index:05x}-{DRIVER}-{NODE}-{index * 7919 % 997:05d}"
+        server.slices[name] = {"metadata": {"name": name}, "spec": encode(spec)}
+        server.slices[name]["spec"]["pool"]["generation"] = 3
+    assert server.publish(wanted) == []
+    assert server.publish(wanted[:-1]) == ["update"]
+    assert server.generation() == 3
+
+
+NO_PLACE = ("a", "0-a", "000000-a", "0000A-a", "00000", "-00000-a")
+
+
+@pytest.mark.parametrize("name", NO_PLACE)
+def test_a_slice_whose_name_tells_no_place_is_replaced(name: str) -> None:
+    server = Server()
+    server.slices[name] = {"metadata": {"name": name}, "spec": encode(specs(lamps(1))[0])}
+    assert server.publish(lamps(1)) == ["create", "delete"]
+
+
+def test_of_two_slices_at_a_place_the_right_one_stays() -> None:
+    server = Server()
+    server.publish(lamps(3))
+    wrong = copy.deepcopy(server.documents()[0])
+    wrong["metadata"]["name"] = "00000-a"
+    wrong["spec"]["devices"].pop()
+    server.slices["00000-a"] = wrong
+    assert server.publish(lamps(3)) == ["update", "delete"]
+    assert "00000-a" not in server.slices
 
 
 def test_a_changed_slice_is_put_right_in_place() -> None:
@@ -203,7 +284,7 @@ def test_any_life(steps: list[tuple[int, bool, str]], data: st.DataObject) -> No
             server.slices[name] = {"metadata": {"name": name}, "spec": encode(spec)}
         for document in todo.deletes:
             del server.slices[document["metadata"]["name"]]
-        assert sorted(server.visible() or []) == sorted(device.name for device in wanted)
+        assert server.visible() == [device.name for device in wanted]
         assert plan(specs(wanted), server.documents()).is_empty
 
 
@@ -233,7 +314,7 @@ def test_what_the_server_writes_its_own_way_is_the_same() -> None:
 
 def test_what_the_server_cannot_keep_is_accepted() -> None:
     wanted = specs([device("lamp", allow_multiple_allocations=True)])
-    stored = {"metadata": {"name": "a"}, "spec": msgspec.to_builtins(specs([device("lamp")])[0])}
+    stored = {"metadata": {"name": "00000-a"}, "spec": msgspec.to_builtins(specs([device("lamp")])[0])}
     stored["spec"]["pool"]["generation"] = 1
     assert not plan(wanted, [stored]).is_empty
     assert plan(wanted, [stored], accepted=[stored]).is_empty

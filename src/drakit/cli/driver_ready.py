@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from drakit.errors import UsageError
+from drakit.pluginapi.sockets import registry_socket
 
 
 @click.command("ready")
@@ -32,7 +33,7 @@ def command(name: str, registry_dir: Path, pod_uid: str) -> None:
     \b
     dra driver ready gpu.example.com
     """
-    path = registry_dir / f"{name}{'-' if pod_uid else ''}{pod_uid}-reg.sock"
+    path = registry_socket(name, registry_dir, pod_uid)
     try:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(1.0)

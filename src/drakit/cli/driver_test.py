@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option(
     "--repair",
     type=click.FloatRange(min=0.1),
-    default=60.0,
+    default=120.0,
     show_default=True,
     help="Seconds it has to put right what others did to its slices.",
 )

@@ -2,6 +2,8 @@
 
 `Front` wraps the HTTP application and can be slow, hang, answer errors or declare watches expired. `Door`
 is the port in front of that; while it is shut, connections are refused and those that were open are cut.
+
+A watch that begins with all there is counts as a list too: its client lists where a server has no such watch.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from drakit.apiserver.app import API
 from drakit.apiserver.http import Application
@@ -93,6 +95,8 @@ class Front:
         use = self._use(scope, query)
         if use is not None:
             self.uses[use] += 1
+            if query.get("sendInitialEvents") == "true":
+                self.uses[structs.replace(use, verb="list")] += 1
         await self._open.wait()
         if self.delay:
             await asyncio.sleep(self.delay)

@@ -32,7 +32,8 @@ T = TypeVar("T")
 
 class Options(Struct, frozen=True, kw_only=True):
     """`timeout` is how long a driver may take for one thing that it should do, in seconds; `repair` how long
-    to put its slices right, since the Go helper waits half a minute before it looks; `rest` how long it is
+    to put its slices right, since the Go helper waits half a minute before it looks and believes in a slice
+    that it made for a minute after it is gone; `rest` how long it is
     watched doing nothing; `fault` how long a fault lasts, `delay` what a slow API server adds to each
     request; `absence` after how long a kubelet deletes the slices of a driver that is gone. `is_rolling`: the
     driver tells instances apart by pod UID. `changed` starts it with other devices; `kill` ends what
@@ -44,7 +45,7 @@ class Options(Struct, frozen=True, kw_only=True):
     manifests: Manifests = Manifests()
     cycles: int = 1000
     timeout: float = 30.0
-    repair: float = 60.0
+    repair: float = 120.0
     rest: float = 2.0
     fault: float = 2.0
     delay: float = 1.0

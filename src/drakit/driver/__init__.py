@@ -5,6 +5,7 @@
     standard.py      attributes that all drivers spell alike
     claim.py         what a driver is handed and hands back; opaque configuration as typed models
     slices.py        pools to ResourceSlices: split, named, versioned; pure
+    pool_check.py    what is wrong with a pool that no single slice shows
     publisher.py     keeps the slices on the API server so
     dropped.py       what an API server did not keep of them
     checkpoint.py    which claims are prepared, on disk

@@ -1,22 +1,26 @@
 """The health stream: what the driver says of its devices, at once, on change, and again before it goes stale.
 
 A kubelet takes a device for Unknown when nobody spoke of it for 30 seconds. The driver is asked each time,
-so one that hangs says nothing, and its devices become Unknown, as they should.
+so one that hangs says nothing, and its devices become Unknown, as they should. It is told of that.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import AsyncIterator, Sequence
 
 from msgspec import structs
 
 from drakit.client.clock import Clock
 from drakit.driver.driver import Driver
-from drakit.pluginapi.health import DeviceHealth
+from drakit.errors import RecoverableError
+from drakit.pluginapi.health import DEFAULT_TIMEOUT, DeviceHealth
 
 REPEAT_SECONDS = 10.0
+
+_log = logging.getLogger(__name__)
 
 
 class HealthReporter:
@@ -61,9 +65,21 @@ class HealthReporter:
 
     async def _report(self) -> Sequence[DeviceHealth]:
         said = self._driver.health()
-        found = await said if inspect.isawaitable(said) else said
+        timer = self._clock.call_later(DEFAULT_TIMEOUT, self._tell_of_silence)
+        try:
+            found = await said if inspect.isawaitable(said) else said
+        finally:
+            timer.cancel()
         now = int(self._clock.now())
         return [
             health if health.last_updated else structs.replace(health, last_updated=now)
             for health in found or ()
         ]
+
+    def _tell_of_silence(self) -> None:
+        error = RecoverableError(
+            f"driver {self._driver.name} has not said how its devices are for {DEFAULT_TIMEOUT} seconds:"
+            " the kubelet takes their health for unknown"
+        )
+        _log.warning("%s", error)
+        self._driver.trouble(error)

@@ -22,11 +22,13 @@ from drakit.client.clock import Clock
 from drakit.errors import UsageError
 from drakit.pluginapi import wire
 from drakit.pluginapi.registration import DRA_PLUGIN_TYPE, PluginInfo, registration_handlers
+from drakit.pluginapi.sockets import plugin_socket, registry_socket
 
 CHECK_SECONDS = 2.0
 """How often the sockets are looked for: two stat calls."""
 
-_POD_UID = r"-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_POD_UID = r"-([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?=[a-z0-9-]*[A-Z_])[A-Za-z0-9_-]{11})"
+"""Of an instance in a socket's name, or its hash: one with a letter that no driver's name has."""
 
 _log = logging.getLogger(__name__)
 
@@ -48,11 +50,10 @@ class Registrar:
         pod_uid: str = "",
         clock: Clock | None = None,
     ) -> None:
-        suffix = f"-{pod_uid}" if pod_uid else ""
         self._driver = driver
         self._has_pod_uid = bool(pod_uid)
-        self._plugin_socket = (plugins_dir / driver / f"dra{suffix}.sock").absolute()
-        self._registry_socket = (registry_dir / f"{driver}{suffix}-reg.sock").absolute()
+        self._plugin_socket = plugin_socket(driver, plugins_dir, pod_uid)
+        self._registry_socket = registry_socket(driver, registry_dir, pod_uid)
         self._handlers = handlers
         self._services = services
         self._registration = registration_handlers(self)
@@ -62,8 +63,6 @@ class Registrar:
         """Set when the plugin socket answers."""
         self.registered = asyncio.Event()
         """Set when the kubelet has taken the driver."""
-        wire.check_socket_path(self._plugin_socket)
-        wire.check_socket_path(self._registry_socket)
 
     async def run(self) -> None:
         """Serve until cancelled. Raises UsageError if a socket cannot be made."""

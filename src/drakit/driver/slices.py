@@ -5,6 +5,9 @@ each of them says (`resourceSliceCount`). So:
 
 - One slice may be written in place, or missing ones added, with the generation unchanged: the pool is
   right before and after, and incomplete at most in between.
+- Slices are tried in the order of their names, so a name begins with the slice's place in the pool, as
+  Go's helper writes it (five hexadecimal digits): what is preferred comes first, and a driver may be
+  replaced by one in another language without new slices.
 - Any other change moves the whole pool to the next generation: it is incomplete, and used by nobody, from
   the first write to the last. Slices of older generations are deleted at the end.
 
@@ -14,6 +17,7 @@ Source: k8s.io/dynamic-resource-allocation/resourceslice; limits of resource.k8s
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Any, TypeVar
@@ -22,6 +26,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from drakit.driver.device import Pool
+from drakit.driver.pool_check import check_pool
 from drakit.errors import DRAError
 from drakit.model.quantity import Quantity
 from drakit.model.resource import Device, DeviceTaint, ResourcePool, ResourceSlice, ResourceSliceSpec
@@ -32,17 +37,15 @@ MAX_DETAILED_DEVICES = 64
 """Devices a slice may have when one of them has taints, counters or list attributes."""
 MAX_COUNTER_SETS = 8
 _MAX_NAME = 253
+_PLACE = re.compile(r"[0-9a-f]{5}")
 _NODE_QUANTITIES = {"capacityMultiplier", "deviceMultiplier", "perPod", "perContainer"}
 
 T = TypeVar("T")
 
 
 def slice_specs(driver: str, node_name: str, pool: Pool) -> list[ResourceSliceSpec]:
-    """The slices of `pool`, in order, at generation 0. Raises DRAError if two devices have one name."""
-    names = [device.name for device in pool.devices]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DRAError(f"driver {driver}, pool {pool.name}: two devices are called {twice}")
+    """The slices of `pool`, in order, at generation 0. Raises DRAError where they could not be used."""
+    check_pool(driver, pool)
     limit = MAX_DETAILED_DEVICES if any(map(_is_detailed, pool.devices)) else MAX_DEVICES
     counters = [{"shared_counters": part} for part in _chunks(pool.shared_counters, MAX_COUNTER_SETS)]
     devices = [{"devices": part} for part in _chunks(pool.devices, limit)]
@@ -167,24 +170,23 @@ def plan(
 def _match(
     desired: Sequence[ResourceSliceSpec], current: dict[str, tuple[Document, ResourceSliceSpec]]
 ) -> list[tuple[ResourceSliceSpec, tuple[Document, ResourceSliceSpec] | None]]:
-    """A slice for each of `desired`, if there is one: that with the same devices, else the next free one."""
-    free = dict(sorted(current.items()))
-    by_content = {_content(spec): name for name, (_, spec) in free.items()}
-    found: list[tuple[Document, ResourceSliceSpec] | None] = []
-    for spec in desired:
-        name = by_content.get(_content(spec))
-        found.append(free.pop(name, None) if name is not None else None)
-    for index, pair in enumerate(found):
-        if pair is None and free:
-            found[index] = free.pop(next(iter(free)))
-    return list(zip(desired, found, strict=True))
+    """Each of `desired` with the slice that has its place in the pool, if there is one: of several, one that
+    is right already."""
+    places: dict[int | None, list[tuple[Document, ResourceSliceSpec]]] = {}
+    for name, found in sorted(current.items()):
+        places.setdefault(_place(name), []).append(found)
+    pairs = []
+    for index, spec in enumerate(desired):
+        there = places.get(index, [])
+        right = [found for found in there if is_same(spec, found[1])] if len(there) > 1 else []
+        pairs.append((spec, next(iter(right or there), None)))
+    return pairs
 
 
-def _content(spec: ResourceSliceSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    return (
-        tuple(device.name for device in spec.devices),
-        tuple(counters.name for counters in spec.shared_counters),
-    )
+def _place(name: str) -> int | None:
+    """The place in its pool that the name of a slice tells."""
+    digits, dash, _ = name.partition("-")
+    return int(digits, 16) if dash and _PLACE.fullmatch(digits) else None
 
 
 def _at(spec: ResourceSliceSpec, generation: int) -> ResourceSliceSpec:
@@ -194,7 +196,7 @@ def _at(spec: ResourceSliceSpec, generation: int) -> ResourceSliceSpec:
 def _name(spec: ResourceSliceSpec, index: int, taken: set[str]) -> str:
     """A name that sorts at its place in the pool and is the same again after a crash; `taken` grows by it."""
     place = f"-{spec.node_name}" if spec.node_name else ""
-    stem = f"{index:05d}-{spec.driver}{place}"[: _MAX_NAME - 9].rstrip("-.")
+    stem = f"{index:05x}-{spec.driver}{place}"[: _MAX_NAME - 9].rstrip("-.")
     for salt in count():
         text = f"{spec.driver}/{spec.node_name}/{spec.pool.name}/{salt}"
         name = f"{stem}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

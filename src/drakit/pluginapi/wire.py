@@ -25,9 +25,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
 from drakit.errors import RecoverableError, UsageError
-
-MAX_SOCKET_PATH = 100
-"""Bytes of a socket's path; the kernel stops at 107."""
+from drakit.pluginapi.sockets import check_socket_path
 
 MAX_MESSAGE = 4 * 1024 * 1024
 """Bytes of a message that the kubelet takes from a plugin: what gRPC in Go does unless told otherwise."""
@@ -151,14 +149,6 @@ def connect(path: Path | str, *, max_message: int = MAX_MESSAGE) -> grpc.aio.Cha
     more than `max_message` bytes fail the call."""
     limit = (("grpc.max_receive_message_length", max_message),)
     return grpc.aio.insecure_channel(f"unix://{os.path.abspath(path)}", options=_OPTIONS + _CHANNEL + limit)
-
-
-def check_socket_path(path: Path) -> None:
-    """Raises UsageError if `path` is too long for a unix socket."""
-    if len(os.fsencode(os.path.abspath(path))) > MAX_SOCKET_PATH:
-        raise UsageError(
-            f"socket path {path} is longer than {MAX_SOCKET_PATH} bytes: choose a shorter folder"
-        )
 
 
 class UnixServer:

@@ -24,6 +24,7 @@ from drakit.pluginapi.deviceplugin import (
     Registered,
     device_plugin_registry_handlers,
 )
+from drakit.pluginapi.sockets import check_socket_path
 
 CHECK_SECONDS = 1.0
 
@@ -75,7 +76,7 @@ class Registry:
         name = plugin.endpoint
         if not _SOCKET_NAME.fullmatch(name) or name in (".", "..", KUBELET_SOCKET):
             raise DRAError(f"endpoint {name[:100]!r} is not the name of a socket in {self._folder}")
-        wire.check_socket_path(self._folder / name)
+        check_socket_path(self._folder / name)
         _log.info("device plugin of %s registered at %s", plugin.resource_name, name)
         self._take(plugin)
 
