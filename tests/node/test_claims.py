@@ -60,6 +60,23 @@ async def test_prepare_start_unprepare(tmp_path: Path) -> None:
     await driver.stop()
 
 
+async def test_a_claim_whose_device_has_data_and_no_conditions(tmp_path: Path) -> None:
+    """The API server says `conditions: null` then, as Kubernetes' does."""
+    driver = FakeDriver()
+    async with running_node(tmp_path) as node:
+        await driver.start(node.paths)
+        pod = await node.create(make_pod("a", "a", bound=False))
+        claim = await node.add_claim("a", pod)
+        told = {"driver": driver.name, "pool": "pool", "device": "lamp-0", "data": {"lit": True}}
+        claim = await node.client.update(
+            RESOURCE_CLAIMS, {**claim, "status": {**claim["status"], "devices": [told]}}, subresource="status"
+        )
+        assert claim["status"]["devices"][0]["conditions"] is None
+        await bind_only(node, "a")
+        await node.until_phase("a", "Running")
+    await driver.stop()
+
+
 async def test_a_finished_pod_gives_its_claim_back(tmp_path: Path) -> None:
     driver = FakeDriver()
     async with running_node(tmp_path) as node:

@@ -99,3 +99,21 @@ async def test_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: st
         assert driver.prepared == set()
         assert Checkpoint(node.paths.checkpoint).claims == {}
     await driver.stop()
+
+
+async def test_a_pod_that_has_ended_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent dies when the containers are removed and the API does not know yet how the pod ended."""
+    crash = Crash("remove sandbox", monkeypatch)
+    async with running_node(tmp_path) as node:
+        crash.hook(node)
+        node.runtime.exit_codes["c"] = 3
+        await node.create(make_pod("a", restartPolicy="Never"))
+        async with asyncio.timeout(10):
+            await crash.reached.wait()
+        await node.stop()
+        assert node.runtime.found == {}
+        await node.start()
+        pod = await node.until_phase("a", "Failed")
+        ended = pod["status"]["containerStatuses"][0]["state"]["terminated"]
+        assert (ended["exitCode"], ended["reason"]) == (3, "Error")
+        assert node.runtime.calls.count("start c.0") == 1

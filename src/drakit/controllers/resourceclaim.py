@@ -21,7 +21,7 @@ from drakit.client.informer import key_of
 from drakit.controllers.context import Context
 from drakit.controllers.owner import controller_of, controller_uid, reference_to
 from drakit.controllers.pod import PodClaim, claim_names, is_deleting, is_done, node_name, pod_claims
-from drakit.controllers.recent import Recent
+from drakit.controllers.recent import UNANSWERED, Recent
 from drakit.errors import APIError, NotFound
 from drakit.model.resource import (
     EXTENDED_CLAIM_ANNOTATION,
@@ -134,6 +134,7 @@ class ResourceClaims:
         if entry.template is None:
             return None
         meta = pod["metadata"]
+        await self._recent.ask(self._client, meta["uid"])
         owned = self._recent.owned(meta["uid"])
         if entry.claim is not None and any(c["metadata"]["name"] == entry.claim for c in owned):
             return entry.claim
@@ -150,6 +151,8 @@ class ResourceClaims:
         try:
             claim = await self._client.create(RESOURCE_CLAIMS, _claim_for(pod, entry, template))
         except APIError as error:
+            if isinstance(error, UNANSWERED):
+                self._recent.doubted(pod)
             raise type(error)(
                 f"create ResourceClaim from template {entry.template}: {error}", code=error.code
             ) from None

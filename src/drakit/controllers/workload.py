@@ -12,7 +12,7 @@ import msgspec
 from drakit.client.api import PODS, Client, Resource
 from drakit.client.record import EventRecorder
 from drakit.controllers.owner import reference_to
-from drakit.controllers.recent import Recent
+from drakit.controllers.recent import UNANSWERED, Recent
 from drakit.errors import APIError, Conflict, Forbidden, NotFound
 from drakit.transport import Document
 
@@ -30,7 +30,10 @@ class PodControl:
         self._recorder = recorder
 
     async def create(self, owner: Document, pods: Sequence[Document]) -> list[Document]:
-        """Create `pods` for `owner` and return them. Raises the first failure after an event about it."""
+        """Create `pods` for `owner` and return them. Raises the first failure after an event about it, and
+        Conflict when an earlier creation was not answered: there may be more pods than the caller knew of."""
+        if await self._recent.ask(self._client, owner["metadata"]["uid"]):
+            raise Conflict(f"pods of {owner['metadata']['name']} must be counted again")
         made: list[Document] = []
         for start in range(0, len(pods), AT_ONCE):
             batch = pods[start : start + AT_ONCE]
@@ -46,6 +49,8 @@ class PodControl:
         try:
             made = await self._client.create(PODS, pod)
         except APIError as error:
+            if isinstance(error, UNANSWERED):
+                self._recent.doubted(owner)
             if not (isinstance(error, Forbidden) and "being terminated" in str(error)):
                 self._recorder.event(owner, "Warning", "FailedCreate", f"Error creating: {error}")
             raise

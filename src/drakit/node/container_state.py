@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Sequence
 
+from drakit.client.clock import parse_timestamp
 from drakit.node.backoff import Backoff
-from drakit.node.runtime import Container
+from drakit.node.runtime import Container, container_id
+from drakit.transport import Document
 
 FIRST_RESTART, LAST_RESTART = 10.0, 300.0
 _FIRST_PULL, _LAST_PULL = 10.0, 300.0
@@ -43,3 +46,43 @@ class State:
             if task is not None:
                 task.cancel()
         self.exit_watch = self.prober = self.hook = None
+
+
+def ended_before(pod: Document, found: Sequence[Container]) -> Iterator[Container]:
+    """The containers whose end the API was told of and whose records are gone: an agent was killed between
+    removing them and saying that the pod is done. They have run, and must not run once more."""
+    known = {container.name for container in found}
+    status = pod.get("status") or {}
+    for kind in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"):
+        for entry in status.get(kind) or []:
+            if (entry.get("state") or {}).get("terminated") and entry["name"] not in known:
+                yield _remembered(pod["metadata"], entry)
+
+
+def _remembered(meta: Document, entry: Document) -> Container:
+    end, attempt = entry["state"]["terminated"], int(entry.get("restartCount") or 0)
+    has_run = end.get("reason") != "StartError"
+    return Container(
+        id=(end.get("containerID") or "").partition("://")[2]
+        or container_id(meta["uid"], entry["name"], attempt),
+        pod_uid=meta["uid"],
+        pod_namespace=meta["namespace"],
+        pod_name=meta["name"],
+        name=entry["name"],
+        attempt=attempt,
+        image=entry.get("image") or "",
+        image_id=entry.get("imageID") or "",
+        log_path="",
+        state="exited",
+        pid=1 if has_run else 0,
+        exit_code=int(end.get("exitCode") or 0),
+        is_oom_killed=end.get("reason") == "OOMKilled",
+        created_at=_seconds(end.get("startedAt")),
+        started_at=_seconds(end.get("startedAt")) if has_run else 0.0,
+        finished_at=_seconds(end.get("finishedAt")),
+        error=end.get("message") or "",
+    )
+
+
+def _seconds(text: str | None) -> float:
+    return parse_timestamp(text) if text else 0.0

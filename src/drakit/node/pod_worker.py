@@ -28,6 +28,7 @@ from drakit.errors import Conflict, DRAError, NotFound
 from drakit.node.backoff import Backoff
 from drakit.node.claims import PrepareFailed
 from drakit.node.container_runner import ContainerRunner
+from drakit.node.container_state import ended_before
 from drakit.node.env import ConfigFailed, Facts
 from drakit.node.pod_files import PodFiles
 from drakit.node.pod_status import Progress, View, are_inits_done, build
@@ -66,7 +67,7 @@ class PodWorker:
             self.uid,
             self.files,
             self._volumes,
-            found,
+            [*found, *ended_before(pod, found)],
             statuses,
             stopper=self._stopper,
             tell=self._event,
@@ -286,13 +287,12 @@ class PodWorker:
         if not self._is_over:
             await self._stop_all(grace)
             await self.runner.observe()
-            is_told = (self.pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
-            if not self._is_gone and not is_told and not meta.get("deletionTimestamp"):
+            if not self._is_gone and not self._is_told and not meta.get("deletionTimestamp"):
                 await self._write_status()
             await self._unprepare()
             await self._remove_all()
-            if not self._is_gone and not is_told:
-                await self._write_status()
+        if not self._is_gone and not self._is_told:
+            await self._write_status()
         if self._is_gone or meta.get("deletionTimestamp"):
             if not self._is_gone:
                 with contextlib.suppress(NotFound, Conflict):
@@ -301,6 +301,11 @@ class PodWorker:
                     )
             await asyncio.to_thread(shutil.rmtree, self.files.logs, True)
             self._is_done = True
+
+    @property
+    def _is_told(self) -> bool:
+        """Whether the API knows how the pod has ended."""
+        return (self.pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
     async def _unprepare(self) -> None:
         try:
