@@ -123,3 +123,17 @@ def test_finding_a_namespace(namespace: str) -> None:
     own = find_namespace(os.stat("/proc/self/ns/net").st_ino)
     assert os.stat(own).st_ino == os.stat("/proc/self/ns/net").st_ino
     assert inside(namespace, lambda: os.stat("/proc/thread-self/ns/net").st_ino) == number
+
+
+def test_a_namespace_that_only_the_machine_has_mounted(tmp_path: Path) -> None:
+    """As in a container that sees the machine's processes, but not its mounts."""
+    mounted = {
+        "self": "35 1 8:1 / / rw - ext4 x rw",
+        "1": "36 35 0:4 net:[4026532999] /run/netns/cni-1 rw - nsfs",
+    }
+    for process, line in mounted.items():
+        (tmp_path / process).mkdir()
+        (tmp_path / process / "mountinfo").write_text(f"{line}\n")
+    assert find_namespace(4026532999, str(tmp_path)) == f"{tmp_path}/1/root/run/netns/cni-1"
+    (tmp_path / "1" / "mountinfo").unlink()
+    assert find_namespace(4026532999, str(tmp_path)) == ""
