@@ -17,7 +17,7 @@ import yaml
 from drakit.drivers import NAMES
 from tests.e2e.cluster import ROOT, Cluster, need, wait_for
 from tests.e2e.podman import Podman
-from tests.e2e.test_network import made_on_the_host, ready
+from tests.e2e.test_network import has_bridge, ready
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs_root]
 
@@ -180,7 +180,6 @@ spec:
 @pytest.mark.parametrize("helm", ["1.37"], indirect=True)
 def test_interfaces_by_a_driver_in_a_pod(helm: Helm, cluster: Cluster) -> None:
     """The host runs a hook that came with the image, wherever the driver's folder is on it."""
-    before = made_on_the_host()
     options = "driver=net,options.interfaces=drkit-none,options.veth=10.214.7.0/24"
     helm.change("install", "gpus", str(CHART), "--set", options)
     cluster.kubectl("apply", "-f", "-", stdin=NET)
@@ -193,9 +192,9 @@ def test_interfaces_by_a_driver_in_a_pod(helm: Helm, cluster: Cluster) -> None:
     said = wait_for(lambda: cluster.kubectl("logs", "wired"), "the log")
     assert "inet 10.214.7.2/24" in said
     assert '"kind": "DeviceMetadata"' in said
-    assert made_on_the_host() != before
+    assert has_bridge("10.214.7.0/24")
     cluster.kubectl("delete", "pod/wired", "resourceclaim/nic", "--timeout=30s")
-    wait_for(lambda: made_on_the_host() == before, "everything to be gone again")
+    wait_for(lambda: not has_bridge("10.214.7.0/24"), "the bridge to go")
     helm.change("uninstall", "gpus")
     wait_for(lambda: not cluster.items("pods", "-l", MINE), "the driver's pods to go")
     assert not any((folder / "plugins" / "dra.net").glob("*hook-*"))

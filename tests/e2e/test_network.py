@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from drakit.driver import Claim, PreparedClaim
 from drakit.drivers import build
+from drakit.drivers.net.plan import bridge_name
 from drakit.netlink import Netlink
 from tests.e2e.cluster import Cluster, need, wait_for
 from tests.e2e.containerd import Containerd
@@ -48,9 +50,10 @@ def nodes_seen_from(cluster: Cluster, pod: str) -> str:
     return done.stdout + done.stderr
 
 
-def made_on_the_host() -> list[str]:
+def has_bridge(subnet: str) -> bool:
+    """Whether something is left on the host for the veth pairs of `subnet`: the bridge goes after them."""
     with Netlink() as host:
-        return [link.name for link in host.links() if link.name.startswith("drk")]
+        return host.link(bridge_name(ipaddress.IPv4Network(subnet))) is not None
 
 
 def ready(cluster: Cluster, claim: str) -> dict[str, object]:
@@ -69,7 +72,6 @@ def test_networks_of_pods(tmp_path: Path) -> None:
     for tool in ("runc", "conmon", "busybox"):
         need(tool)
     cluster = Cluster(tmp_path, "--nodes", "2", "--runtime", "oci", "--driver", "net:interfaces=drkit-none")
-    before = made_on_the_host()
     cluster.up()
     try:
         cluster.kubectl("apply", "-f", "net/1-classes.yaml", "-f", "net/2-veth.yaml")
@@ -77,6 +79,7 @@ def test_networks_of_pods(tmp_path: Path) -> None:
         cluster.wait_ready("server", "client", "web")
         data = ready(cluster, "server")
         assert (data["interfaceName"], data["ips"]) == ("fast0", ["10.213.0.200/24"])
+        assert has_bridge("10.213.0.0/24")
         wait_for(lambda: "1 packets received" in cluster.kubectl("logs", "client"), "an answer to the client")
 
         address = cluster.get("pod", "web")["status"]["podIP"]
@@ -89,7 +92,7 @@ def test_networks_of_pods(tmp_path: Path) -> None:
         assert "10.213.0.200/24" in again
     finally:
         cluster.down()
-    assert made_on_the_host() == before
+    assert not has_bridge("10.213.0.0/24")
 
 
 @pytest.mark.anyio
@@ -102,13 +105,13 @@ async def test_an_interface_in_a_pod_of_containerd(
     result = {"request": "nic", "driver": "dra.net", "pool": "node-1", "device": "veth", "shareID": "s"}
     meta = {"namespace": "default", "name": "c", "uid": "u1"}
     document = {"metadata": meta, "status": {"allocation": {"devices": {"results": [result]}}}}
-    before = made_on_the_host()
     async with host(containerd, tmp_path) as here:
         (nic,) = driver.prepare(Claim.of(document, driver.name))  # type: ignore[misc]
         name = here.write_cdi("nic", **msgspec.to_builtins(nic.edits))
         script = "ls /sys/class/net; cat /sys/class/net/net1/address /sys/class/net/net1/operstate"
         text = await here.output(script, cdi_devices=[name])
         assert text == ["lo", "net1", nic.network_data.hardware_address, "up"]
+        assert has_bridge("192.0.2.128/30")
         driver.unprepare(PreparedClaim(namespace="default", name="c", uid="u1", devices=[nic]))
         assert await here.output("ls /sys/class/net", "later") == ["lo"]
-    assert made_on_the_host() == before
+    assert not has_bridge("192.0.2.128/30")
