@@ -205,6 +205,14 @@ async def test_a_put_makes_a_lease_but_no_config_map(served: Served) -> None:
     assert (await served.refused("PUT", f"{MAPS}/a", config_map("a")))[0] == 404
 
 
+async def test_a_lease_is_given_back_with_an_empty_holder_as_go_clients_do(served: Served) -> None:
+    leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+    lease = {"metadata": {"name": "l"}, "spec": {"holderIdentity": "me", "leaseDurationSeconds": 15}}
+    await served.ok("POST", leases, lease)
+    given_back = {"metadata": {"name": "l"}, "spec": {"holderIdentity": "", "leaseDurationSeconds": 1}}
+    assert (await served.ok("PUT", f"{leases}/l", given_back))["spec"]["holderIdentity"] == ""
+
+
 async def test_apply_needs_a_manager_and_makes_what_is_missing(served: Served) -> None:
     document = config_map("a", x="1")
     refused = await served.refused("PATCH", f"{MAPS}/a", document, content_type=APPLY_PATCH)

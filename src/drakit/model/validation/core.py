@@ -146,8 +146,6 @@ def lease(document: Document, old: Document | None) -> Errors:
         errors.append(invalid("spec.leaseDurationSeconds", seconds, "must be greater than 0"))
     if transitions is not None and transitions < 0:
         errors.append(invalid("spec.leaseTransitions", transitions, "must be greater than or equal to 0"))
-    if spec.get("holderIdentity") == "":
-        errors.append(invalid("spec.holderIdentity", "", "must not be empty"))
     return errors
 
 
