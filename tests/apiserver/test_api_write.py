@@ -208,8 +208,8 @@ async def test_a_put_makes_a_lease_but_no_config_map(served: Served) -> None:
 async def test_a_lease_is_given_back_with_an_empty_holder_as_go_clients_do(served: Served) -> None:
     leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
     lease = {"metadata": {"name": "l"}, "spec": {"holderIdentity": "me", "leaseDurationSeconds": 15}}
-    await served.ok("POST", leases, lease)
-    given_back = {"metadata": {"name": "l"}, "spec": {"holderIdentity": "", "leaseDurationSeconds": 1}}
+    made = await served.ok("POST", leases, lease)
+    given_back = {**made, "spec": {"holderIdentity": "", "leaseDurationSeconds": 1}}
     assert (await served.ok("PUT", f"{leases}/l", given_back))["spec"]["holderIdentity"] == ""
 
 
