@@ -130,6 +130,9 @@ def test_fields_may_be_json_numbers() -> None:
     assert str(Quantity.of(0.5)) == "500m"
     assert str(Quantity.of(" 1Gi ")) == "1Gi"
     assert Quantity.of(1e22) == Quantity.parse("1e22")
+    assert str(Quantity.of(1e21)) == "1e+21"
+    with pytest.raises(ValueError, match="quantities"):
+        Quantity.of("1\n")
     with pytest.raises(ValueError, match="quantities"):
         Quantity.of(math.inf)
 

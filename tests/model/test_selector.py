@@ -37,6 +37,8 @@ LABELS = {"app": "web", "tier": "front", "n": "5", "empty": "", "example.com/x":
         ("empty=,app", True),
         ("empty in (a,)", True),
         ("empty in (,a)", True),
+        ("empty in ()", True),
+        ("n<00000000000000000000000006", True),
         ("n>4", True),
         ("n>5", False),
         ("n<6", True),
@@ -58,14 +60,23 @@ def test_label_text(text: str, expected: bool) -> None:
         ("app=web,", "found '', expected: identifier after ','"),
         ("app=web)", "found ')', expected: ',' or 'end of string'"),
         ("app in web", "unable to parse requirement: found 'web' expected: '('"),
-        ("app in (web", "unable to parse requirement: found '', expected: ',', ')' or identifier"),
-        ("app in ()", "unable to parse requirement: values: Invalid value: []"),
+        ("app in (web", "unable to parse requirement: found '', expected: ',' or ')'"),
+        ("app in (", "unable to parse requirement: found '', expected: ',', ')' or identifier"),
+        ("app in (,(", "unable to parse requirement: found '(', expected: ',', or identifier"),
         ("app is web", "unable to parse requirement: found 'is', expected: in, notin, =, ==, !=, gt, lt"),
-        ("!app=web", "unable to parse requirement: found '=', expected: in, notin"),
+        ("!app=web", "found '=', expected: ',' or 'end of string'"),
         ("n>x", "unable to parse requirement: values[0]: Invalid value"),
-        ("-app", 'unable to parse requirement: key: Invalid value: "-app"'),
-        ("/app", "unable to parse requirement: key: Invalid value"),
-        ("a/b/c=d", "unable to parse requirement: key: Invalid value"),
+        ("n>-1", "unable to parse requirement: values[0][n]: Invalid value"),
+        (
+            "n>-",
+            "unable to parse requirement: [values[0]: Invalid value: \"-\": for 'Gt', 'Lt' operators, the ",
+        ),
+        ("-app", 'unable to parse requirement: <nil>: Invalid value: "-app": name part must consist of'),
+        (
+            "/app is",
+            'unable to parse requirement: <nil>: Invalid value: "/app": prefix part must be non-empty',
+        ),
+        ("a/b/c=d", "unable to parse requirement: <nil>: Invalid value"),
         ("app=" + "x" * 64, "unable to parse requirement: values[0][app]: Invalid value"),
     ],
 )
@@ -114,16 +125,30 @@ FIELDS = {"metadata.name": "a,b=c", "spec.nodeName": ""}
         ("spec.nodeName!=", False),
         ("spec.nodeName=,metadata.name!=x", True),
         (",,spec.nodeName=", True),
+        ("!=", True),
+        ("!=,metadata.name!=x", False),
+        (r"a\=b", False),
     ],
 )
 def test_fields(text: str, expected: bool) -> None:
     assert parse_fields(text).matches(lambda field: FIELDS.get(field, "")) is expected
 
 
-@pytest.mark.parametrize("text", ["metadata.name", "a=b=c", r"a=b\x", "a=b\\", "!"])
-def test_fields_broken(text: str) -> None:
-    with pytest.raises(BadRequest, match="invalid"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("metadata.name", "invalid selector: 'metadata.name'; can't understand 'metadata.name'"),
+        ("z,a=1,b", "invalid selector: 'z,a=1,b'; can't understand 'b'"),
+        ("a=b=c", "invalid field selector: unescaped character in value: 61"),
+        (r"a=b\x", r"invalid field selector: invalid escape sequence: \x"),
+        ("a=b\\", "invalid field selector: invalid escape sequence: \\"),
+        ("!", "invalid selector: '!'; can't understand '!'"),
+    ],
+)
+def test_fields_broken(text: str, message: str) -> None:
+    with pytest.raises(BadRequest) as caught:
         parse_fields(text)
+    assert str(caught.value) == message
 
 
 def _term(*rows: tuple[str, str, list[str]], fields: bool = False) -> NodeSelectorTerm:
@@ -147,6 +172,9 @@ def _term(*rows: tuple[str, str, list[str]], fields: bool = False) -> NodeSelect
         ([_term(("app", "NotIn", ["web"]))], False),
         ([_term(("metadata.name", "In", ["node-1"]), fields=True)], True),
         ([_term(("metadata.name", "NotIn", ["node-1"]), fields=True)], False),
+        ([_term(("metadata.name", "NotIn", ["no name!"]), fields=True)], True),
+        ([_term(("spec.x", "NotIn", ["a"]), fields=True)], True),
+        ([_term(("spec.x", "In", ["a"]), fields=True)], False),
     ],
 )
 def test_node_selector(terms: list[NodeSelectorTerm], expected: bool) -> None:
@@ -166,14 +194,13 @@ def test_node_selector(terms: list[NodeSelectorTerm], expected: bool) -> None:
         (_term(("n", "Gt", ["x"])), "nodeSelectorTerms[0].matchExpressions[0].values[0]: Invalid value"),
         (_term(("n", "Gt", ["1", "2"])), "nodeSelectorTerms[0].matchExpressions[0].values: Invalid value"),
         (_term(("", "Exists", [])), "nodeSelectorTerms[0].matchExpressions[0].key: Invalid value"),
-        (_term(("spec.x", "In", ["a"]), fields=True), "nodeSelectorTerms[0].matchFields[0].key: Unsupported"),
         (
             _term(("metadata.name", "Exists", []), fields=True),
             "nodeSelectorTerms[0].matchFields[0].operator: Unsupported",
         ),
         (
             _term(("metadata.name", "In", ["a", "b"]), fields=True),
-            "nodeSelectorTerms[0].matchFields[0].values: Required",
+            "nodeSelectorTerms[0].matchFields[0].values: Invalid",
         ),
     ],
 )

@@ -130,7 +130,8 @@ class Quantity:
         if isinstance(value, float):
             if not math.isfinite(value):
                 raise ValueError(_MALFORMED)
-            return parse_field(repr(int(value)) if value == int(value) else repr(value))
+            text = repr(value)
+            return parse_field(repr(int(value)) if value == int(value) and "e" not in text else text)
         return parse_field(str(int(value)))
 
     def __str__(self) -> str:
@@ -260,4 +261,4 @@ def _is_short(format: Format, exponent: int, whole: str, fraction: str) -> bool:
 @lru_cache(maxsize=8192)
 def parse_field(text: str) -> Quantity:
     """`Quantity.of` for text, remembered."""
-    return Quantity.parse(text.strip(" \t\r\n"))
+    return Quantity.parse(text.strip(" "))

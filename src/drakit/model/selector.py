@@ -17,11 +17,13 @@ from msgspec import Struct
 
 from drakit.errors import BadRequest
 from drakit.model.meta import NodeSelector, NodeSelectorRequirement, NodeSelectorTerm
+from drakit.model.validation import names
 
-_NAME = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
-_PREFIX = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_SPECIAL = "=!(),<>"
 _TOKEN = re.compile(r"[ \t\r\n]*(==|!=|[=!(),<>]|[^=!(),<> \t\r\n]+|$)")
-_INTEGER = re.compile(r"[+-]?[0-9]+")
+_INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
+_LONGEST = 4000
+"""Digits of an integer that are read."""
 _OPERATORS = {
     "=": "In",
     "==": "In",
@@ -105,16 +107,18 @@ class FieldSelector(Struct, frozen=True):
 
 
 class NodeMatcher(Struct, frozen=True):
-    """A checked NodeSelector: one row of requirements a term (on labels, then on the name)."""
+    """A checked NodeSelector: of each term the requirements on labels, then those on the node's name."""
 
-    terms: tuple[tuple[tuple[Requirement, ...], tuple[Requirement, ...]], ...]
+    terms: tuple[tuple[tuple[Requirement, ...], tuple[FieldTerm, ...]], ...]
 
     def matches(self, name: str, labels: Mapping[str, str]) -> bool:
-        """Whether any term holds for the node. A selector without terms matches nothing."""
+        """Whether any term holds for the node. A selector without terms matches nothing; of a node without
+        a name the fields are not asked."""
         fields = {"metadata.name": name}
         return any(
-            all(r.matches(labels) for r in expressions) and all(r.matches(fields) for r in on_name)
-            for expressions, on_name in self.terms
+            all(r.matches(labels) for r in expressions)
+            and (not name or all((fields.get(t.field, "") == t.value) == t.is_equal for t in on_fields))
+            for expressions, on_fields in self.terms
         )
 
 
@@ -158,15 +162,19 @@ def read_labels(document: Mapping[str, Any] | None) -> LabelSelector | None:
 
 
 def parse_fields(text: str) -> FieldSelector:
-    r"""Read a field selector as `kubectl get --field-selector` takes it; `\\`, `\,` and `\=` are escapes."""
+    """Read a field selector as `kubectl get --field-selector` takes it.
+
+    In values a backslash, a comma and `=` follow a backslash. Parts are read in the order of the alphabet.
+    """
     terms: list[FieldTerm] = []
-    for part in re.findall(r"(?:[^\\,]|\\.|\\$)+", text, re.DOTALL):
-        found = re.match(r"((?:[^\\=!]|\\.|!(?!=))*)(==|!=|=)(.*)", part, re.DOTALL)
+    for part in sorted(re.findall(r"(?:[^\\,]|\\.|\\$)+", text, re.DOTALL)):
+        found = re.match(r"(.*?)(==|!=|=)(.*)", part, re.DOTALL)
         if found is None:
             raise BadRequest(f"invalid selector: '{text}'; can't understand '{part}'")
         name, operator, value = found.groups()
-        terms.append(FieldTerm(name.strip(), _unescape(value), operator != "!="))
-    return FieldSelector(tuple(terms))
+        terms.append(FieldTerm(name, _unescape(value), operator != "!="))
+    # A single term about nothing is none.
+    return FieldSelector(tuple(t for t in terms if t.field or t.value or len(terms) > 1))
 
 
 def read_node_selector(selector: NodeSelector) -> NodeMatcher:
@@ -180,18 +188,19 @@ def read_node_selector(selector: NodeSelector) -> NodeMatcher:
     )
 
 
-def _read_term(term: NodeSelectorTerm, path: str) -> tuple[tuple[Requirement, ...], tuple[Requirement, ...]]:
+def _read_term(term: NodeSelectorTerm, path: str) -> tuple[tuple[Requirement, ...], tuple[FieldTerm, ...]]:
     expressions = _read_requirements(term.match_expressions, f"{path}.matchExpressions")
-    fields = _read_requirements(term.match_fields, f"{path}.matchFields")
-    for index, requirement in enumerate(fields):
+    fields: list[FieldTerm] = []
+    for index, row in enumerate(term.match_fields):
         where = f"{path}.matchFields[{index}]"
-        if requirement.key != "metadata.name":
-            raise BadRequest(f'{where}.key: Unsupported value: "{requirement.key}": "metadata.name"')
-        if requirement.operator not in ("In", "NotIn"):
-            raise BadRequest(f'{where}.operator: Unsupported value: "{requirement.operator}": "In", "NotIn"')
-        if len(requirement.values) != 1:
-            raise BadRequest(f"{where}.values: Required value: must have one element")
-    return expressions, fields
+        if row.operator not in ("In", "NotIn"):
+            raise BadRequest(
+                f'{where}.operator: Unsupported value: "{row.operator}": supported values: "In", "NotIn"'
+            )
+        if len(row.values) != 1:
+            raise BadRequest(f"{where}.values: Invalid value: {_shown(row.values)}: must have one element")
+        fields.append(FieldTerm(row.key, row.values[0], row.operator == "In"))
+    return expressions, tuple(fields)
 
 
 def _read_requirements(rows: Iterable[NodeSelectorRequirement], path: str) -> tuple[Requirement, ...]:
@@ -202,60 +211,50 @@ def _read_requirements(rows: Iterable[NodeSelectorRequirement], path: str) -> tu
 
 
 def _requirement(key: str, operator: str, values: tuple[str, ...], path: str = "") -> Requirement:
-    problem = _key_problem(key)
-    if problem:
-        raise BadRequest(f'{path}key: Invalid value: "{key}": {problem}')
-    problem = _values_problem(operator, values)
-    if problem:
-        raise BadRequest(f"{path}{problem}")
+    problems = [
+        f'{path}key: Invalid value: "{key}": {"; ".join(wrong)}'
+        for wrong in [names.qualified_name(key)]
+        if wrong
+    ]
+    problems += [f"{path}{problem}" for problem in _values_problems(operator, values)]
     for index, value in enumerate(values):
-        if value and (len(value) > 63 or not _NAME.fullmatch(value)):
-            raise BadRequest(
-                f'{path}values[{index}][{key}]: Invalid value: "{value}": a valid label must be at most 63 '
-                "alphanumeric characters, '-', '_' or '.', and start and end with an alphanumeric character"
-            )
+        wrong = names.label_value(value)
+        if wrong:
+            problems.append(f'{path}values[{index}][{key}]: Invalid value: "{value}": {"; ".join(wrong)}')
+    if problems:
+        raise BadRequest(problems[0] if len(problems) == 1 else f"[{', '.join(problems)}]")
     return Requirement(key, operator, values)
 
 
-def _values_problem(operator: str, values: tuple[str, ...]) -> str:
-    shown = "[" + ",".join(f'"{value}"' for value in values) + "]"
+def _values_problems(operator: str, values: tuple[str, ...]) -> Iterator[str]:
+    shown = _shown(values)
     match operator:
         case "In" | "NotIn":
             if not values:
-                return "values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty"
+                yield "values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty"
         case "Exists" | "DoesNotExist":
             if values:
-                return (
-                    f"values: Invalid value: {shown}: values set must be empty for exists and does not exist"
-                )
+                problem = "values set must be empty for exists and does not exist"
+                yield f"values: Invalid value: {shown}: {problem}"
         case "Gt" | "Lt":
             if len(values) != 1:
-                return f"values: Invalid value: {shown}: 'Gt' and 'Lt' need exactly one value"
-            if _int64(values[0]) is None:
-                return f"values[0]: Invalid value: {shown}: 'Gt' and 'Lt' need an integer"
+                problem = "for 'Gt', 'Lt' operators, exactly one value is required"
+                yield f"values: Invalid value: {shown}: {problem}"
+            for index, value in enumerate(values):
+                if _int64(value) is None:
+                    problem = "for 'Gt', 'Lt' operators, the value must be an integer"
+                    yield f'values[{index}]: Invalid value: "{value}": {problem}'
         case _:
-            return f'operator: Unsupported value: "{operator}": use In, NotIn, Exists, DoesNotExist, Gt or Lt'
-    return ""
+            supported = '"DoesNotExist", "Exists", "Gt", "In", "Lt", "NotIn"'
+            yield f'operator: Unsupported value: "{operator}": supported values: {supported}'
 
 
-def _key_problem(key: str) -> str:
-    prefix, slash, name = key.rpartition("/")
-    if slash and (not prefix or len(prefix) > 253 or not _PREFIX.fullmatch(prefix)):
-        return "prefix part must be a lowercase DNS subdomain of at most 253 characters"
-    if not name:
-        return "name part must be non-empty"
-    if len(name) > 63:
-        return "name part must be no more than 63 characters"
-    if not _NAME.fullmatch(name):
-        return (
-            "name part must consist of alphanumeric characters, '-', '_' or '.', "
-            "and must start and end with an alphanumeric character"
-        )
-    return ""
+def _shown(values: Iterable[str]) -> str:
+    return "[" + ",".join(f'"{value}"' for value in values) + "]"
 
 
 def _int64(text: str | None) -> int | None:
-    if text is None or not _INTEGER.fullmatch(text) or len(text) > 20:
+    if text is None or len(text) > _LONGEST or not _INTEGER.fullmatch(text):
         return None
     number = int(text)
     return number if -(2**63) <= number < 2**63 else None
@@ -282,7 +281,7 @@ class _Tokens:
 
     @property
     def is_special(self) -> bool:
-        return self.ahead[:1] in ("=", "!", "(", ")", ",", "<", ">") and self.ahead != ""
+        return self.ahead != "" and self.ahead[0] in _SPECIAL
 
     def take(self) -> str:
         word, self.ahead = self.ahead, next(self._words)
@@ -296,10 +295,13 @@ def _parse_requirement(tokens: _Tokens) -> Requirement:
     if not tokens.ahead or tokens.is_special:
         raise BadRequest(f"found '{tokens.ahead}', expected: identifier")
     key = tokens.take()
-    if tokens.ahead in ("", ","):
+    wrong = names.qualified_name(key)
+    if wrong:
+        raise BadRequest(f'<nil>: Invalid value: "{key}": {"; ".join(wrong)}')
+    if is_absent or tokens.ahead in ("", ","):
         return _requirement(key, "DoesNotExist" if is_absent else "Exists", ())
     word = tokens.take()
-    if is_absent or word not in _OPERATORS:
+    if word not in _OPERATORS:
         raise BadRequest(f"found '{word}', expected: in, notin, =, ==, !=, gt, lt")
     if word in ("in", "notin"):
         return _requirement(key, _OPERATORS[word], _parse_values(tokens))
@@ -314,16 +316,24 @@ def _parse_values(tokens: _Tokens) -> tuple[str, ...]:
     opening = tokens.take()
     if opening != "(":
         raise BadRequest(f"found '{opening}' expected: '('")
-    values = {""} if tokens.ahead == "," else set()
-    while (tokens.ahead and not tokens.is_special) or tokens.ahead == ",":
+    if tokens.ahead == ")":
+        tokens.take()
+        return ("",)
+    if not tokens.ahead or (tokens.is_special and tokens.ahead != ","):
+        raise BadRequest(f"found '{tokens.ahead}', expected: ',', ')' or identifier")
+    values: set[str] = set()
+    while tokens.ahead != ")":
         word = tokens.take()
-        if word != ",":
+        if word == ",":
+            if not values or tokens.ahead in (",", ")"):
+                values.add("")
+        elif not word or word[0] in _SPECIAL:
+            raise BadRequest(f"found '{word}', expected: ',', or identifier")
+        else:
             values.add(word)
-        elif tokens.ahead in (",", ")"):
-            values.add("")
-    closing = tokens.take()
-    if closing != ")":
-        raise BadRequest(f"found '{closing}', expected: ',', ')' or identifier")
+            if tokens.ahead not in (",", ")"):
+                raise BadRequest(f"found '{tokens.ahead}', expected: ',' or ')'")
+    tokens.take()
     return tuple(sorted(values))
 
 
@@ -334,6 +344,6 @@ def _unescape(value: str) -> str:
             return text[1]
         if text[0] == "\\":
             raise BadRequest(f"invalid field selector: invalid escape sequence: {text}")
-        raise BadRequest(f"invalid field selector: unescaped '{text}' in value: {value}")
+        raise BadRequest(f"invalid field selector: unescaped character in value: {ord(text)}")
 
     return re.sub(r"\\.?|[,=]", plain, value, flags=re.DOTALL)

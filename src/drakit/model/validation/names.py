@@ -154,7 +154,7 @@ def qualified_name(value: str) -> list[str]:
     parts = value.split("/")
     if len(parts) > 2:
         return [
-            f"a qualified name {_QUALIFIED_TEXT} with an optional DNS subdomain prefix and '/' "
+            f"a valid label key {_QUALIFIED_TEXT} with an optional DNS subdomain prefix and '/' "
             "(e.g. 'example.com/MyName')"
         ]
     wrong: list[str] = []
@@ -162,12 +162,12 @@ def qualified_name(value: str) -> list[str]:
         if not parts[0]:
             wrong.append("prefix part must be non-empty")
         else:
-            wrong += [f"prefix part {text}" for text in dns_subdomain(parts[0])]
+            wrong += [f"prefix part {text}" for text in long_name(parts[0])]
     name = parts[-1]
     if not name:
         wrong.append("name part must be non-empty")
     elif len(name.encode()) > 63:
-        wrong.append(f"name part {too_long(63)}")
+        wrong.append("name part must be no more than 63 bytes")
     if not _QUALIFIED_RE.fullmatch(name):
         wrong.append(f"name part {_QUALIFIED_TEXT}")
     return wrong
@@ -175,7 +175,7 @@ def qualified_name(value: str) -> list[str]:
 
 @_remembered
 def label_value(value: str) -> list[str]:
-    wrong = [too_long(63)] if len(value.encode()) > 63 else []
+    wrong = ["must be no more than 63 bytes"] if len(value.encode()) > 63 else []
     return wrong if _VALUE_RE.fullmatch(value) else [*wrong, _VALUE_TEXT]
 
 
