@@ -27,7 +27,12 @@ from drakit.pluginapi.dra import (
     dra_handlers,
 )
 from drakit.pluginapi.health import HEALTH_SERVICES, DeviceHealth, HealthStub, health_handlers
-from drakit.pluginapi.registration import PluginInfo, RegistrationStub, registration_handlers
+from drakit.pluginapi.registration import (
+    PluginInfo,
+    RegistrationStub,
+    registration_channel,
+    registration_handlers,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -127,10 +132,13 @@ class Plugin:
 async def test_registration(tmp_path: Path) -> None:
     plugin = Plugin()
     async with served(tmp_path / "reg.sock", registration_handlers(plugin)) as channel:
-        stub = RegistrationStub(channel)
-        assert await stub.get_info() == await plugin.get_info()
+        kubelets = registration_channel(tmp_path / "reg.sock")
+        for one in (kubelets, channel):  # whatever the server is called
+            assert await RegistrationStub(one).get_info() == await plugin.get_info()
+        stub = RegistrationStub(kubelets)
         await stub.notify(True)
         await stub.notify(False, "no such driver")
+        await kubelets.close()
     assert plugin.statuses == [(True, ""), (False, "no such driver")]
 
 

@@ -17,7 +17,12 @@ from msgspec import Struct
 from drakit.errors import DRAError
 from drakit.model.cdi import parse_name
 from drakit.pluginapi.dra import DRA_SERVICES, DRA_V1, DRAStub, choose_service
-from drakit.pluginapi.registration import DRA_PLUGIN_TYPE, PluginInfo, RegistrationStub
+from drakit.pluginapi.registration import (
+    DRA_PLUGIN_TYPE,
+    PluginInfo,
+    RegistrationStub,
+    registration_channel,
+)
 from drakit.pluginapi.wire import connect
 
 POLL_SECONDS = 0.02
@@ -120,7 +125,7 @@ class Kubelet:
         await instance.channel.close()
 
     async def _meet(self, path: Path) -> Instance:
-        channel = connect(path)
+        channel = registration_channel(path)
         try:
             stub = RegistrationStub(channel)
             info = await stub.get_info()

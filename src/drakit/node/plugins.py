@@ -31,7 +31,12 @@ from drakit.node.health import HealthCache
 from drakit.node.paths import NodePaths
 from drakit.pluginapi.dra import DRA_SERVICES, DRAStub, choose_service
 from drakit.pluginapi.health import HEALTH_V1ALPHA1, HealthStub, choose_health_service
-from drakit.pluginapi.registration import DRA_PLUGIN_TYPE, PluginInfo, RegistrationStub
+from drakit.pluginapi.registration import (
+    DRA_PLUGIN_TYPE,
+    PluginInfo,
+    RegistrationStub,
+    registration_channel,
+)
 from drakit.pluginapi.wire import CallFailed, connect
 
 WIPE_SECONDS = 30.0
@@ -154,7 +159,7 @@ class Plugins:
 
     async def _register(self, path: Path) -> tuple[Plugin, str | None]:
         """Ask who is there, register them and tell them so. Raises RecoverableError when that fails."""
-        channel = connect(path)
+        channel = registration_channel(path)
         try:
             stub = RegistrationStub(channel)
             info = await stub.get_info()

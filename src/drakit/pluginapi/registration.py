@@ -6,8 +6,11 @@ folder, asks `get_info` on every new socket, and tells the outcome with `notify`
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import grpc
 import grpc.aio
@@ -59,6 +62,12 @@ def registration_handlers(plugin: RegistrationPlugin) -> list[grpc.GenericRpcHan
         return _STATUS_RESPONSE()
 
     return [wire.handlers(_SERVICE, {"GetInfo": get_info, "NotifyRegistrationStatus": notify})]
+
+
+def registration_channel(path: Path | str) -> grpc.aio.Channel:
+    """A channel to the registry socket `path` like the kubelet's, which calls the server by the socket's
+    path, percent-encoded: not every server takes that for an authority."""
+    return wire.connect(path, authority=quote(os.path.abspath(path), safe=""))
 
 
 class RegistrationStub:

@@ -35,8 +35,6 @@ _OPTIONS = (
     ("grpc.so_reuseport", 0),
 )
 _CHANNEL = (
-    # Else the authority is the socket's path, percent-encoded, which servers in Go refuse.
-    ("grpc.default_authority", "localhost"),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
     # A new channel to a path must not inherit the failed connection of an old one: plugins come back there.
@@ -144,11 +142,13 @@ def _failure(method: str, error: grpc.aio.AioRpcError) -> CallFailed:
     return CallFailed(method, error.code().name, " ".join((error.details() or "no details").split())[:500])
 
 
-def connect(path: Path | str, *, max_message: int = MAX_MESSAGE) -> grpc.aio.Channel:
+def connect(
+    path: Path | str, *, max_message: int = MAX_MESSAGE, authority: str = "localhost"
+) -> grpc.aio.Channel:
     """A channel to the unix socket at `path`; connects when first used, and again after a loss. Answers of
-    more than `max_message` bytes fail the call."""
-    limit = (("grpc.max_receive_message_length", max_message),)
-    return grpc.aio.insecure_channel(f"unix://{os.path.abspath(path)}", options=_OPTIONS + _CHANNEL + limit)
+    more than `max_message` bytes fail the call. `authority` is what the server is called in requests."""
+    own = (("grpc.max_receive_message_length", max_message), ("grpc.default_authority", authority))
+    return grpc.aio.insecure_channel(f"unix://{os.path.abspath(path)}", options=_OPTIONS + _CHANNEL + own)
 
 
 class UnixServer:
