@@ -230,15 +230,14 @@ class OCIRuntime:
         container = self._known(container_id)
         if container.state != "created":
             return container
+        now = time.time()  # after the call a short program may have ended already
         try:
             await self._runc("start", container_id)
         except ProgramFailed as error:
             raise RuntimeFailed(
                 f"cannot start container {container.name}: {last_words(str(error))}"
             ) from None
-        return self._records.put_container(
-            structs.replace(container, state="running", started_at=time.time())
-        )
+        return self._records.put_container(structs.replace(container, state="running", started_at=now))
 
     async def stop(self, container_id: str, grace_seconds: float) -> Container:
         container = self._known(container_id)

@@ -185,6 +185,7 @@ class ProcessRuntime:
             raise RuntimeFailed(str(error)) from None
         finally:
             os.close(writer)
+        now = time.time()  # once its shim has answered a short program may have ended already
         self._shims[container_id] = child
         with os.fdopen(reader, "rb") as sync:
             line = await asyncio.to_thread(sync.readline)
@@ -194,7 +195,7 @@ class ProcessRuntime:
             raise RuntimeFailed(f"cannot start container {container.name}: {answer['error']}")
         pid = int(answer["pid"])
         running = structs.replace(
-            container, state="running", pid=pid, pid_started=started_at_ticks(pid), started_at=time.time()
+            container, state="running", pid=pid, pid_started=started_at_ticks(pid), started_at=now
         )
         return self._observed(self._records.put_container(running))
 
