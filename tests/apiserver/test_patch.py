@@ -32,12 +32,12 @@ STRATEGIC: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
         {"spec": {"containers": [{"name": "b", "image": "new"}]}},
         pod(A, {"name": "b", "image": "new"}),
     ),
-    ("a new item is appended", pod(A), {"spec": {"containers": [B]}}, pod(A, B)),
+    ("a new item comes first", pod(A), {"spec": {"containers": [B]}}, pod(B, A)),
     (
         "nested lists merge too",
         pod(A),
         {"spec": {"containers": [{"name": "a", "env": [{"name": "F", "value": "2"}]}]}},
-        pod({**A, "env": [{"name": "E", "value": "1"}, {"name": "F", "value": "2"}]}),
+        pod({**A, "env": [{"name": "F", "value": "2"}, {"name": "E", "value": "1"}]}),
     ),
     (
         "$patch: delete takes an item out",
@@ -53,9 +53,21 @@ STRATEGIC: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     ),
     (
         "$patch: replace replaces an object",
-        pod(A, nodeSelector={"x": "1"}),
+        pod(A, nodeSelector={"x": "1"}, securityContext={"runAsGroup": 2}),
         {"spec": {"securityContext": {"runAsUser": 1, "$patch": "replace"}}},
         pod(A, nodeSelector={"x": "1"}, securityContext={"runAsUser": 1}),
+    ),
+    (
+        "an object with $patch that was not there is nothing",
+        pod(A),
+        {"spec": {"securityContext": {"runAsUser": 1, "$patch": "replace"}}},
+        pod(A),
+    ),
+    (
+        "nulls of what was not there go, in lists too",
+        pod(A),
+        {"spec": {"securityContext": {"runAsUser": None}, "hostAliases": [{"ip": "i", "hostnames": None}]}},
+        pod(A, securityContext={}, hostAliases=[{"ip": "i"}]),
     ),
     (
         "an atomic list is replaced",
@@ -78,7 +90,7 @@ STRATEGIC: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
                 "containers": [{"name": "d"}],
             }
         },
-        pod({"name": "d"}, A, B, C) | {"spec": {"containers": [B, {"name": "d"}, A, C]}},
+        pod({"name": "d"}, A, B, C),
     ),
     (
         "$retainKeys drops the other fields",
@@ -94,7 +106,7 @@ STRATEGIC: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
         "primitives are united",
         pod(A),
         {"metadata": {"finalizers": ["f/2", "f/1"]}},
-        {**pod(A), "metadata": {"name": "p", "finalizers": ["f/1", "f/2"]}},
+        {**pod(A), "metadata": {"name": "p", "finalizers": ["f/2", "f/1"]}},
     ),
     (
         "$deleteFromPrimitiveList takes values out",
@@ -141,6 +153,75 @@ def test_json_patch_changes_a_copy() -> None:
     assert current == {"a": [1, 2], "b": {"c": 1}}
 
 
+LENIENT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
+    "replace what is not there": ([{"op": "replace", "path": "/x", "value": 1}], {"a": [1, 2], "x": 1}),
+    "no value is null": ([{"op": "add", "path": "/a/-"}], {"a": [1, 2, None]}),
+    "indices from the end": ([{"op": "remove", "path": "/a/-2"}], {"a": [2]}),
+    "an index with a zero before it": ([{"op": "remove", "path": "/a/01"}], {"a": [1]}),
+    "before the first slash": ([{"op": "remove", "path": "b/a"}], {}),
+    "nothing is null": ([{"op": "test", "path": "/x", "value": None}], {"a": [1, 2]}),
+    "copied nothing": ([{"op": "copy", "from": "/x", "path": "/y"}], {"a": [1, 2], "y": None}),
+    "by no document": ([{"op": "replace", "path": "", "value": 3}], {"a": [1, 2]}),
+}
+
+
+@pytest.mark.parametrize("case", LENIENT.values(), ids=LENIENT)
+def test_json_patch_takes_more_than_the_standard(case: tuple[list[dict[str, Any]], dict[str, Any]]) -> None:
+    operations, expected = case
+    assert apply_patch({"a": [1, 2]}, operations, JSON_PATCH, None) == expected
+
+
+@pytest.mark.parametrize("value", [1.0, True, "1"])
+def test_a_json_patch_tells_numbers_apart(value: Any) -> None:
+    with pytest.raises(Invalid):
+        apply_patch({"a": 1}, [{"op": "test", "path": "/a", "value": value}], JSON_PATCH, None)
+
+
+def test_what_json_patches_copy_is_bounded() -> None:
+    operations = [{"op": "copy", "from": "/a", "path": "/b"}] * 4
+    with pytest.raises(Invalid):
+        apply_patch({"a": "x" * (1 << 20)}, operations, JSON_PATCH, None)
+
+
+def test_merge_patch_drops_nulls_where_nothing_was() -> None:
+    patch = {"a": {"b": None}, "c": [{"d": None}], "e": [{"f": None}]}
+    current = {"a": 1, "e": {"g": 1}}
+    assert apply_patch(current, patch, MERGE_PATCH, None) == {"a": {}, "c": [{}], "e": [{"f": None}]}
+
+
+SAID: dict[str, tuple[Any, str]] = {
+    "directive": (
+        {"$patch": "explode", "a": 1},
+        "unknown patch type: explode in map: map[$patch:explode a:1]",
+    ),
+    "a number": ({"spec": {"$patch": 1}}, "unknown patch type: %!s(int64=1) in map: map[$patch:1]"),
+    "key": ({"containers": [{"image": "x"}]}, "map: map[image:x] does not contain declared merge key: name"),
+    "types": (
+        {"containers": ["x"]},
+        "list element types are not identical: [[map[env:[map[name:E value:1]] image:x name:a]] [x]]",
+    ),
+    "retained": ({"a": 1, "$retainKeys": ["b"]}, "invalid patch format of retainKeys"),
+    "order": (
+        {"containers": [C, B], "$setElementOrder/containers": [{"name": "b"}, {"name": "c"}]},
+        "The order in patch list:\n[map[image:z name:c] map[image:y name:b]]\n doesn't match "
+        "$setElementOrder list:\n[map[name:b] map[name:c]]\n",
+    ),
+    "no field": (
+        {"$setElementOrder/colours": []},
+        'unable to find api field in struct PodSpec for the json field "colours"',
+    ),
+    "no list": ({"$setElementOrder/nodeName": []}, "expected slice or array type, but got: struct"),
+}
+
+
+@pytest.mark.parametrize("case", SAID.values(), ids=SAID)
+def test_what_is_said_about_strategic_patches(case: tuple[Any, str]) -> None:
+    spec, text = case
+    with pytest.raises(BadRequest) as caught:
+        apply_patch(pod(A), spec if "spec" in spec else {"spec": spec}, STRATEGIC_PATCH, POD)
+    assert caught.value.message == text
+
+
 REFUSED: list[tuple[str, Any, str, type[APIError]]] = [
     ("a test that fails", [{"op": "test", "path": "/metadata/name", "value": "zz"}], JSON_PATCH, Invalid),
     ("a path that is not there", [{"op": "remove", "path": "/nothing/here"}], JSON_PATCH, Invalid),
@@ -149,7 +230,7 @@ REFUSED: list[tuple[str, Any, str, type[APIError]]] = [
     ("an operation without a path", [{"op": "add", "value": 1}], JSON_PATCH, Invalid),
     ("a path that is no text", [{"op": "add", "path": 1}], JSON_PATCH, BadRequest),
     ("no list", {"op": "add"}, JSON_PATCH, BadRequest),
-    ("the document replaced by a number", [{"op": "replace", "path": "", "value": 3}], JSON_PATCH, Invalid),
+    ("the document replaced by nothing", [{"op": "replace", "path": ""}], JSON_PATCH, Invalid),
     ("too many operations", [{}] * (MAX_OPERATIONS + 1), JSON_PATCH, RequestTooLarge),
     ("a merge patch that is a list", [], MERGE_PATCH, BadRequest),
     (

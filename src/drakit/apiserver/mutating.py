@@ -17,7 +17,7 @@ from drakit.apiserver.admission_request import Denied, Resource, Review, denied
 from drakit.apiserver.apply_check import check_fits
 from drakit.apiserver.apply_fields import field_type
 from drakit.apiserver.apply_merge import merge
-from drakit.apiserver.patch import TestFailed, apply_patch
+from drakit.apiserver.patch import PatchTestFailed, apply_patch
 from drakit.apiserver.policy import (
     BUDGET,
     CONDITIONS_BUDGET,
@@ -209,7 +209,7 @@ def _patched(current: Document, operations: list[Document], type_: Schema | None
         if unknown:
             raise _Failed(f"JSON Patch: {'; '.join(sorted(unknown))}")
         return after
-    except TestFailed:
+    except PatchTestFailed:
         return current
     except APIError:
         shown = ", ".join(f"{row.get('op')} {row.get('path')}" for row in operations)
