@@ -241,7 +241,7 @@ REACHES = structs.replace(FACTS, api_address="127.0.0.1:6443")
     [
         ({"hostNetwork": True}, {}, REACHES, True),
         ({}, {}, REACHES, False),
-        ({}, {}, structs.replace(REACHES, has_network=True), True),
+        ({}, {}, structs.replace(REACHES, has_account=True), True),
         ({"hostNetwork": True}, {}, FACTS, False),
         ({"hostNetwork": True, "automountServiceAccountToken": False}, {}, REACHES, False),
         ({"hostNetwork": True}, {"automountServiceAccountToken": False}, REACHES, False),

@@ -32,7 +32,7 @@ ACCOUNT_VOLUME: Document = {
 async def wants_account(client: Client, pod: Document, facts: Facts) -> bool:
     """Whether `pod` is to have its service account. Raises ConfigFailed when that account is not there."""
     spec = pod.get("spec") or {}
-    if not (facts.api_address and (spec.get("hostNetwork") or facts.has_network)):
+    if not (facts.api_address and (spec.get("hostNetwork") or facts.has_account)):
         return False
     if (wanted := spec.get("automountServiceAccountToken")) is not None:
         return bool(wanted)

@@ -30,15 +30,15 @@ class ConfigFailed(DRAError):
 
 class Facts(Struct, frozen=True, kw_only=True):
     """What the node adds to a pod's own fields. `pod_ip` is "" for a pod whose network leads nowhere, and
-    `api_address` (HOST:PORT) is where it finds the API server, "" if it cannot. `has_network` says that the
-    pod has one of its own."""
+    `api_address` (HOST:PORT) is where it finds the API server, "" if it cannot. `has_account` says that pods
+    find their service account there even if they do not ask for the host's network."""
 
     node_name: str
     host_ip: str
     pod_ip: str
     allocatable: Mapping[str, str]
     api_address: str = ""
-    has_network: bool = False
+    has_account: bool = False
 
 
 def expand(text: str, known: Mapping[str, str]) -> str:

@@ -265,12 +265,13 @@ class PodWorker:
 
     def _facts(self) -> Facts:
         if self._shares_network:
-            return structs.replace(self._around.facts, pod_ip=self._around.facts.host_ip)
+            facts, can_mount = self._around.facts, "mounts" in self._around.runtime.info.features
+            return structs.replace(facts, pod_ip=facts.host_ip, has_account=can_mount)
         return structs.replace(
             self._around.facts,
             pod_ip=self._last_ip,
             api_address=self._around.doors.address,
-            has_network=True,
+            has_account=True,
         )
 
     @property
