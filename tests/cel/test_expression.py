@@ -141,7 +141,7 @@ def test_objects_that_mutate(text: str, value: Any, cost: int) -> None:
     ("text", "error"),
     [
         ("Object{'a': 1}", "mismatched input ''a'' expecting IDENTIFIER"),
-        ("Object{a: 1", "mismatched input '<EOF>' expecting '}'"),
+        ("Object{a: 1", "mismatched input '<EOF>' expecting {'}', ','}"),
         ("Objects{}", "undeclared reference to 'Objects'"),
         ("JSONPatch.a{}", "undeclared reference to 'JSONPatch.a'"),
         ("[Object{}, Object.a{}]", "expected type 'Object' but found 'Object.a'"),

@@ -89,6 +89,13 @@ FAILING = {
         "timestamp(0).getHours('a:1') == 0", 'strconv.Atoi: parsing "a": invalid syntax',
     ),
     "a zone elsewhere": ("timestamp(0).getHours('../x') == 0", "time: invalid location name"),
+    "a type that is still open": (
+        "dyn(optional.of(duration('1s'))).value().getHours() == 0",
+        "no such overload: getHours(google.protobuf.Duration)",
+    ),
+    "the least duration taken away": (
+        "timestamp(10) - duration('-2562047h47m16.854775808s') == timestamp(0)", "integer overflow",
+    ),
     "no normal version": (
         "semver('é', true).major() == 1", 'Invalid character(s) found in major number "0é"',
     ),
@@ -112,6 +119,11 @@ TRUE = {
     "blocks within blocks": (
         "cidr('10.0.0.1/24').containsCIDR('10.0.0.1/24') && cidr('::/0').containsCIDR(cidr('2001:db8::/32'))"
     ),
+    "nothing takes an entry away": "{'a': 1, ?'a': optional.none()} == {}",
+    "precision is width in %e": "'%.20e'.format([-0.0]).size() == 20",
+    "the least int taken from a quantity": "sign(quantity('1Gi').sub(-9223372036854775808)) == -1",
+    "a comma in empty brackets": "[,] == [] && {,} == {}",
+    "a dot before a name": ".device.driver == 'x' && .size([1]) == 1 && has(has(device.driver))",
     "first and last": "[1, 2].first().value() == 1 && [1, 2].last().value() == 2 && ![].first().hasValue()",
     "what has a value": "[device.attributes['x'].?s, device.attributes['x'].?no].unwrapOpt() == ['fish']",
     "1970 is no zero time": (
@@ -147,6 +159,11 @@ COSTS = {
     ),
     "has() of a choice": ("has((true ? device.attributes['x'] : device.attributes['no']).s)", 2),
     "a format checked": ("format.dns1123Label().validate('abcdefghijklmnop').hasValue()", 18),
+    "bytes among constants": (r"b'\xff' in [b'x']", 1),
+    "an optional element at what is no key": (
+        "device.attributes['x'].ints[?device.attributes['x'].v].hasValue()", 8,
+    ),
+    "what is no list reversed": ("device.attributes['x'].s.reverse() == []", 16),
     "another argument's is not": ("'a'.replace(device.attributes['no'].k, 'b') == 'a'", 5),
 }  # fmt: skip
 
@@ -195,6 +212,46 @@ REFUSED: dict[str, tuple[str, tuple[tuple[int, str], ...]]] = {
     "the text is taken for the pattern": ("matches('(', 'a')", ((9, "invalid matches argument"),)),
     "what is copied is told twice": (
         "optional.of(timestamp('x')).optMap(t, true).value()", ((23, "invalid timestamp argument"),) * 2,
+    ),
+    "a name nobody knows, with its dot": ("[.x]", ((3, "undeclared reference to '.x' (in container '')"),)),
+    "a macro keeps to names without": (
+        ".has(device.driver)", ((5, "undeclared reference to '.has' (in container '')"),),
+    ),
+    "every wrong number and macro": (
+        "[1].all(1, 1e400 > [2].map(3, 4)[5].x)",
+        (
+            (9, "argument must be a simple name"),
+            (12, "invalid double literal"),
+            (28, "argument is not an identifier"),
+        ),
+    ),
+    "an escape that is none": (
+        r"'\xzz'",
+        (
+            (1, r"Syntax error: token recognition error at: ''\xz'"),
+            (6, "Syntax error: token recognition error at: '''"),
+        ),
+    ),
+    "half a character": (r"'\ud800' == ''", ((1, "invalid unicode code point"),)),
+    "a code point in bytes": (r"b'\u0041' == b''", ((1, "unable to unescape string"),)),
+    "names in backticks": ("device.`driver`", ((8, "unsupported syntax: '`'"),)),
+    "a parenthesis missing": ("((3u)", ((6, "Syntax error: missing ')' at '<EOF>'"),)),
+    "a token too many": (
+        "[1 2].size(3]) == 1",
+        (
+            (4, "Syntax error: extraneous input '2' expecting {']', ','}"),
+            (13, "Syntax error: extraneous input ']' expecting ')'"),
+        ),
+    ),
+    "a list that does not end": (
+        "[1,2", ((5, "Syntax error: mismatched input '<EOF>' expecting {']', ','}"),),
+    ),
+    "a message of no type": (
+        "x.y{a: 1} == z",
+        (
+            (4, "undeclared reference to 'x.y' (in container '')"),
+            (14, "undeclared reference to 'z' (in container '')"),
+        ),
     ),
     "a map sorted": (
         "{}.sortBy(x, 1) == []",

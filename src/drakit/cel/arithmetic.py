@@ -109,7 +109,7 @@ def subtract(a: Any, b: Any) -> Any:
         raise unfit("_-_", a)
     if kind is Timestamp:
         if kind_b is Duration:
-            return to_timestamp(int(a) - int(b))
+            return to_timestamp(int(a) + int64(-int(b)))
         if kind_b is Timestamp:
             return to_duration(int(a) - int(b))
         raise NoOverload

@@ -178,7 +178,8 @@ def _qualify(frame: Frame, qualifier: Qualifier, value: Any, is_optional: bool) 
                 frame.charge(1)
             return key
         if key.__class__ not in KEY_CLASSES:
-            frame.charge(1)
+            if not is_optional:
+                frame.charge(1)
             return Failure(f"invalid qualifier type: {go_type(key)}", qualifier.node)
     if is_optional:
         found = find(value, key)

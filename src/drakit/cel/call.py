@@ -71,7 +71,10 @@ class FunctionCall:
             return Failure(fault.message, self._node)
 
 
-_BY_VALUE = frozenset((*OPERATORS, "matches", "contains", "startsWith", "endsWith", "cel.@mapInsert"))
+_BY_VALUE = frozenset((
+    *OPERATORS, "matches", "contains", "startsWith", "endsWith", "cel.@mapInsert", "sort",
+    "@sortByAssociatedKeys",
+))  # fmt: skip
 """Functions with one implementation for all overloads."""
 
 
@@ -99,7 +102,7 @@ class Membership:
         return all(item.__class__ in _PRIMITIVES for item in items)
 
 
-_PRIMITIVES = frozenset((bool, bytes, float, int, str, Uint))
+_PRIMITIVES = frozenset((bool, float, int, str, Uint))
 
 
 def _primitive_key(value: Any) -> Any:

@@ -178,7 +178,6 @@ _BY_ID: dict[str, Callable[[Sequence[Any]], int]] = {
     "list_sets_contains_list": lambda args: 1 + size_of(args[0]) * size_of(args[1]),
     "list_sets_intersects_list": lambda args: 1 + size_of(args[0]) * size_of(args[1]),
     "list_sets_equivalent_list": lambda args: 1 + 2 * size_of(args[0]) * size_of(args[1]),
-    "list_reverse": lambda args: size_of(args[0]) + _ALLOCATION,
     "list_flatten": lambda args: size_of(args[0]) + _ALLOCATION,
     "list_distinct": lambda args: _self_compare(args[0]),
 }
@@ -213,12 +212,13 @@ _BY_ARGUMENTS = _TRAVERSAL | _TENTH_OF_FIRST | _FIFTH_OF_FIRST | {
 }  # fmt: skip
 _BY_SIZE = COMPARED_BY_SIZE | _TENTH_BY_ID | {
     "in_list", "add_string", "add_bytes", "matches_string", "contains_string", "list_slice", "lists_range",
+    "list_reverse",
 }  # fmt: skip
 
 
 def call_cost(function: str, id_: str, args: Sequence[Any], result: Any, meter: Meter) -> int:
     """The cost of a call. `id_` is "" where several overloads were possible."""
-    if id_ in ("list_slice", "lists_range"):
+    if id_ in ("list_slice", "lists_range", "list_reverse"):
         return size_of(result) + _ALLOCATION
     cost = _kubernetes(function, id_, args, result, meter)
     return _standard(id_, args, result) if cost is None else cost

@@ -72,8 +72,14 @@ class Checker:
         found = self._environment.variables.get(node.name)
         if found is not None:
             return found
+        if node.name.startswith(".") and self._is_known(node.name[1:]):
+            node.name = node.name[1:]
+            return self._ident(node)
         self._undeclared(node, node.name)
         return ERROR
+
+    def _is_known(self, name: str) -> bool:
+        return name in self._environment.variables or any(name == known for known, _ in self._scopes)
 
     def _undeclared(self, node: Node, name: str) -> None:
         self._issue(node, f"undeclared reference to '{name}' (in container '')")
@@ -84,7 +90,7 @@ class Checker:
     def _select(self, node: Select) -> Type:
         name = qualified_name(node)
         if name is not None and "." in name:
-            found = self._environment.variables.get(name)
+            found = self._environment.variables.get(name.removeprefix("."))
             if found is not None:
                 return found
         result = self._field(node, node.operand, node.field, False)
@@ -141,7 +147,12 @@ class Checker:
         return types.map_of(key_type, value_type)
 
     def _message(self, node: MessageNode) -> Type:
-        made = Type("object", node.name)
+        name = node.name
+        is_made = name == "JSONPatch" or name.partition(".")[0] == "Object"
+        if not self._environment.has_patches or not is_made:
+            self._undeclared(node, name)
+            return ERROR
+        made = Type("object", name)
         for key, value, is_optional_entry in node.entries:
             assert isinstance(key, Literal)
             key.type = types.STRING
@@ -228,14 +239,16 @@ class Checker:
             return self._types.substitute(result)
         arg_types = [self._infer(arg) for arg in node.args]
         if node.target is None:
-            overloads = self._functions.get(node.function)
+            name = node.function.removeprefix(".")
+            overloads = self._functions.get(name)
             if overloads is None:
                 self._undeclared(node, node.function)
                 return ERROR
+            node.function = name
             return self._resolve(node, overloads, arg_types)
         prefix = qualified_name(node.target)
         if prefix is not None:
-            name = f"{prefix}.{node.function}"
+            name = f"{prefix}.{node.function}".removeprefix(".")
             overloads = self._functions.get(name)
             if overloads is not None:
                 node.function, node.target = name, None

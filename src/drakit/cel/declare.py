@@ -334,7 +334,8 @@ def _known(profile: Profile, is_new: bool) -> tuple[int, ...]:
 def _build(
     known: tuple[int, ...], has_first: bool, has_multiple: bool, has_includes: bool, is_dynamic: bool
 ) -> Environment:
-    text = _STANDARD + _ALWAYS + _AUTHORIZATION + _generated()
+    # The order counts: a type that is still open becomes that of the first overload.
+    text = _generated() + _STANDARD + _ALWAYS + _AUTHORIZATION
     if has_first:
         text += _OPTIONALS_2
     if known >= (1, 32):

@@ -228,6 +228,7 @@ class Planner:
                         text = f"cannot initialize optional entry '{shown(key)}' from non-optional value "
                         return Failure(text + shown(value), node)
                     if not value.has_value:
+                        entries.pop(to_key(key), None)
                         continue
                     value = value.value
                 entries[to_key(key)] = value

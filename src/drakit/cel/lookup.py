@@ -25,6 +25,9 @@ from drakit.cel.value import (
 from drakit.model.quantity import Quantity
 from drakit.model.semver import Version
 
+_MOST_SHOWN = 100
+"""Elements of a list that an error names."""
+
 
 def shown(value: Any) -> str:
     """A key or index as an error names it."""
@@ -40,6 +43,8 @@ def shown(value: Any) -> str:
         return string_of_double(value)
     if value.__class__ in (str, Quantity, Sum, Version):
         return str(value)
+    if value.__class__ is list:
+        return f"[{', '.join('list' if v.__class__ is list else shown(v) for v in value[:_MOST_SHOWN])}]"
     return kind_of(value)
 
 

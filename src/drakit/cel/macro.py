@@ -7,8 +7,9 @@ call's opening parenthesis.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
+from drakit.cel.source import Issue
 from drakit.cel.syntax import ALL_THERE, Call, Fold, Ident, ListNode, Literal, MapNode, Node, Select, walk
 
 ACCUMULATOR = "@result"
@@ -23,8 +24,17 @@ def is_accumulator(node: Node) -> bool:
     return isinstance(node, Ident) and node.name == ACCUMULATOR and node.type.kind == "list"
 
 
+class _Wrong(Exception):
+    """An argument a macro cannot have."""
+
+    def __init__(self, position: int, message: str) -> None:
+        super().__init__(message)
+        self.issue: Issue = (position, message)
+
+
 class Expander:
-    """Expands the macros that exist; `number` gives new nodes their numbers, `fail` raises CELError."""
+    """Expands the macros that exist; `number` gives new nodes their numbers. What is wrong with the arguments
+    of one is added to `issues`."""
 
     def __init__(
         self,
@@ -32,13 +42,13 @@ class Expander:
         has_optionals: bool,
         has_two_variables: bool,
         has_sort_by: bool,
-        fail: Callable[[int, str], NoReturn],
+        issues: list[Issue],
     ) -> None:
         self._number = number
         self._has_optionals = has_optionals
         self._has_two_variables = has_two_variables
         self._has_sort_by = has_sort_by
-        self._fail = fail
+        self._issues = issues
         self._copied = 0
 
     def function(self, position: int, span: tuple[int, int], name: str, args: list[Node]) -> Node | None:
@@ -46,15 +56,22 @@ class Expander:
         if name != "has" or len(args) != 1:
             return None
         operand = args[0]
-        if not isinstance(operand, Select) or operand.is_test:
-            self._fail(operand.position, "invalid argument to has() macro")
+        if not isinstance(operand, Select):
+            self._issues.append((operand.position, "invalid argument to has() macro"))
+            return Literal(self._number(), position, span, None)
         return Select(self._number(), position, span, operand.operand, operand.field, is_test=True)
 
     def method(
         self, position: int, span: tuple[int, int], target: Node, name: str, args: list[Node]
     ) -> Node | None:
         """The expansion of `target.name(args)`, or None when it is no macro."""
-        make = _Make(self._number, position, span)
+        try:
+            return self._method(_Make(self._number, position, span), target, name, args)
+        except _Wrong as wrong:
+            self._issues.append(wrong.issue)
+            return Literal(self._number(), position, span, None)
+
+    def _method(self, make: _Make, target: Node, name: str, args: list[Node]) -> Node | None:
         count = len(args)
         if name == "bind" and count == 3 and isinstance(target, Ident) and target.name == "cel":
             return self._bind(make, args)
@@ -67,7 +84,10 @@ class Expander:
             variable = self._variable(args[0], "argument is not an identifier")
             return self._list(make, target, name, [variable], args[1], args[0])
         if self._has_optionals and count == 2 and name in ("optMap", "optFlatMap"):
-            return self._optional(make, target, name, self._variable(args[0]), args[1])
+            return self._optional(
+                make, target, name,
+                self._variable(args[0], f"{name}() variable name must be a simple identifier"), args[1],
+            )  # fmt: skip
         if self._has_two_variables:
             if count == 3 and name in _QUANTIFIERS:
                 return self._quantifier(make, target, name, self._variables(args), args[2])
@@ -78,18 +98,19 @@ class Expander:
                     return self._list(make, target, name, variables, predicate, args[-1])
                 return self._map(make, target, name, variables, predicate, args[-1])
         if self._has_sort_by and count == 2 and name == "sortBy":
-            return self._sort_by(make, target, self._variable(args[0]), args[1])
+            variable = self._variable(args[0], "argument is not an identifier")
+            return self._sort_by(make, target, variable, args[1])
         return None
 
     def _variable(self, node: Node, message: str = "argument must be a simple name") -> str:
         if not isinstance(node, Ident):
-            self._fail(node.position, message)
+            raise _Wrong(node.position, message)
         return node.name
 
     def _variables(self, args: list[Node]) -> list[str]:
         first, second = self._variable(args[0]), self._variable(args[1])
         if first == second:
-            self._fail(args[1].position, f"duplicate variable name: {second}")
+            raise _Wrong(args[1].position, f"duplicate variable name: {second}")
         return [first, second]
 
     def _quantifier(self, make: _Make, target: Node, name: str, variables: list[str], test: Node) -> Node:
@@ -144,7 +165,7 @@ class Expander:
         for _ in walk(target):
             self._copied += 1
             if self._copied > _MAX_COPIED:
-                self._fail(body.position, f"expression too large: {name}() copies what it is called on")
+                raise _Wrong(body.position, f"expression too large: {name}() copies what it is called on")
         value = make.bind(variable, make.method(target, "value"), body)
         present = value if name == "optFlatMap" else make.call("optional.of", value)
         return make.call("_?_:_", make.method(target, "hasValue"), present, make.call("optional.none"))
@@ -153,7 +174,7 @@ class Expander:
         """The list is bound to a name so that it is evaluated once."""
         if isinstance(target, Literal | MapNode):
             kinds = "a list, identifier, comprehension, call or select expression"
-            self._fail(target.position, f"sortBy can only be applied to {kinds}")
+            raise _Wrong(target.position, f"sortBy can only be applied to {kinds}")
         name = "@__sortBy_input__"
         keys = self._list(make, make.ident(name), "map", [variable], None, key)
         return make.bind(name, target, make.method(make.ident(name), "@sortByAssociatedKeys", keys))

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from drakit.cel.macro import Expander
+from drakit.cel.repair import may_follow, operands
 from drakit.cel.source import Issue, compile_error
 from drakit.cel.syntax import (
     ALL_THERE,
@@ -48,21 +49,19 @@ _RESERVED = frozenset((
     "namespace", "return", "var", "void", "while",
 ))  # fmt: skip
 _CONSTANTS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
-_EXPECTED = (
-    "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', "
-    "NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}"
-)
 
 
 def parse(
-    source: str, *, has_optionals: bool, has_two_variables: bool, has_sort_by: bool, has_patches: bool = False
+    source: str, *, has_optionals: bool, has_two_variables: bool, has_sort_by: bool
 ) -> tuple[Node, int]:
     """The tree of `source` and the number of its nodes. The flags say which macros and syntax exist.
 
     Raises CELError for text that is no expression.
     """
-    parser = _Parser(source, has_optionals, has_patches)
-    parser.expander = Expander(parser.node_number, has_optionals, has_two_variables, has_sort_by, parser.fail)
+    parser = _Parser(source, has_optionals)
+    parser.expander = Expander(
+        parser.node_number, has_optionals, has_two_variables, has_sort_by, parser.issues
+    )
     try:
         root = parser.expression()
     finally:
@@ -80,7 +79,7 @@ def parse(
 class _Parser:
     expander: Expander
 
-    def __init__(self, source: str, has_optionals: bool, has_patches: bool) -> None:
+    def __init__(self, source: str, has_optionals: bool) -> None:
         self.source = source
         self.issues: list[Issue] = []
         self.tokens = tokenize(source, self.issues)
@@ -89,7 +88,6 @@ class _Parser:
         self.depth = 0
         self.chain = 0
         self.has_optionals = has_optionals
-        self.has_patches = has_patches
 
     # --- tokens -----------------------------------------------------------------------------------
 
@@ -114,9 +112,38 @@ class _Parser:
     def need(self, text: str) -> Token:
         token = self.tokens[self.index]
         if token[1] != text or token[0] != "op":
-            self.fail(token[2], f"Syntax error: mismatched input '{self.text(token)}' expecting '{text}'")
+            return self.repaired(text)
         self.index += 1
         return token
+
+    def repaired(self, text: str) -> Token:
+        """Goes on where `text` is missing as the reference's parser does: without the token in its place, if
+        `text` comes next, or as if it were there, if what is there may follow it."""
+        token = self.token
+        following = self.tokens[min(self.index + 1, len(self.tokens) - 1)]
+        if following[0] == "op" and following[1] == text:
+            self.issues.append(
+                (token[2], f"Syntax error: extraneous input '{self.text(token)}' expecting '{text}'")
+            )
+            self.index += 2
+            return following
+        if may_follow(token, self.tokens[: self.index], text):
+            self.issues.append((token[2], f"Syntax error: missing '{text}' at '{self.text(token)}'"))
+            return token
+        self.fail(token[2], f"Syntax error: mismatched input '{self.text(token)}' expecting '{text}'")
+
+    def close(self, text: str) -> None:
+        """The end of a list or map behind an element, where a comma could be as well."""
+        if self.accept(text):
+            return
+        token = self.token
+        following = self.tokens[min(self.index + 1, len(self.tokens) - 1)]
+        expected = f"input '{self.text(token)}' expecting {{'{text}', ','}}"
+        if following[0] == "op" and following[1] == text:
+            self.issues.append((token[2], f"Syntax error: extraneous {expected}"))
+            self.index += 2
+            return
+        self.fail(token[2], f"Syntax error: mismatched {expected}")
 
     def fail(self, position: int, message: str) -> NoReturn:
         raise compile_error(self.source, [*self.issues, (position, message)])
@@ -212,10 +239,18 @@ class _Parser:
         following = self.token
         if token[1] == "-" and count == 1 and following[0] in ("int", "double"):
             return self.member(negative_from=token[2])
-        operand = self.member()
+        operand = self.negative() if token[1] == "!" else self.member()
         if count % 2 == 0:
             return operand
         return self.call(token[2], token[2], "!_" if token[1] == "!" else "-_", [operand])
+
+    def negative(self) -> Node:
+        """A member that may begin with a negative number."""
+        minus = self.token
+        if minus[0] == "op" and minus[1] == "-" and self.tokens[self.index + 1][0] in ("int", "double"):
+            self.index += 1
+            return self.member(negative_from=minus[2])
+        return self.member()
 
     def member(self, negative_from: int | None = None) -> Node:
         start = self.token[2] if negative_from is None else negative_from
@@ -245,8 +280,11 @@ class _Parser:
     def selection(self, node: Node, dot: Token, start: int) -> Node:
         is_optional = self.has_optionals and self.accept("?") is not None
         name = self.token
-        if name[0] != "ident" or name[1] in _CONSTANTS or name[1] == "in":
-            self.fail(name[2], f"Syntax error: no viable alternative at input '.{self.text(name)}'")
+        if name[0] == "escaped":
+            self.issues.append((name[2], "unsupported syntax: '`'"))
+        elif name[0] != "ident" or name[1] in _CONSTANTS or name[1] == "in":
+            text = self.source[dot[2] : name[3]]
+            self.fail(name[2], f"Syntax error: no viable alternative at input '{text}'")
         self.index += 1
         field = str(name[1])
         if is_optional:
@@ -261,13 +299,10 @@ class _Parser:
         return expanded or Call(self.node_number(), opening[2], span, field, args, node)
 
     def message(self, node: Node, brace: Token, start: int) -> MessageNode | None:
-        """`name{field: value}` makes a message. None but those of mutating policies are declared."""
+        """`name{field: value}` makes a message."""
         name = qualified_name(node)
         if name is None:
             return None
-        is_known = name in ("Object", "JSONPatch") or name.startswith("Object.")
-        if not self.has_patches or not is_known:
-            self.fail(brace[2], f"undeclared reference to '{name}' (in container '')")
         self.index += 1
         entries: list[tuple[Node, Node, bool]] = []
         while not self.accept("}"):
@@ -281,7 +316,7 @@ class _Parser:
             self.need(":")
             entries.append((key, self.expression(), is_optional))
             if not self.accept(","):
-                self.need("}")
+                self.close("}")
                 break
         return MessageNode(self.node_number(), brace[2], (start, self.end()), entries, name)
 
@@ -321,11 +356,18 @@ class _Parser:
             if value == "{":
                 return self.map(start)
             if value == "." and self.token[0] == "ident":
+                name = self.token
+                if name[1] in _CONSTANTS or name[1] == "in":
+                    text = f"Syntax error: mismatched input '{self.text(name)}' expecting IDENTIFIER"
+                    self.fail(name[2], text)
                 self.index += 1
-                return self.name(self.tokens[self.index - 1], start)
+                return self.name(name, start, dot=".")
         self.index -= 1
-        what = "extraneous" if self.starts_operand(self.index + 1) else "mismatched"
-        self.fail(start, f"Syntax error: {what} input '{self.text(token)}' expecting {_EXPECTED}")
+        expected = operands(self.tokens[: self.index])
+        following = self.tokens[min(self.index + 1, len(self.tokens) - 1)]
+        is_extra = self.starts_operand(self.index + 1) or f"'{following[1]!s}'" in expected
+        what = "extraneous" if is_extra else "mismatched"
+        self.fail(start, f"Syntax error: {what} input '{self.text(token)}' expecting {expected}")
 
     def starts_operand(self, index: int) -> bool:
         """Whether the token at `index` could begin an expression: then the one before it is called
@@ -333,16 +375,23 @@ class _Parser:
         kind, value, *_ = self.tokens[min(index, len(self.tokens) - 1)]
         return kind != "end" and (kind != "op" or value in ("(", "[", "{", ".", "-", "!"))
 
-    def name(self, token: Token, start: int) -> Node:
+    def name(self, token: Token, start: int, dot: str = "") -> Node:
+        """A name, a call or a constant. The dot before a name stays with it: it is told in errors, and no
+        macro has one."""
         name = str(token[1])
         if name in _CONSTANTS:
             return Literal(self.node_number(), token[2], (token[2], token[3]), _CONSTANTS[name])
         if name == "in":
-            self.fail(token[2], f"Syntax error: extraneous input 'in' expecting {_EXPECTED}")
-        if name in _RESERVED:
-            self.fail(token[2], f"reserved identifier: {name}")
+            expected = operands(self.tokens[: self.index - 1])
+            self.fail(token[2], f"Syntax error: extraneous input 'in' expecting {expected}")
+        is_reserved = name in _RESERVED
+        if is_reserved:
+            self.issues.append((start, f"reserved identifier: {name}"))
         opening = self.accept("(")
+        name = dot + name
         if opening is None:
+            if is_reserved:
+                return Literal(self.node_number(), start, (start, token[3]), None)
             return Ident(self.node_number(), token[2], (start, token[3]), name)
         args = self.arguments()
         span = (start, self.end())
@@ -356,18 +405,21 @@ class _Parser:
         try:
             value = _NUMBERS[kind](sign + str(text))
         except ValueError:
-            self.fail(position, f"invalid {kind} literal")
+            self.issues.append((position, f"invalid {kind} literal"))
+            value = 0
         return Literal(self.node_number(), position, (position, end), value)
 
     def list(self, start: int) -> ListNode:
         items: list[Node] = []
         optional: list[int] = []
         while not self.accept("]"):
+            if self.accept(","):
+                self.need("]")
+                break
             if self.has_optionals and self.accept("?"):
                 optional.append(len(items))
             items.append(self.expression())
-            if not self.accept(","):
-                self.need("]")
+            if not self.continues("]"):
                 break
         indices = frozenset(optional) if optional else ALL_THERE
         return ListNode(self.node_number(), start, (start, self.end()), items, indices)
@@ -375,14 +427,26 @@ class _Parser:
     def map(self, start: int) -> MapNode:
         entries: list[tuple[Node, Node, bool]] = []
         while not self.accept("}"):
+            if self.accept(","):
+                self.need("}")
+                break
             is_optional = self.has_optionals and self.accept("?") is not None
             key = self.expression()
             self.need(":")
             entries.append((key, self.expression(), is_optional))
-            if not self.accept(","):
-                self.need("}")
+            if not self.continues("}"):
                 break
         return MapNode(self.node_number(), start, (start, self.end()), entries)
+
+    def continues(self, closing: str) -> bool:
+        """Past an element of a list or map: whether there is another one, or else past its end."""
+        if not self.accept(","):
+            self.close(closing)
+            return False
+        if self.starts_operand(self.index) or (self.has_optionals and self.at("?")):
+            return True
+        self.need(closing)
+        return False
 
 
 def _int(text: str) -> int:

@@ -125,6 +125,8 @@ def _find_zone(name: str) -> tzinfo:
     """Where the clocks of the reference are, and so what is "Local", is UTC. Raises Fault."""
     if name in ("", "UTC", "Local"):
         return UTC
+    if "\0" in name:
+        raise Fault("invalid argument")
     if ".." in name or name[0] in "/\\":
         raise Fault("time: invalid location name")
     if len(name) <= _LONGEST_ZONE and _ZONE.fullmatch(name):

@@ -1,4 +1,4 @@
-"""`text.format([...])`: %s %d %f %e %b %o %x %X and %%, with a precision for %f and %e.
+"""`text.format([...])`: %s %d %f %e %b %o %x %X and %%, with a precision for %f.
 
 As in cel-go the locale is American English: %f groups thousands, %e writes a power of ten.
 
@@ -85,7 +85,8 @@ def _verb(match: re.Match[str]) -> str:
                 f'strconv.Atoi: parsing "{digits}": {reason}'
             )
     if verb not in _VERBS:
-        raise _unparsed(f'unrecognized formatting clause "{verb}"')
+        first = chr(str(verb).encode("utf-8", "surrogatepass")[0])
+        raise _unparsed(f'unrecognized formatting clause "{first}"')
     return str(verb)
 
 
@@ -189,16 +190,17 @@ def _number(value: Any, verb: str) -> float | str:
 
 def _fixed(value: Any, precision: int) -> str:
     number = _number(value, "f")
-    return number if isinstance(number, str) else f"{number:,.{precision}f}"
+    return number if isinstance(number, str) else f"{number or 0.0:,.{precision}f}"
 
 
 def _scientific(value: Any, precision: int) -> str:
     number = _number(value, "e")
     if isinstance(number, str):
         return number
-    mantissa, exponent = f"{number:.{precision}e}".split("e")
+    mantissa, exponent = f"{number or 0.0:.6e}".split("e")
     power = exponent.removeprefix("+").translate(_SUPERSCRIPT)
-    return f"{mantissa}\u202f×\u202f10{power}"
+    # What should be the precision is taken for the width.
+    return f"{mantissa}\u202f×\u202f10{power}".rjust(precision)
 
 
 def _binary(value: Any, precision: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from drakit.cel.arithmetic import INT_MAX
+from drakit.cel.arithmetic import INT_MAX, INT_MIN
 from drakit.cel.equality import Sum
 from drakit.cel.value import Fault
 from drakit.model.quantity import Quantity
@@ -52,6 +52,8 @@ def sub(a: Quantity, b: Quantity) -> Quantity:
 
 
 def sub_int(a: Quantity, b: int) -> Quantity:
+    if b == INT_MIN:
+        return add_int(a, b)  # In Go its negative is itself.
     return _sum(a - Quantity(b, 0, "DecimalExponent"))
 
 
