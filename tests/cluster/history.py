@@ -19,6 +19,7 @@ class History:
     def __init__(self) -> None:
         self._pods: dict[str, Any] = {}
         self._claims: dict[str, Any] = {}
+        self._slices: dict[str, Any] = {}
         self._made: set[tuple[str, str]] = set()
         self._last = 0
 
@@ -40,6 +41,19 @@ class History:
                 if old is None and (twin := _made_for(new)):
                     assert twin not in self._made, f"{place}: a second claim for {twin}"
                     self._made.add(twin)
+            elif step.collection == "resourceslices.resource.k8s.io":
+                self._slices[step.key] = _document(step)
+                _judge_pool(place, self._slices)
+
+
+def _judge_pool(place: str, slices: dict[str, Any]) -> None:
+    """A pool that looks complete has every device once."""
+    specs = [document["spec"] for document in slices.values() if document]
+    newest = max((spec["pool"]["generation"] for spec in specs), default=0)
+    specs = [spec for spec in specs if spec["pool"]["generation"] == newest]
+    if specs and len(specs) == specs[0]["pool"]["resourceSliceCount"]:
+        devices = [device for spec in specs for device in spec["devices"]]
+        assert len({device["name"] for device in devices}) == len(devices), f"{place}: a device twice"
 
 
 def _document(step: Step) -> Any:

@@ -137,6 +137,8 @@ def step_name(row: Row, before: bytes | None) -> str:
     except (msgspec.DecodeError, KeyError):
         return f"{row.collection} {row.key}: written"
     collection = row.collection.partition(".")[0]
+    if collection == "resourceslices":
+        name = name.rpartition("-")[0]
     if old is None or new is None:
         return f"{collection} {name}: {'created' if old is None else 'deleted'}"
     changes = set(_changed(old, new))

@@ -51,6 +51,7 @@ class Server:
         self._nursery, self._program = nursery, program
         self._changed = asyncio.Event()
         self._fate = folder / "fate"
+        self._again: tuple[str, int, str] | None = None
         self._task: asyncio.Task[None] | None = None
         self._writer: asyncio.StreamWriter | None = None
 
@@ -68,17 +69,16 @@ class Server:
             await self._task
         self._writer.close()
 
-    def arm(self, step: str, times: int, moment: str) -> None:
-        """Have the server die before or after the commit with which `step` has come `times` times."""
+    def arm(self, step: str, times: int, moment: str, *, again: bool = False) -> None:
+        """Have the server die before or after the commit with which `step` has come `times` times; `again`:
+        once more when it comes next."""
+        self._again = (step, 1, moment) if again else None
         hidden = self._fate.with_suffix(".new")
         hidden.write_text(f"{step}\t{times}\t{moment}")
         hidden.rename(self._fate)
 
-    def disarm(self) -> bool:
-        """Whether the server was still to die."""
-        is_armed = self._fate.exists()
+    def disarm(self) -> None:
         self._fate.unlink(missing_ok=True)
-        return is_armed
 
     async def until_back(self, deaths: int) -> bool:
         """Whether the server has died since there were so many `deaths`; if so it is up again on return."""
@@ -86,8 +86,8 @@ class Server:
             async with asyncio.timeout(_SOON):
                 while len(self.deaths) == deaths:
                     await asyncio.sleep(0.002)
+        self.disarm()
         if len(self.deaths) == deaths:
-            self.disarm()
             return False
         lives = len(self.deaths) + 1
         await self.until(lambda: self.lives >= lives, "the server to come up again")
@@ -138,6 +138,8 @@ class Server:
             if has_died:
                 self.disarm()
                 self._writer.close()
+                if self._again:
+                    self.arm(*self._again)
 
     async def _listen(self, reader: asyncio.StreamReader) -> bool:
         """Take in what one life tells; whether it died as it was meant to."""
