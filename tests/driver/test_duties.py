@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from drakit.client.api import NAMESPACES, NODES, RESOURCE_CLAIMS, RESOURCE_SLICES
+from drakit.client.api import NAMESPACES, NODES, RESOURCE_CLAIMS, RESOURCE_SLICES, Client
 from drakit.driver import (
     Claim,
     Device,
@@ -33,7 +33,8 @@ from drakit.driver.slices import slice_specs
 from drakit.driver.stale import StaleClaims
 from drakit.driver.status import StatusWriter
 from drakit.errors import DRAError
-from tests.client.fake_clock import FakeClock
+from drakit.transport import Document, Request, Response, Transport
+from tests.client.fake_clock import FakeClock, settle
 from tests.driver.make import NODE, Cluster, Kubelet, LampDriver, cluster, until
 
 pytestmark = pytest.mark.anyio
@@ -291,6 +292,52 @@ async def test_a_lock_that_cannot_be_had_fails_the_call_in_words(lab: Cluster) -
         assert (await kubelet.prepare(claim))["c"].error == ""
 
 
+class SlowNews:
+    """A transport whose watches tell the next thing when they are let."""
+
+    def __init__(self, inner: Transport) -> None:
+        self._inner = inner
+        self.turns = asyncio.Semaphore(1000)
+
+    async def send(self, request: Request) -> Response:
+        return await self._inner.send(request)
+
+    async def watch(self, request: Request) -> AsyncIterator[Document]:
+        async for event in self._inner.watch(request):
+            await self.turns.acquire()
+            yield event
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+async def test_a_watch_that_is_behind_does_not_make_it_write_again(lab: Cluster) -> None:
+    news = SlowNews(lab.client.transport)
+    lab.client = Client(news)
+    driver = LampDriver(300)
+    async with lab.running(driver) as plugin:
+        before = await lab.slices(driver.name)
+        await until(lambda: news.turns._value < 1000)
+        news.turns = asyncio.Semaphore(0)
+        driver.lamps = [device(lamp.name, {"color": "red"}) for lamp in driver.lamps]
+        driver.changed()
+        await asyncio.sleep(0)
+        await plugin.publisher.published.wait()
+        for _ in range(4):
+            news.turns.release()
+            await settle()
+        driver.lamps.pop()
+        driver.changed()
+        await asyncio.sleep(0)
+        await plugin.publisher.published.wait()
+        news.turns = asyncio.Semaphore(1000)
+        await settle()
+        after = await lab.slices(driver.name)
+    assert [item["metadata"]["uid"] for item in after] == [item["metadata"]["uid"] for item in before]
+    assert [item["metadata"]["generation"] for item in after] == [2, 2, 3]
+    assert {item["spec"]["pool"]["generation"] for item in after} == {2}
+
+
 async def test_sockets_of_killed_instances_go_and_no_others(lab: Cluster) -> None:
     dead, live = (f"00000000-0000-4000-8000-00000000000{number}" for number in range(2))
     folder = lab.plugins / LampDriver.name
@@ -331,6 +378,23 @@ async def test_a_driver_that_does_not_say_its_health_in_time_is_told(lab: Cluste
     await clock.advance(1)
     assert ["has not said how its devices are for 30 seconds" in str(error) for error in told] == [True]
     asking.cancel()
+
+
+async def test_health_is_repeated_before_the_kubelet_forgets_it() -> None:
+    class Brief(LampDriver):
+        def health(self) -> list[DeviceHealth]:
+            brief = DeviceHealth(NODE, "lamp-1", "Healthy", timeout=6)
+            return [DeviceHealth(NODE, "lamp-0", "Healthy"), brief]
+
+    clock = FakeClock()
+    stream = HealthReporter(Brief(), clock=clock).watch_health()
+    await anext(stream)
+    again = asyncio.ensure_future(anext(stream))
+    await clock.advance(1.9)
+    assert not again.done()
+    await clock.advance(0.2)
+    assert len(await again) == 2
+    await stream.aclose()  # type: ignore[attr-defined]
 
 
 async def test_health_may_be_asked_for(lab: Cluster) -> None:

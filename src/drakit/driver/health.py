@@ -1,7 +1,8 @@
 """The health stream: what the driver says of its devices, at once, on change, and again before it goes stale.
 
-A kubelet takes a device for Unknown when nobody spoke of it for 30 seconds. The driver is asked each time,
-so one that hangs says nothing, and its devices become Unknown, as they should. It is told of that.
+A kubelet takes a device for Unknown when nobody spoke of it for 30 seconds, or as long as was said with it.
+The driver is asked each time, so one that hangs says nothing, and its devices become Unknown, as they
+should. It is told of that.
 """
 
 from __future__ import annotations
@@ -48,14 +49,19 @@ class HealthReporter:
         self.wake()
 
     async def watch_health(self) -> AsyncIterator[Sequence[DeviceHealth]]:
-        """A report now, after every `wake`, and every ten seconds, until `close`."""
+        """A report now, after every `wake`, and every ten seconds or in time for the device that is forgotten
+        first, until `close`."""
         woken = asyncio.Event()
         self._listeners.add(woken)
         try:
             while not self._is_closed:
                 woken.clear()
-                yield await self._report()
-                timer = self._clock.call_later(REPEAT_SECONDS, woken.set)
+                report = await self._report()
+                yield report
+                shortest = min(
+                    (health.timeout for health in report if health.timeout > 0), default=DEFAULT_TIMEOUT
+                )
+                timer = self._clock.call_later(min(REPEAT_SECONDS, shortest / 3), woken.set)
                 try:
                     await woken.wait()
                 finally:
