@@ -42,7 +42,7 @@ from drakit.node.image import ImageStore
 from drakit.node.node_object import machine_ip
 from drakit.node.paths import NodePaths
 from drakit.node.pod_network import PodNetwork
-from drakit.pluginapi.folder import FolderNote, read_note, write_note
+from drakit.pluginapi.folder import FolderNote, write_note
 from drakit.profile import profile_for
 from drakit.scheduler import Scheduler
 from drakit.store import Durability, Store
@@ -65,13 +65,19 @@ def _node_user(name: str) -> User:
 
 
 class Embedded:
-    """A cluster to start, use and stop. `report` is told of each step, one line at a time."""
+    """A cluster to start, use and stop. `report` is told of each step, one line at a time. Raises UsageError
+    for options that a driver does not take, before anything is made or started."""
 
     def __init__(self, options: Options, report: Callable[[str], None]) -> None:
         self.options = options
         self.profile = profile_for(options.version, options.gates)
         self.node_names = [f"node-{index}" for index in range(options.nodes)]
         self.running: Running | None = None
+        self._drivers = [
+            (name, build(driver.name, driver.options, name, self._share(index)))
+            for driver in options.drivers
+            for index, name in enumerate(self.node_names)
+        ]
         self._report = report
         self._temporary: str | None = None
         if options.data_dir is None:
@@ -206,9 +212,7 @@ class Embedded:
             client = self._client("kubelet", _node_user(name))
             self._write_node_kubeconfig(name)
             agent = Agent(client, name, runtime, paths, profile=self.profile, api_address=self._address())
-            count = len(self.node_names)
-            share = f"{index}/{count}" if count > 1 else ""
-            write_note(paths.plugins, FolderNote(str(paths.real_plugins), share))
+            write_note(paths.plugins, FolderNote(str(paths.real_plugins), self._share(index)))
             self._agents[name] = agent
             self._paths[name] = paths
             self._spawn(f"node {name}", agent.run)
@@ -224,21 +228,19 @@ class Embedded:
     def _start_drivers(self) -> list[asyncio.Event]:
         """Every driver on every node, told apart from its neighbours on this one machine."""
         published = []
-        for driver in self.options.drivers:
-            for name in self.node_names:
-                client = self._client(driver.name, _node_user(name))
-                paths = self._paths[name]
-                plugin = Plugin(
-                    build(driver.name, driver.options, name, read_note(paths.plugins).share),
-                    client,
-                    name,
-                    paths.plugins,
-                    paths.plugins_registry,
-                    paths.cdi,
-                )
-                self._spawn(f"driver {driver.name} on {name}", plugin.run, self._driver_tasks)
-                published.append(plugin.publisher.published)
+        for name, driver in self._drivers:
+            paths = self._paths[name]
+            client = self._client(driver.name, _node_user(name))
+            folders = paths.plugins, paths.plugins_registry, paths.cdi
+            plugin = Plugin(driver, client, name, *folders)
+            self._spawn(f"driver {driver.name} on {name}", plugin.run, self._driver_tasks)
+            published.append(plugin.publisher.published)
         return published
+
+    def _share(self, index: int) -> str:
+        """The part of this machine that node `index` has, where there are several."""
+        count = len(self.node_names)
+        return f"{index}/{count}" if count > 1 else ""
 
     def _address(self) -> str:
         """Host and port at which this machine reaches the API server."""

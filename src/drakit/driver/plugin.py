@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 import os
+import signal
 from pathlib import Path
 
 from drakit.client.api import Client
@@ -26,6 +27,7 @@ from drakit.pluginapi.folder import read_note
 from drakit.pluginapi.health import HEALTH_SERVICES, health_handlers
 
 GRACE_SECONDS = 10.0
+_STOPS = (signal.SIGTERM, signal.SIGINT)
 
 _log = logging.getLogger(__name__)
 
@@ -148,5 +150,20 @@ async def run(
     *,
     pod_uid: str = "",
 ) -> None:
-    """Run `driver` until cancelled (see `Plugin`)."""
-    await Plugin(driver, client, node_name, plugins_dir, registry_dir, cdi_dir, pod_uid=pod_uid).run()
+    """Run `driver` (see `Plugin`) until SIGTERM, SIGINT or cancellation; each ends it in peace. For the main
+    thread of a program."""
+    plugin = Plugin(driver, client, node_name, plugins_dir, registry_dir, cdi_dir, pod_uid=pod_uid)
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in _STOPS:
+        loop.add_signal_handler(number, stop.set)
+    working, told = asyncio.ensure_future(plugin.run()), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([working, told], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        for task in (working, told):
+            task.cancel()
+        await asyncio.gather(working, told, return_exceptions=True)
+        for number in _STOPS:
+            loop.remove_signal_handler(number)
