@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from drakit.apiserver.go_fields import fresh, kept_empty, unwritten, zero_of
-from drakit.apiserver.go_text import base64_problem, time_problem
+from drakit.apiserver.go_text import base64_problem, read_time
 from drakit.apiserver.schema import Type
 from drakit.errors import BadRequest
 from drakit.model.quantity import Quantity
@@ -188,7 +188,10 @@ class Checker:
         if scalar in ("time", "microtime"):
             return self._time(value, type_)
         if scalar == "intstr":
-            if isinstance(value, bool) or not isinstance(value, int | str):
+            is_number = isinstance(value, int) and not isinstance(value, bool)
+            if not isinstance(value, str) and not (
+                is_number and -INTEGERS["int32"] <= value < INTEGERS["int32"]
+            ):
                 raise self._bare(value, "int32")
             return value
         if scalar in INTEGERS:
@@ -216,14 +219,13 @@ class Checker:
         except ValueError as error:
             raise BadRequest(f"{self.refused}{error}") from None
 
-    def _time(self, value: Any, type_: Type) -> str:
+    def _time(self, value: Any, type_: Type) -> str | None:
         if not isinstance(value, str):
             raise self._bare(value, "string")
-        layout = "2006-01-02T15:04:05Z07:00" if type_.scalar == "time" else "2006-01-02T15:04:05.000000Z07:00"
-        problem = time_problem(value, layout)
-        if problem:
-            raise BadRequest(self.refused + problem)
-        return value
+        try:
+            return read_time(value, is_micro=type_.scalar == "microtime")
+        except ValueError as error:
+            raise BadRequest(f"{self.refused}{error}") from None
 
     def _bare(self, value: Any, go_type: str) -> BadRequest:
         """The error of a type that decodes itself: it does not know where it stands."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from drakit.apiserver.checker import INTEGERS, MAX_DEPTH, canonical, is_kept_empty
 from drakit.apiserver.go_fields import fresh, zero_of
-from drakit.apiserver.go_text import base64_problem, time_problem
+from drakit.apiserver.go_text import base64_problem, read_time
 from drakit.apiserver.schema import Type
 from drakit.transport import Document
 
@@ -124,6 +124,11 @@ def _scalar(type_: Type) -> Check:
         return _integer(INTEGERS[type_.scalar])
     if type_.scalar == "quantity":
         return _quantity
+    if type_.scalar in ("time", "microtime"):
+        return _time(is_micro=type_.scalar == "microtime")
+    if type_.scalar == "intstr":
+        integer = _integer(INTEGERS["int32"])
+        return lambda value, depth: value if value.__class__ is str else integer(value, depth)
     classes = _CLASSES[type_.scalar]
     problem = _PROBLEMS.get(type_.scalar)
 
@@ -140,15 +145,10 @@ _CLASSES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "bool": (bool,),
     "double": (int, float),
-    "intstr": (int, str),
     "bytes": (str,),
-    "time": (str,),
-    "microtime": (str,),
 }
 _PROBLEMS: dict[str, Callable[[str], str]] = {
     "bytes": base64_problem,
-    "time": lambda text: time_problem(text, ""),
-    "microtime": lambda text: time_problem(text, ""),
 }
 
 
@@ -159,6 +159,18 @@ def _integer(limit: int) -> Check:
         return value
 
     return check_integer
+
+
+def _time(*, is_micro: bool) -> Check:
+    def check_time(value: Any, depth: int) -> Any:
+        if value.__class__ is not str:
+            raise Odd
+        try:
+            return read_time(value, is_micro=is_micro)
+        except ValueError:
+            raise Odd from None
+
+    return check_time
 
 
 def _quantity(value: Any, depth: int) -> Any:

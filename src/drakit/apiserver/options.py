@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from drakit.apiserver.registry import MAX_MANAGER, Call
+from drakit.apiserver.registry import Call
 from drakit.errors import FieldError, Invalid
-from drakit.model.validation.field import forbidden, invalid, not_supported, required, too_long
+from drakit.model.validation.field import forbidden, not_supported, required
+from drakit.model.validation.meta import field_manager
 from drakit.transport import APPLY_PATCH
 
 
@@ -33,13 +34,7 @@ def check_options(call: Call) -> None:
             errors.append(forbidden("force", "may not be specified for non-apply patch"))
         elif call.content_type == APPLY_PATCH and not manager:
             errors.append(required("fieldManager", "is required for apply patch"))
-    if len(manager.encode()) > MAX_MANAGER:
-        errors.append(too_long("fieldManager", MAX_MANAGER))
-    for position, char in enumerate(manager):
-        if not char.isprintable():
-            at = len(manager[:position].encode())
-            text = f"invalid character U+{ord(char):04X} (at position {at})"
-            errors.append(invalid("fieldManager", manager, text))
+    errors += field_manager(manager, "fieldManager")
     errors += _dry_run(query)
     if call.field_validation not in ("Strict", "Warn", "Ignore"):
         choices = ("", "Ignore", "Strict", "Warn")

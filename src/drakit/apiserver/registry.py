@@ -32,6 +32,7 @@ from drakit.apiserver.view import represent, stored_document
 from drakit.apiserver.watch import Hub
 from drakit.apiserver.webhook_call import PodIOs
 from drakit.errors import AlreadyExists, BadRequest, Conflict
+from drakit.model.validation.meta import MAX_MANAGER
 from drakit.profile import Profile
 from drakit.store import Entry, Stale, Store
 from drakit.transport import Document
@@ -53,10 +54,6 @@ _METADATA = (
     "managedFields",
 )
 _CHANGED = "the object has been modified; please apply your changes to the latest version and try again"
-
-
-MAX_MANAGER = 128
-"""Bytes in the name of a field manager."""
 
 
 class Call(Struct, kw_only=True):

@@ -36,11 +36,13 @@ _OPERATORS = {
 
 
 class Requirement(Struct, frozen=True):
-    """`operator` is In, NotIn, Exists, DoesNotExist, Gt or Lt; Gt and Lt have one integer value."""
+    """`operator` is In, NotIn, Exists, DoesNotExist, Gt or Lt; Gt and Lt have one integer value. `sign` is
+    how it was written where there is a choice: In may be "=", "==" or "in"."""
 
     key: str
     operator: str
     values: tuple[str, ...] = ()
+    sign: str = ""
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         value = labels.get(self.key)
@@ -65,12 +67,10 @@ class Requirement(Struct, frozen=True):
                 return self.key
             case "DoesNotExist", _:
                 return f"!{self.key}"
-            case "In", (value,):
-                return f"{self.key}={value}"
-            case "NotIn", (value,):
-                return f"{self.key}!={value}"
             case "Gt" | "Lt", (value,):
                 return f"{self.key}{'>' if self.operator == 'Gt' else '<'}{value}"
+        if self.sign in ("=", "==", "!="):
+            return f"{self.key}{self.sign}{self.values[0]}"
         return f"{self.key} {self.operator.lower()} ({','.join(self.values)})"
 
 
@@ -149,7 +149,8 @@ def read_labels(document: Mapping[str, Any] | None) -> LabelSelector | None:
     if document is None:
         return None
     requirements = [
-        _requirement(key, "In", (str(value),)) for key, value in (document.get("matchLabels") or {}).items()
+        _requirement(key, "In", (str(value),), sign="=")
+        for key, value in (document.get("matchLabels") or {}).items()
     ]
     for row in document.get("matchExpressions") or ():
         operator = str(row.get("operator", ""))
@@ -210,7 +211,9 @@ def _read_requirements(rows: Iterable[NodeSelectorRequirement], path: str) -> tu
     )
 
 
-def _requirement(key: str, operator: str, values: tuple[str, ...], path: str = "") -> Requirement:
+def _requirement(
+    key: str, operator: str, values: tuple[str, ...], path: str = "", sign: str = ""
+) -> Requirement:
     problems = [
         f'{path}key: Invalid value: "{key}": {"; ".join(wrong)}'
         for wrong in [names.qualified_name(key)]
@@ -223,7 +226,7 @@ def _requirement(key: str, operator: str, values: tuple[str, ...], path: str = "
             problems.append(f'{path}values[{index}][{key}]: Invalid value: "{value}": {"; ".join(wrong)}')
     if problems:
         raise BadRequest(problems[0] if len(problems) == 1 else f"[{', '.join(problems)}]")
-    return Requirement(key, operator, values)
+    return Requirement(key, operator, values, sign)
 
 
 def _values_problems(operator: str, values: tuple[str, ...]) -> Iterator[str]:
@@ -306,10 +309,10 @@ def _parse_requirement(tokens: _Tokens) -> Requirement:
     if word in ("in", "notin"):
         return _requirement(key, _OPERATORS[word], _parse_values(tokens))
     if tokens.ahead in ("", ","):
-        return _requirement(key, _OPERATORS[word], ("",))
+        return _requirement(key, _OPERATORS[word], ("",), sign=word)
     if tokens.is_special:
         raise BadRequest(f"found '{tokens.ahead}', expected: identifier")
-    return _requirement(key, _OPERATORS[word], (tokens.take(),))
+    return _requirement(key, _OPERATORS[word], (tokens.take(),), sign=word)
 
 
 def _parse_values(tokens: _Tokens) -> tuple[str, ...]:

@@ -23,6 +23,8 @@ from drakit.model.validation.names import Names
 
 Document = dict[str, Any]
 
+MAX_MANAGER, MAX_SUBRESOURCE = 128, 256
+"""Bytes in the name of a field manager, and of a subresource it wrote to."""
 MAX_ANNOTATIONS = 256 * 1024
 _STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
 
@@ -55,7 +57,35 @@ def any_meta(meta: Document, is_namespaced: bool, name_rule: Names, path: str = 
     errors += check_labels(meta.get("labels"), f"{path}.labels")
     errors += check_annotations(meta.get("annotations"), f"{path}.annotations")
     errors += _owner_references(meta.get("ownerReferences"), f"{path}.ownerReferences")
-    return errors + _finalizers(listed(meta.get("finalizers")), f"{path}.finalizers")
+    errors += _finalizers(listed(meta.get("finalizers")), f"{path}.finalizers")
+    return errors + _managed_fields(listed(meta.get("managedFields")), f"{path}.managedFields")
+
+
+def _managed_fields(entries: list[Any], path: str) -> Errors:
+    errors: Errors = []
+    for index, entry in enumerate(entries):
+        place = f"{path}[{index}]"
+        if entry.get("operation") not in ("Apply", "Update"):
+            operation = entry.get("operation") or ""
+            errors.append(invalid(f"{place}.operation", operation, "must be `Apply` or `Update`"))
+        if entry.get("fieldsType") not in (None, "", "FieldsV1"):
+            errors.append(invalid(f"{place}.fieldsType", entry["fieldsType"], "must be `FieldsV1`"))
+        errors += field_manager(str(entry.get("manager") or ""), f"{place}.manager")
+        if len(str(entry.get("subresource") or "").encode()) > MAX_SUBRESOURCE:
+            errors.append(too_long(f"{place}.subresource", MAX_SUBRESOURCE))
+    return errors
+
+
+def field_manager(name: str, path: str) -> Errors:
+    """The rules for whom changes are put down to."""
+    errors: Errors = [too_long(path, MAX_MANAGER)] if len(name.encode()) > MAX_MANAGER else []
+    at = 0
+    for char in name:
+        if not char.isprintable():
+            text = f"invalid character U+{ord(char):04X} (at position {at})"
+            errors.append(invalid(path, name, text))
+        at += len(char.encode())
+    return errors
 
 
 def template_meta(meta: Any, path: str) -> Errors:
@@ -111,25 +141,25 @@ def check_annotations(value: Any, path: str) -> Errors:
 
 
 def _owner_references(value: Any, path: str) -> Errors:
+    """Upstream does not say which of the references is wrong."""
     errors: Errors = []
-    controllers: list[str] = []
-    for index, owner in enumerate(listed(value)):
-        place = f"{path}[{index}]"
+    controller = ""
+    for owner in listed(value):
         api_version = str(owner.get("apiVersion") or "")
-        if not api_version.rpartition("/")[2]:
-            errors.append(invalid(f"{place}.apiVersion", api_version, "version must not be empty"))
+        if not api_version.rpartition("/")[2] or api_version.count("/") > 1:
+            errors.append(invalid(f"{path}.apiVersion", api_version, "version must not be empty"))
         for field in ("kind", "name", "uid"):
             if not owner.get(field):
-                errors.append(invalid(f"{place}.{field}", "", f"{field} must not be empty"))
+                errors.append(invalid(f"{path}.{field}", "", "must not be empty"))
         if api_version == "v1" and owner.get("kind") == "Event":
-            text = "/v1, Kind=Event is disallowed from being an owner"
-            errors.append(invalid(place, owner, text))
+            errors.append(invalid(path, owner, "/v1, Kind=Event is disallowed from being an owner"))
         if owner.get("controller"):
-            if controllers:
+            name = f"{owner.get('kind') or ''}/{owner.get('name') or ''}"
+            if controller:
                 text = "Only one reference can have Controller set to true. Found"
-                names_text = f'"true" in references for {controllers[0]} and {owner.get("name")}'
-                errors.append(invalid(path, listed(value), f"{text} {names_text}"))
-            controllers.append(str(owner.get("name")))
+                text = f'{text} "true" in references for {controller} and {name}'
+                errors.append(invalid(path, listed(value), text))
+            controller = controller or name
     return errors
 
 

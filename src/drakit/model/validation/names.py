@@ -113,7 +113,9 @@ _CONFIG_KEY_TEXT = _wrong(
 def dns_label(value: str) -> list[str]:
     """RFC 1123 label."""
     wrong = [too_long(63)] if len(value.encode()) > 63 else []
-    return wrong if _LABEL_RE.fullmatch(value) else [*wrong, _LABEL_TEXT]
+    if _LABEL_RE.fullmatch(value):
+        return wrong
+    return [*wrong, "must not contain dots" if _SUBDOMAIN_RE.fullmatch(value) else _LABEL_TEXT]
 
 
 @_remembered
@@ -243,9 +245,10 @@ def extended_resource_name(value: str) -> bool:
 
 
 def prefixed(rule: Names) -> Names:
-    """`rule` for a generateName: a dash at the end is fine, a random part follows."""
+    """`rule` for a generateName: a dash at the end is fine, a random part follows. What stands before the
+    dash is not looked at, as upstream has it."""
 
     def check(value: str) -> list[str]:
-        return rule(value[:-1] + "a" if value.endswith("-") else value)
+        return rule(value[:-2] + "a" if len(value) > 1 and value.endswith("-") else value)
 
     return check
