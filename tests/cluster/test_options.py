@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import pytest
 
-from drakit.cluster.options import DriverOption, parse_drivers, parse_gates
+from drakit.cluster.embedded import Embedded
+from drakit.cluster.options import DriverOption, Options, parse_drivers, parse_gates
 from drakit.errors import UsageError
+from drakit.profile import DEFAULT_VERSION
 
 
 @pytest.mark.parametrize(
@@ -36,3 +41,15 @@ def test_gates() -> None:
     assert parse_gates(["A=true,B=false", "C=True"]) == {"A": True, "B": False, "C": True}
     with pytest.raises(UsageError, match="write NAME=true or NAME=false"):
         parse_gates(["A"])
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_options_of_drivers_are_checked_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    wrong = DriverOption("gpu", {"cuont": "3"})
+    options = Options(data_dir=tmp_path / "data" if kept else None, version=DEFAULT_VERSION, drivers=[wrong])
+    with pytest.raises(UsageError, match="driver gpu has no option 'cuont'"):
+        Embedded(options, print)
+    assert not list(tmp_path.iterdir())

@@ -41,8 +41,7 @@ class Server:
     def __init__(self, nursery: Nursery, program: str, folder: Path, **arguments: object) -> None:
         self.folder = folder
         self.port = 0
-        self.lives = 0
-        """How often the server has come up."""
+        self.is_up = False
         self.steps: list[Step] = []
         self.deaths: list[str] = []
         self.live: dict[str, dict[str, Document]] = {}
@@ -57,7 +56,7 @@ class Server:
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._live())
-        await self.until(lambda: self.lives, "the server to come up")
+        await self.until(lambda: self.is_up, "the server to come up")
 
     async def stop(self) -> None:
         """Let the server end in peace."""
@@ -89,8 +88,7 @@ class Server:
         self.disarm()
         if len(self.deaths) == deaths:
             return False
-        lives = len(self.deaths) + 1
-        await self.until(lambda: self.lives >= lives, "the server to come up again")
+        await self.until(lambda: self.is_up, "the server to come up again")
         return True
 
     async def until(self, holds: Callable[[], Any], what: str) -> Any:
@@ -149,10 +147,10 @@ class Server:
                 size = int.from_bytes(await reader.readexactly(4), "big")
                 kind, body = msgspec.msgpack.decode(await reader.readexactly(size))
                 if kind == "up":
-                    self.port, self.lives = body, self.lives + 1
+                    self.port, self.is_up = body, True
                 elif kind == "dies":
                     self.deaths.append(body)
-                    has_died = True
+                    self.is_up, has_died = False, True
                 else:
                     self._take(msgspec.convert(body, list[Step]))
                 self._changed.set()

@@ -69,7 +69,7 @@ class Cluster:
         """kill -9, and wait until the process is gone."""
         pid = self.pid
         os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: not Path(f"/proc/{pid}").exists() or _is_zombie(pid), "the killed process to go")
+        wait_for(lambda: not is_alive(pid), "the killed process to go")
 
     def kubectl(self, *arguments: str, check: bool = True, stdin: str | None = None) -> str:
         done = subprocess.run(
@@ -122,8 +122,9 @@ def devices_held(cluster: Cluster) -> list[tuple[str, str, str]]:
     ]
 
 
-def _is_zombie(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether the process has not ended; one that nobody has waited for has."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
-        return True
+        return False

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from drakit.node.oci import find_programs
-from tests.e2e.cluster import Cluster, devices_held, wait_for
+from tests.e2e.cluster import Cluster, devices_held, is_alive, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -67,7 +67,9 @@ def test_a_running_claim_stays_allocated_over_a_clean_restart(cluster: Cluster) 
     cluster.kubectl("apply", "-f", "gpu/00-class.yaml", "-f", "gpu/03-shared-by-pods.yaml")
     cluster.wait_ready("share-a", "share-b")
     before = cluster.get("resourceclaim", "team-gpu")["status"]["allocation"]["devices"]
+    pid = cluster.pid
     cluster.down()
+    assert not is_alive(pid)
     data = cluster.folder / "data"
     assert not (data / "kubeconfig").exists()
     assert not [path for path in data.rglob("*") if path.is_socket()]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
-import time
 from pathlib import Path
 
 import click
@@ -30,14 +30,7 @@ def command(data_dir: Path | None, delete: bool) -> None:
     if running is None and not delete:
         raise UsageError(f"no cluster runs in {place.root}")
     if running is not None:
-        os.kill(running.pid, signal.SIGTERM)
-        deadline = time.monotonic() + _SECONDS
-        while place.is_held():
-            if time.monotonic() > deadline:
-                raise UsageError(
-                    f"pid {running.pid} is still stopping after {_SECONDS:.0f} s; see {place.log}"
-                )
-            time.sleep(0.02)
+        _end(running.pid, place)
         click.echo(f"Stopped {running.server}.")
     if delete:
         from drakit.cluster.leftover import remove_leftovers
@@ -49,3 +42,17 @@ def command(data_dir: Path | None, delete: bool) -> None:
         place.release()
         place.delete()
         click.echo(f"Deleted {place.root}.")
+
+
+def _end(pid: int, place: Place) -> None:
+    """Stop the cluster of process `pid` and return when the process is gone. Raises UsageError."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+        if not select.select([process], [], [], _SECONDS)[0]:
+            raise UsageError(f"pid {pid} is still stopping after {_SECONDS:.0f} s; see {place.log}")
+    finally:
+        os.close(process)
