@@ -17,7 +17,7 @@ from drakit.node.paths import NodePaths
 from drakit.node.plugins import WIPE_SECONDS, Plugins
 from drakit.pluginapi import wire
 from drakit.pluginapi.dra import DRA_V1, DRA_V1BETA1, dra_handlers
-from drakit.pluginapi.health import DeviceHealth
+from drakit.pluginapi.health import HEALTH_V1, DeviceHealth
 from drakit.pluginapi.registration import registration_handlers
 from drakit.profile import profile_for
 from drakit.store import Store
@@ -193,6 +193,31 @@ async def test_two_instances_of_a_driver_overlap(tmp_path: Path) -> None:
         await stub.prepare([])
         assert old.calls == ["prepare "]
     await old.stop()
+
+
+async def test_health_is_what_the_newest_instance_says(tmp_path: Path) -> None:
+    old, new, mute = FakeDriver(), FakeDriver(), FakeDriver()
+    for driver in (old, new):
+        driver.versions = [*driver.versions, HEALTH_V1]
+    old.report(DeviceHealth("p", "lamp", "Healthy"))
+    new.report(DeviceHealth("p", "lamp", "Unhealthy"))
+    async with registry(tmp_path) as here:
+
+        def health() -> str:
+            return here.plugins.health.get(old.name, "p", "lamp")[0]
+
+        await old.start(here.paths, "-old")
+        await until(lambda: health() == "Healthy")
+        await new.start(here.paths, "-new")
+        await until(lambda: health() == "Unhealthy")
+        old.report(DeviceHealth("p", "lamp", "Healthy"), DeviceHealth("p", "late", "Healthy"))
+        new.report(DeviceHealth("p", "lamp", "Unhealthy"), DeviceHealth("p", "last", "Healthy"))
+        await until(lambda: here.plugins.health.get(old.name, "p", "last")[0] == "Healthy")
+        assert (health(), here.plugins.health.get(old.name, "p", "late")[0]) == ("Unhealthy", "Unknown")
+        await mute.start(here.paths, "-mute")
+        await until(lambda: health() == "Unknown")
+        for driver in (mute, new, old):
+            await driver.stop()
 
 
 async def test_slices_of_a_driver_that_is_gone_are_deleted(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """How the devices of this node are, as their drivers' health services last said.
 
 A report holds for a time the driver names (30 seconds by default); what is not repeated by then counts as
-Unknown again, so that a silent driver never leaves a device Healthy. So does everything a driver said when it
-says no more.
+Unknown again, so that a silent driver never leaves a device Healthy. So does everything a driver said when
+it is not registered any more.
 """
 
 from __future__ import annotations

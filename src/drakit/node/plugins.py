@@ -30,7 +30,7 @@ from drakit.node.folder_watch import FolderWatch
 from drakit.node.health import HealthCache
 from drakit.node.paths import NodePaths
 from drakit.pluginapi.dra import DRA_SERVICES, DRAStub, choose_service
-from drakit.pluginapi.health import HEALTH_V1ALPHA1, HealthStub, choose_health_service
+from drakit.pluginapi.health import HealthStub, choose_health_service
 from drakit.pluginapi.registration import (
     DRA_PLUGIN_TYPE,
     PluginInfo,
@@ -180,9 +180,7 @@ class Plugins:
             await channel.close()
         _log.info("driver %s registered (%s at %s)", info.name, service, info.endpoint)
         self._on_change(info.name)
-        # As by the kubelet, one that lists no health service is asked too: it says so, if it has none.
-        health_service = choose_health_service(info.supported_versions) or HEALTH_V1ALPHA1
-        return plugin, health_service if self._watches_health else None
+        return plugin, choose_health_service(info.supported_versions) if self._watches_health else None
 
     def _taken(self, driver: str, endpoint: Path) -> str:
         """Why no instance of `driver` may answer at `endpoint`; "" if it may."""
@@ -193,6 +191,8 @@ class Plugins:
 
     async def _keep(self, plugin: Plugin, health_service: str | None) -> None:
         """The driver is registered while this runs."""
+        if health_service is None:
+            self.health.drop(plugin.driver)  # the newest instance counts, and this one does not say
         try:
             async with asyncio.TaskGroup() as group:
                 if health_service:
@@ -206,6 +206,7 @@ class Plugins:
         instances.remove(plugin)
         if not instances:
             del self._plugins[plugin.driver]
+            self.health.drop(plugin.driver)
         self._wipe_later_unless_there(plugin.driver)
         await plugin.channel.close()
 
@@ -223,22 +224,22 @@ class Plugins:
             await plugin.channel.wait_for_state_change(state)
 
     async def _watch_health(self, plugin: Plugin, service: str) -> None:
+        """Take in what `plugin` says of health; it counts while no newer instance of its driver is there."""
         delay = _FIRST_RETRY
         while True:
             try:
                 async for reports in HealthStub(plugin.channel, service).watch():
-                    self.health.put(plugin.driver, reports)
+                    if self._plugins[plugin.driver][-1] is plugin:
+                        self.health.put(plugin.driver, reports)
                     delay = _FIRST_RETRY
             except CallFailed as error:
                 if error.code == "UNIMPLEMENTED":
+                    if self._plugins[plugin.driver][-1] is plugin:
+                        self.health.drop(plugin.driver)
                     return
                 _log.info("health of driver %s: %s", plugin.driver, error)
             except Exception:
                 _log.exception("health of driver %s: a bug", plugin.driver)
-            finally:
-                # Nobody would say that it changed. Another instance goes on speaking of the same devices.
-                if all(other is plugin for other in self._plugins[plugin.driver]):
-                    self.health.drop(plugin.driver)
             await self._clock.sleep(delay)
             delay = min(delay * 2, _LAST_RETRY)
 
