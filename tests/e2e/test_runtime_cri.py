@@ -25,6 +25,7 @@ from drakit.node.runtime import (
     Container,
     ContainerSpec,
     Limits,
+    Login,
     Mount,
     RuntimeFailed,
     Sandbox,
@@ -36,6 +37,7 @@ from drakit.podio import ExecSession
 from tests.e2e.cluster import Cluster, wait_for
 from tests.e2e.containerd import IMAGE, Containerd, need_containerd, write_image
 from tests.e2e.podman import Podman
+from tests.e2e.registry import registry
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e, pytest.mark.needs_root]
 
@@ -217,6 +219,20 @@ async def test_what_cannot_be(containerd: Containerd, tmp_path: Path) -> None:
             await here.runtime.ensure_image("localhost:1/nosuch:1")
         with pytest.raises(UsageError, match="no container runtime speaks CRI v1"):
             await CRIRuntime.connect(str(tmp_path / "nobody.sock"), tmp_path)
+
+
+async def test_an_image_is_pulled_with_the_login_that_will_do(containerd: Containerd, tmp_path: Path) -> None:
+    with registry(containerd.root / "image.tar", "me", "secret") as address:
+        name = f"{address}/team/tool:1"
+
+        async def logins(image: str) -> list[Login]:
+            assert image == name
+            return [Login("me", "old"), Login("me", "secret")]
+
+        async with host(containerd, tmp_path) as here:
+            with pytest.raises(ImageNotFound, match=r"401|no basic auth|authorization failed"):
+                await here.runtime.ensure_image(name)
+            assert (await here.runtime.ensure_image(name, "IfNotPresent", logins)).id
 
 
 async def test_a_long_log_begins_anew(

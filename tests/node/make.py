@@ -22,6 +22,7 @@ from drakit.node.runtime import (
     Container,
     ContainerSpec,
     Info,
+    Logins,
     NotRunning,
     RuntimeFailed,
     Sandbox,
@@ -105,7 +106,9 @@ class FakeRuntime:
     def info(self) -> Info:
         return Info("fake", "1", "0.3.0-1.1.0", frozenset({"netns"}))
 
-    async def ensure_image(self, reference: str, policy: str = "IfNotPresent") -> Image:
+    async def ensure_image(
+        self, reference: str, policy: str = "IfNotPresent", logins: Logins | None = None
+    ) -> Image:
         if reference in self.missing_images:
             raise ImageNotFound(f'"{reference}" is not in the local image store')
         return Image(reference=reference, id="sha256:1", cmd=["sh"])

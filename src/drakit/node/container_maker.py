@@ -7,8 +7,10 @@ from drakit.node.env import Facts, build_env
 from drakit.node.image import Image
 from drakit.node.pod_files import PodFiles
 from drakit.node.pod_names import name_files
+from drakit.node.pull_secret import PullSecrets
 from drakit.node.runtime import Container, Mount, Sandbox
 from drakit.node.surroundings import Surroundings
+from drakit.node.tell import Tell
 from drakit.node.volume import Volumes
 from drakit.transport import Document
 
@@ -21,11 +23,12 @@ class ContainerMaker:
         self._files = files
         self._volumes = volumes
 
-    async def find_image(self, spec: Document) -> tuple[Image, str]:
+    async def find_image(self, pod: Document, spec: Document, tell: Tell) -> tuple[Image, str]:
         """The container's image, and what to say about it. Raises ImageNotFound."""
         reference = str(spec.get("image") or "")
         policy = spec.get("imagePullPolicy") or "IfNotPresent"
-        image = await self._around.runtime.ensure_image(reference, policy)
+        secrets = PullSecrets(self._around.client, pod, tell)
+        image = await self._around.runtime.ensure_image(reference, policy, secrets.logins)
         origin = f" ({image.origin})" if image.origin else ""
         text = f'Container image "{reference}" already present on machine and can be accessed by the pod'
         return image, text + origin

@@ -185,7 +185,7 @@ class ContainerRunner:
         attempt = state.current.attempt + 1 if state.current else 0
         container: Container | None = None
         try:
-            image, text = await self._maker.find_image(spec)
+            image, text = await self._maker.find_image(pod, spec, self._tell)
             state.pull.clear()
             state.image_id = image.id
             self._tell("Normal", "Pulled", text)

@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
+
 from drakit.errors import UsageError
 from drakit.node.cdi_folder import HOST_FOLDERS
 from drakit.node.cgroup import remove_cgroups
@@ -42,6 +44,8 @@ from drakit.node.runtime import (
     Container,
     ContainerSpec,
     Info,
+    Login,
+    Logins,
     NotRunning,
     RuntimeFailed,
     Sandbox,
@@ -113,24 +117,35 @@ class CRIRuntime:
     async def close(self) -> None:
         await self._cri.close()
 
-    async def ensure_image(self, reference: str, policy: str = "IfNotPresent") -> Image:
+    async def ensure_image(
+        self, reference: str, policy: str = "IfNotPresent", logins: Logins | None = None
+    ) -> Image:
         name = normalized(reference)
         found = await self._image(name)
         if policy == "Never" and found is None:
             raise ImageNotFound(f'Container image "{reference}" is not present with pull policy of Never')
         if policy == "Always" or found is None:
-            try:
-                await self._call("PullImage", _PULL_SECONDS, image={"image": name})
-            except RuntimeFailed as error:
-                raise ImageNotFound(
-                    f"{error}. Without a registry: import it into {self._info.name} "
-                    "(ctr -n k8s.io images import FILE) and use imagePullPolicy: IfNotPresent"
-                ) from None
+            await self._pull(name, await logins(name) if logins else ())
             found = await self._image(name)
         if found is None:
             raise ImageNotFound(f'"{reference}" is not there after it was pulled')
         user = found.username or (str(found.uid.value) if found.HasField("uid") else "")
         return Image(reference=reference, id=found.id, user=user, is_opaque=True)
+
+    async def _pull(self, name: str, logins: Sequence[Login]) -> None:
+        """With the first of `logins` that will do, without one if there is none."""
+        auths: list[dict[str, Any]] = [{"auth": to_builtins(login)} for login in logins]
+        failures: list[str] = []
+        for auth in auths or [{}]:
+            try:
+                await self._call("PullImage", _PULL_SECONDS, image={"image": name}, **auth)
+                return
+            except RuntimeFailed as error:
+                failures.append(str(error))
+        raise ImageNotFound(
+            f"{'; '.join(dict.fromkeys(failures))}. Without a registry: import it into {self._info.name} "
+            "(ctr -n k8s.io images import FILE) and use imagePullPolicy: IfNotPresent"
+        )
 
     async def _image(self, name: str) -> Any:
         answer = await self._call("ImageStatus", image={"image": name})

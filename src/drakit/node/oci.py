@@ -53,6 +53,7 @@ from drakit.node.runtime import (
     Container,
     ContainerSpec,
     Info,
+    Logins,
     NotRunning,
     RuntimeFailed,
     Sandbox,
@@ -102,7 +103,9 @@ class OCIRuntime:
         features = frozenset({"hooks", "netns", "cgroups", "images", "devices", "mounts"})
         return Info("oci", os.path.basename(self._runc_path), "0.3.0-1.1.0", features)
 
-    async def ensure_image(self, reference: str, policy: str = "IfNotPresent") -> Image:
+    async def ensure_image(
+        self, reference: str, policy: str = "IfNotPresent", logins: Logins | None = None
+    ) -> Image:
         return await asyncio.to_thread(self._images.find, reference)
 
     # --- sandboxes ------------------------------------------------------------------------------------

@@ -53,6 +53,7 @@ from drakit.node.runtime import (
     Container,
     ContainerSpec,
     Info,
+    Logins,
     NotRunning,
     RuntimeFailed,
     Sandbox,
@@ -98,7 +99,9 @@ class ProcessRuntime:
         kinds = ("files", "processes", "network", "image", "limits on CPU and memory")
         return Info("process", sys.platform, "0.3.0-1.1.0", frozenset({"hooks"}), kinds)
 
-    async def ensure_image(self, reference: str, policy: str = "IfNotPresent") -> Image:
+    async def ensure_image(
+        self, reference: str, policy: str = "IfNotPresent", logins: Logins | None = None
+    ) -> Image:
         is_shell = re.split("[:@]", normalized(reference).rpartition("/")[2])[0] == "busybox"
         name = os.uname().nodename
         return Image(

@@ -12,7 +12,7 @@ done is not an error.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, Protocol
 
 from msgspec import Struct, field
@@ -191,15 +191,28 @@ class Stats(Struct, frozen=True, kw_only=True):
     memory_bytes: int
 
 
+class Login(Struct, frozen=True):
+    """Who to be at a registry; fields as in CRI's AuthConfig."""
+
+    username: str
+    password: str
+
+
+Logins = Callable[[str], Awaitable[Sequence[Login]]]
+"""The logins to try for an image, by its normalized name."""
+
+
 class Runtime(Protocol):
     """Raises RuntimeFailed, with a text for the pod's events, from every call that may fail."""
 
     @property
     def info(self) -> Info: ...
 
-    async def ensure_image(self, reference: str, policy: str = "IfNotPresent") -> Image:
-        """The image `reference` names, by the pull policy `policy` where the runtime can pull. Raises
-        ImageNotFound, saying where it was looked for."""
+    async def ensure_image(
+        self, reference: str, policy: str = "IfNotPresent", logins: Logins | None = None
+    ) -> Image:
+        """The image `reference` names, by the pull policy `policy` and with `logins` where the runtime can
+        pull. Raises ImageNotFound, saying where it was looked for."""
         ...
 
     async def run_sandbox(self, spec: SandboxSpec) -> Sandbox: ...
