@@ -288,6 +288,7 @@ class Lamps:
             raise ValueError("it is prepared already")
         if claim.uid not in known:
             devices = await asyncio.to_thread(self._devices, claim)
+            self._check_free(devices, known)
             self._write_files(claim, devices)
             known[claim.uid] = {"devices": devices}
             self._remember(known)
@@ -318,6 +319,13 @@ class Lamps:
         if document["metadata"]["uid"] != claim.uid and not self.breaks("stale"):
             raise ValueError("the claim was replaced")
         return list(document["status"]["allocation"]["devices"]["results"])
+
+    def _check_free(self, devices: list[Document], known: dict[str, Document]) -> None:
+        """Raises ValueError for a lamp that another claim still has."""
+        taken = {device["device"]: uid for uid, entry in known.items() for device in entry["devices"]}
+        for device in devices:
+            if uid := taken.get(device["device"]):
+                raise ValueError(f"{device['device']} is still prepared for claim {uid}")
 
     async def _unprepare(self, claim: Claim) -> None:
         known = self._known()

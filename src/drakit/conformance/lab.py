@@ -79,6 +79,8 @@ class Lab:
         self.pod_uid = str(uuid.uuid4())
         self.changes: list[Change] = []
         """Every change of the driver's slices, in order."""
+        self._held: dict[str, Claim] = {}
+        self._is_stained = False
         self._claims: Claims | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -127,6 +129,24 @@ class Lab:
         """Kill the driver, if it runs, and start it again. Raises Failed."""
         if self.process is not None:
             await self.process.kill()
+        return await self.run_driver()
+
+    @property
+    def is_stained(self) -> bool:
+        """Whether the driver did not undo something that it had prepared."""
+        return self._is_stained
+
+    async def start_afresh(self) -> Instance:
+        """As `restart_driver`, on a node where it has never been. Raises Failed."""
+        if self.process is not None:
+            await self.process.kill()
+        for folder in (self.plugins, self.registry, self.cdi):
+            for path in folder.iterdir():
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+        self._is_stained = False
         return await self.run_driver()
 
     def instance(self) -> Instance:
@@ -218,10 +238,16 @@ class Lab:
     ) -> dict[str, PrepareResult]:
         """`prepare` for claims that need not exist."""
         stub = self.instance().stub
+        before = dict(self._held)
+        self._held |= {reference.uid: reference for reference in references}
         try:
-            return await stub.prepare(references, timeout or self.options.timeout)
+            answer = await stub.prepare(references, timeout or self.options.timeout)
         except DRAError as error:
             raise Failed(str(error)) from None
+        for uid, result in answer.items():
+            if result.error and uid not in before:
+                self._held.pop(uid, None)
+        return answer
 
     async def prepared(self, *claims: Made) -> dict[str, PrepareResult]:
         """As `prepare`; also raises Failed where a claim fails."""
@@ -240,9 +266,13 @@ class Lab:
         """`unprepare` for claims that need not exist."""
         stub = self.instance().stub
         try:
-            return await stub.unprepare(references, timeout or self.options.timeout)
+            answer = await stub.unprepare(references, timeout or self.options.timeout)
         except DRAError as error:
             raise Failed(str(error)) from None
+        for uid, problem in answer.items():
+            if not problem:
+                self._held.pop(uid, None)
+        return answer
 
     async def unprepared(self, *claims: Made) -> None:
         """As `unprepare`; also raises Failed where a claim fails."""
@@ -262,11 +292,16 @@ class Lab:
     # --- between checks ---------------------------------------------------------------------------
 
     async def settle(self) -> None:
-        """Leave nothing of a check behind: no fault, no claim. What the driver cannot undo stays."""
+        """Leave nothing of a check behind: no fault, no claim. What the driver does not undo stays until it
+        is started afresh."""
         await self.control.repair()
-        for claim in list(self._claims.live.values() if self._claims else ()):
+        live = list(self._claims.live.values() if self._claims else ())
+        for reference in ({claim.uid: claim.reference for claim in live} | self._held).values():
             with contextlib.suppress(Failed):
-                await self.unprepare(claim, timeout=min(self.options.timeout, 5.0))
+                await self.call_unprepare([reference], min(self.options.timeout, 5.0))
+        self._is_stained |= bool(self._held)
+        self._held.clear()
+        for claim in live:
             await self.remove_claim(claim)
 
 

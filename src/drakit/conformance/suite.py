@@ -1,7 +1,8 @@
 """Runs the checks one after another on one driver.
 
-A check is not tried when something it builds on has failed. After a failure the driver is started again,
-so that one broken thing does not show up as several.
+A check is not tried when something it builds on has failed. After a failure the driver is started again, and
+where it did not unprepare what a check had prepared, on a node where it has never been: so one broken thing
+does not show up as several.
 """
 
 from __future__ import annotations
@@ -75,9 +76,9 @@ class Suite:
         log: list[str] = []
         warnings: tuple[str, ...] = ()
         try:
-            if self._is_broken:
+            if self._is_broken or lab.is_stained:
                 self._is_broken = False
-                await lab.restart_driver()
+                await (lab.start_afresh() if lab.is_stained else lab.restart_driver())
                 await asyncio.sleep(self._options.rest)
             found = await check.run(lab)
             await lab.settle()
