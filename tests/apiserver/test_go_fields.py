@@ -10,7 +10,9 @@ import pytest
 from drakit.apiserver import compiled
 from drakit.apiserver.checker import Checker
 from drakit.apiserver.go_fields import zero_of
+from drakit.apiserver.repeats import in_order
 from drakit.apiserver.schema import type_for
+from drakit.errors import BadRequest
 
 Doc = dict[str, Any]
 
@@ -85,3 +87,46 @@ def test_a_zero_belongs_to_the_document() -> None:
     assert type_ is not None
     compiled.check({}, type_)["spec"]["containers"] = ["changed"]
     assert compiled.check({}, type_)["spec"] == {"containers": None}
+
+
+WRONG: dict[str, tuple[Doc, str]] = {
+    "a named type": (
+        {"metadata": {"uid": 1}},
+        "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.uid of type types.UID",
+    ),
+    "an item of a named type": (
+        {"spec": {"containers": [{"securityContext": {"capabilities": {"add": [1]}}}]}},
+        "json: cannot unmarshal number into Go struct field "
+        "Capabilities.spec.containers.securityContext.capabilities.add of type v1.Capability",
+    ),
+    "the first of two": (
+        {"spec": {"nodeName": 1, "hostNetwork": "x"}},
+        "json: cannot unmarshal number into Go struct field PodSpec.spec.nodeName of type string",
+    ),
+    "what decodes itself before what came first": (
+        {"spec": {"nodeName": 1, "overhead": {"cpu": "x"}}},
+        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG.values(), ids=WRONG)
+def test_wrong_types_as_go_names_them(case: tuple[Doc, str]) -> None:
+    document, text = case
+    type_ = type_for("v1", "Pod")
+    assert type_ is not None
+    with pytest.raises(BadRequest) as caught:
+        Checker("").check(document, type_)
+    assert caught.value.message == text
+
+
+def test_bytes_may_be_a_list_of_numbers() -> None:
+    type_ = type_for("v1", "Secret")
+    assert type_ is not None
+    assert Checker("").check({"data": {"a": [104, 105], "b": []}}, type_)["data"] == {"a": "aGk=", "b": ""}
+
+
+def test_what_is_taken_as_it_is_may_repeat_fields() -> None:
+    raw = b'{"spec":{"config":[{"opaque":{"driver":"d","driver":"e","parameters":{"a":1,"a":2}}}]}}'
+    found = in_order(raw, (), type_for("resource.k8s.io/v1", "DeviceClass"))
+    assert found == ['duplicate field "spec.config[0].opaque.driver"']

@@ -6,16 +6,18 @@ drop, with canonical quantities. Source: sigs.k8s.io/json (decode.go), encoding/
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from drakit.apiserver.go_fields import fresh, kept_empty, unwritten, zero_of
+from drakit.apiserver.go_fields import fresh, go_name, kept_empty, unwritten, zero_of
 from drakit.apiserver.go_text import base64_problem, read_time
 from drakit.apiserver.schema import Type
 from drakit.errors import BadRequest
 from drakit.model.quantity import Quantity
+from drakit.model.validation.field import quoted
 from drakit.transport import Document
 
 MAX_DEPTH = 200
@@ -103,22 +105,29 @@ class Checker:
 
     `check` returns the document with nulls, unknown fields and empty values gone and quantities
     canonical; `stray` then holds a text for every unknown field, `keys` how many keys the document had.
-    Raises BadRequest, beginning with `refused`, at the first value of a wrong type.
+    Raises BadRequest, beginning with `refused`, for the first value of a wrong type, but at once where a type
+    decodes itself (times, quantities, numbers that may be text): that is told rather than what came before.
     """
 
     def __init__(self, refused: str) -> None:
         self.refused = refused
         self.stray: list[str] = []
         self.keys = 0
+        self._first: BadRequest | None = None
 
     def check(self, document: Document, type_: Type) -> Document:
         result: Document = self._object(document, type_, None, 0)
+        if self._first is not None:
+            raise self._first
         return result
 
-    def _wrong(self, value: Any, type_: Type, place: _Place | None, literal: str = "") -> BadRequest:
+    def _wrong(self, value: Any, go_name: str, place: _Place, literal: str = "") -> None:
         what = json_name(value) + (f" {literal}" if literal else "")
-        where = f"Go struct field {place.go_path()}" if place is not None else "Go value"
-        return BadRequest(f"{self.refused}json: cannot unmarshal {what} into {where} of type {type_.go_name}")
+        where = f"Go struct field {place.go_path()}"
+        self._note(f"json: cannot unmarshal {what} into {where} of type {go_name}")
+
+    def _note(self, problem: str) -> None:
+        self._first = self._first or BadRequest(self.refused + problem)
 
     def _object(self, value: dict[str, Any], type_: Type, place: _Place | None, depth: int) -> Any:
         if depth > MAX_DEPTH:
@@ -134,12 +143,14 @@ class Checker:
                 if type_.is_preserving or type_.is_embedded:
                     result[key] = self._free(item)
                 else:
-                    self.stray.append(f'unknown field "{_Place((place, key, type_.name)).path()}"')
+                    self.stray.append(f"unknown field {quoted(_Place((place, key, type_.name)).path())}")
                     self._free(item)
                 continue
             if item is None:
                 continue
-            checked = self._value(item, field, _Place((place, key, type_.name)), depth + 1)
+            checked = self._value(
+                item, field, _Place((place, key, type_.name)), depth + 1, go_name(type_, key)
+            )
             if checked or is_kept_empty(type_, key, field):
                 result[key] = checked
         for key, zero in zero_of(type_).items():
@@ -147,32 +158,37 @@ class Checker:
                 result[key] = fresh(zero)
         return result
 
-    def _value(self, value: Any, type_: Type, place: _Place, depth: int) -> Any:
+    def _value(self, value: Any, type_: Type, place: _Place, depth: int, go_type: str) -> Any:
+        """`go_type` is what Go calls the type of the value."""
         shape = type_.shape
         if shape == "scalar":
             if type_.scalar == "string" and isinstance(value, str):
                 return value
-            return self._scalar(value, type_, place)
+            return self._scalar(value, type_, place, go_type)
         if shape == "any":
             return self._free(value)
         if shape == "list":
             if not isinstance(value, list):
-                raise self._wrong(value, type_, place)
+                return self._wrong(value, go_type, place)
             items = type_.items
-            zero = _zero(items)
+            zero, inner = _zero(items), go_type.removeprefix("[]")
             return [
-                zero if item is None else self._value(item, items, _Place((place, index, "")), depth + 1)
+                zero
+                if item is None
+                else self._value(item, items, _Place((place, index, "")), depth + 1, inner)
                 for index, item in enumerate(value)
             ]
         if not isinstance(value, dict):
-            raise self._wrong(value, type_, place)
+            return self._wrong(value, go_type, place)
         if shape == "object":
             return self._object(value, type_, place, depth)
         self.keys += len(value)
         items = type_.items
-        zero = _zero(items)
+        zero, inner = _zero(items), go_type.partition("]")[2]
         return {
-            key: zero if item is None else self._value(item, items, _Place((place, key, "")), depth + 1)
+            key: zero
+            if item is None
+            else self._value(item, items, _Place((place, key, "")), depth + 1, inner)
             for key, item in value.items()
         }
 
@@ -181,7 +197,7 @@ class Checker:
         self.keys += count_keys(value)
         return value
 
-    def _scalar(self, value: Any, type_: Type, place: _Place) -> Any:
+    def _scalar(self, value: Any, type_: Type, place: _Place, go_type: str) -> Any:
         scalar = type_.scalar
         if scalar == "quantity":
             return self._quantity(value)
@@ -195,21 +211,32 @@ class Checker:
                 raise self._bare(value, "int32")
             return value
         if scalar in INTEGERS:
-            return self._integer(value, type_, place)
+            return self._integer(value, INTEGERS[scalar], place, go_type)
+        if scalar == "bytes" and isinstance(value, list):
+            return self._bytes(value, place)
         wanted: tuple[type, ...] = _PYTHON[scalar]
         if not isinstance(value, wanted) or (isinstance(value, bool) and scalar != "bool"):
-            raise self._wrong(value, type_, place)
+            return self._wrong(value, go_type, place)
         if scalar == "bytes" and (problem := base64_problem(str(value))):
-            raise BadRequest(self.refused + problem)
+            self._note(problem)
         return value
 
-    def _integer(self, value: Any, type_: Type, place: _Place) -> int:
-        limit = INTEGERS[type_.scalar]
+    def _integer(self, value: Any, limit: int, place: _Place, go_type: str) -> Any:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self._wrong(value, type_, place)
+            return self._wrong(value, go_type, place)
         if isinstance(value, float) or not -limit <= value < limit:
-            raise self._wrong(value, type_, place, json.dumps(value))
+            return self._wrong(value, go_type, place, json.dumps(value))
         return value
+
+    def _bytes(self, value: list[Any], place: _Place) -> str:
+        """Bytes may be a list of numbers, too."""
+        kept = [0 if item is None else item for item in value]
+        for item in kept:
+            if isinstance(item, bool) or not isinstance(item, int | float):
+                self._wrong(item, "uint8", place)
+            elif isinstance(item, float) or not 0 <= item < 256:
+                self._wrong(item, "uint8", place, json.dumps(item))
+        return "" if self._first is not None else base64.b64encode(bytes(kept)).decode()
 
     def _quantity(self, value: Any) -> str:
         if isinstance(value, bool) or not isinstance(value, int | float | str):

@@ -81,7 +81,7 @@ def decode(
         if raw is None:
             stray = [*said, *sorted(stray)]
         elif field_validation != "Ignore" and (stray or has_repeats(raw, keys - added)):
-            stray = in_order(raw, stray)
+            stray = in_order(raw, stray, found)
         if hints is not None:
             hints += _advice(stray, kind.group)
         if stray and field_validation == "Strict":

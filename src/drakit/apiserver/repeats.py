@@ -12,8 +12,11 @@ from typing import Any
 
 import yaml
 
+from drakit.apiserver.apply_fields import field_type
 from drakit.apiserver.body import YAML_TYPES
 from drakit.apiserver.checker import count_keys
+from drakit.apiserver.schema import Type
+from drakit.model.validation.field import quoted
 from drakit.transport import JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH
 
 _KEY = re.compile(rb'(?<!\\)"\s*:')
@@ -33,45 +36,50 @@ def has_repeats(raw: bytes, keys: int) -> bool:
     return len(_KEY.findall(raw)) != keys
 
 
-def in_order(raw: bytes, unknown: Iterable[str] = ()) -> list[str]:
+def in_order(raw: bytes, unknown: Iterable[str] = (), type_: Type | None = None) -> list[str]:
     """The fields that the JSON text `raw` repeats, with the `unknown` ones (as texts) where they stand.
-    What an unknown field holds is not looked into."""
+    What an unknown field holds is not looked into, nor what `type_` takes as it is."""
     strange = dict.fromkeys(unknown)
     found: dict[str, None] = {}
-    for text in _walk(raw, strange):
+    for text in _walk(raw, strange, type_):
         found[text] = None
     return [*found, *(text for text in strange if text not in found)][:_MOST]
 
 
-def _walk(raw: bytes, unknown: dict[str, None]) -> Iterator[str]:
+def _walk(raw: bytes, unknown: dict[str, None], type_: Type | None) -> Iterator[str]:
     try:
         document = json.loads(raw, object_pairs_hook=_Pairs)
     except (ValueError, RecursionError):
         return
-    # What is still to be looked at, the next thing last: a value with its path, or what to say there.
-    stack: list[tuple[Any, str, str]] = [(document, "", "")]
+    # What is still to be looked at, the next thing last: a value, its path and type, or what to say there.
+    stack: list[tuple[Any, str, str, Type | None]] = [(document, "", "", type_)]
     while stack:
-        value, path, said = stack.pop()
+        value, path, said, own = stack.pop()
         if said:
             yield said
+        elif own is not None and own.shape == "any":
+            continue
         elif isinstance(value, _Pairs):
-            stack += reversed(list(_members(value, f"{path}." if path else "", unknown)))
+            stack += reversed(list(_members(value, f"{path}." if path else "", unknown, own)))
         elif isinstance(value, list):
-            stack += reversed([(item, f"{path}[{index}]", "") for index, item in enumerate(value)])
+            below = own.items if own is not None and own.shape == "list" else None
+            stack += reversed([(item, f"{path}[{index}]", "", below) for index, item in enumerate(value)])
 
 
-def _members(value: _Pairs, before: str, unknown: dict[str, None]) -> Iterator[tuple[Any, str, str]]:
+def _members(
+    value: _Pairs, before: str, unknown: dict[str, None], type_: Type | None
+) -> Iterator[tuple[Any, str, str, Type | None]]:
     seen: set[str] = set()
     for key, member in value:
         place = f"{before}{key}"
-        text = f'unknown field "{place}"'
+        text = f"unknown field {quoted(place)}"
         if text in unknown:
-            yield None, place, text
+            yield None, place, text, None
             continue
         if key in seen:
-            yield None, place, f'duplicate field "{place}"'
+            yield None, place, f"duplicate field {quoted(place)}", None
         seen.add(key)
-        yield member, place, ""
+        yield member, place, "", field_type(type_, key)
 
 
 def in_body(raw: bytes, document: Any, content_type: str) -> list[str]:
@@ -88,7 +96,7 @@ def _in_patch(raw: bytes, patch: Any, content_type: str) -> list[str]:
     if content_type == JSON_PATCH and isinstance(patch, list):
         for index, operation in enumerate(patch):
             keys = operation.keys() - _OPERATION if isinstance(operation, dict) else ()
-            unknown += [f'unknown field "[{index}].{key}"' for key in keys]
+            unknown += [f"unknown field {quoted(f'[{index}].{key}')}" for key in keys]
     if not unknown and not has_repeats(raw, count_keys(patch)):
         return []
     found = in_order(raw, unknown)
