@@ -315,7 +315,7 @@ async def test_a_watch_that_is_behind_does_not_make_it_write_again(lab: Cluster)
     news = SlowNews(lab.client.transport)
     lab.client = Client(news)
     driver = LampDriver(300)
-    async with lab.running(driver) as plugin:
+    async with lab.running(driver) as plugin, asyncio.timeout(20):
         before = await lab.slices(driver.name)
         await until(lambda: news.turns._value < 1000)
         news.turns = asyncio.Semaphore(0)

@@ -109,6 +109,11 @@ class Informer:
         await self._synced.wait()
 
     @property
+    def version(self) -> str:
+        """The resourceVersion that the copy has come to, "" before the first list or after a lost history."""
+        return self._version
+
+    @property
     def is_synced(self) -> bool:
         return self._synced.is_set()
 

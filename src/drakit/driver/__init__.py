@@ -7,6 +7,7 @@
     slices.py        pools to ResourceSlices: split, named, versioned; pure
     pool_check.py    what is wrong with a pool that no single slice shows
     publisher.py     keeps the slices on the API server so
+    own_writes.py    what was written and the informer has not told of yet
     dropped.py       what an API server did not keep of them
     checkpoint.py    which claims are prepared, on disk
     cdi.py           one CDI file per prepared claim, on disk

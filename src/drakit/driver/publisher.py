@@ -18,10 +18,12 @@ from drakit.client.api import NODES, RESOURCE_SLICES, Client
 from drakit.client.clock import Clock
 from drakit.client.informer import Informer
 from drakit.client.queue import WorkQueue
+from drakit.driver import own_writes
 from drakit.driver.device import Pool
 from drakit.driver.driver import Driver
 from drakit.driver.dropped import DroppedFields
 from drakit.driver.metrics import Metrics
+from drakit.driver.own_writes import OwnWrites
 from drakit.driver.slices import Plan, comparable, encode, is_same, plan, slice_specs, spec_of
 from drakit.errors import AlreadyExists, APIError, Conflict, DRAError, Invalid, NotFound
 from drakit.model.resource import ResourceSliceSpec
@@ -52,6 +54,7 @@ class Publisher:
         self._accepted: dict[str, tuple[Document, str]] = {}
         self._decoded: dict[str, tuple[str, ResourceSliceSpec]] = {}
         self._repairs: dict[str, deque[float]] = {}
+        self._own = OwnWrites(self._clock)
         self._queue: WorkQueue[str] = WorkQueue(clock=self._clock, base=0.05, limit=30.0, jitter=0.5)
         self.published = asyncio.Event()
         """Set while all that was published last is on the server."""
@@ -93,7 +96,11 @@ class Publisher:
             informer.add_handler(self._seen)
 
             async def work(pool: str) -> None:
-                await self._sync(pool, informer.by_index("pool", pool))
+                seen = informer.by_index("pool", pool)
+                existing = self._own.over(pool, seen, informer.version)
+                if self._own.is_ahead(pool):
+                    self._queue.add_after(pool, own_writes.SECONDS)
+                await self._sync(pool, existing)
 
             await self._queue.run(work, name=f"slices of {self._driver}, pool")
 
@@ -162,6 +169,7 @@ class Publisher:
     async def _write(self, verb: str, document: Document, spec: ResourceSliceSpec) -> None:
         write = self._client.create if verb == "create" else self._client.update
         stored = await write(RESOURCE_SLICES, document)
+        self._own.stored(stored)
         self._metrics.add("dra_driver_slice_writes_total", verb)
         name = stored["metadata"]["name"]
         _log.info("%sd slice %s", verb, name, extra={"driver": self._driver, "slice": name})
@@ -198,7 +206,9 @@ class Publisher:
         try:
             await self._client.delete(RESOURCE_SLICES, meta["name"], uid=meta.get("uid"))
         except NotFound:
+            self._own.deleted(document)
             return
+        self._own.deleted(document)
         self._metrics.add("dra_driver_slice_writes_total", "delete")
         self._accepted.pop(meta["name"], None)
         self._decoded.pop(meta["name"], None)
