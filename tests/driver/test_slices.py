@@ -312,6 +312,26 @@ def test_what_the_server_writes_its_own_way_is_the_same() -> None:
     assert taints == ["2026-01-01T00:00:00Z", None]
 
 
+TIMES = {
+    "not said": (None, "2026-01-01T00:00:00Z", []),
+    "the same": ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z", []),
+    "in another zone": ("2026-01-01T01:00:00+01:00", "2026-01-01T00:00:00Z", []),
+    "less than a second": ("2026-01-01T00:00:00.9Z", "2026-01-01T00:00:00Z", []),
+    "later": ("2026-01-01T00:00:05Z", "2026-01-01T00:00:00Z", ["update"]),
+    "never": ("2026-01-01T00:00:05Z", None, ["update"]),
+}
+
+
+@pytest.mark.parametrize("case", TIMES)
+def test_times_of_taints_that_the_driver_says(case: str) -> None:
+    said, kept, writes = TIMES[case]
+    lamp = device("lamp", taints=[DeviceTaint(key="broken", effect="NoSchedule", time_added=said)])
+    server = Server()
+    server.publish([lamp])
+    server.documents()[0]["spec"]["devices"][0]["taints"][0]["timeAdded"] = kept
+    assert server.publish([lamp]) == writes
+
+
 def test_what_the_server_cannot_keep_is_accepted() -> None:
     wanted = specs([device("lamp", allow_multiple_allocations=True)])
     stored = {"metadata": {"name": "00000-a"}, "spec": msgspec.to_builtins(specs([device("lamp")])[0])}

@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from itertools import count
 from typing import Any, TypeVar
 
@@ -210,8 +211,33 @@ def _name(spec: ResourceSliceSpec, index: int, taken: set[str]) -> str:
 
 
 def is_same(spec: ResourceSliceSpec, other: ResourceSliceSpec) -> bool:
-    """Whether both say the same of the same devices, whatever generation they are at."""
-    return structs.replace(spec, pool=other.pool) == other or comparable(spec) == comparable(other)
+    """Whether `other` says the same of the same devices as `spec`, whatever generation it is at. The times of
+    taints count as far as `spec` says them, to a second: the server keeps no more, and sets the others."""
+    if structs.replace(spec, pool=other.pool) == other:
+        return True
+    return comparable(spec) == comparable(other) and _has_times(spec, other)
+
+
+def _has_times(spec: ResourceSliceSpec, other: ResourceSliceSpec) -> bool:
+    said = {key: time for key, time in _taint_times(spec).items() if time}
+    kept = _taint_times(other) if said else {}
+    return all(_is_near(time, kept.get(key)) for key, time in said.items())
+
+
+def _taint_times(spec: ResourceSliceSpec) -> dict[tuple[str, str, str, str], str | None]:
+    return {
+        (device.name, taint.key, taint.value, taint.effect): taint.time_added
+        for device in spec.devices
+        for taint in device.taints
+    }
+
+
+def _is_near(time: str, other: str | None) -> bool:
+    try:
+        apart = datetime.fromisoformat(time) - datetime.fromisoformat(other or "")
+    except (ValueError, TypeError):
+        return time == other
+    return abs(apart.total_seconds()) <= 1
 
 
 def comparable(spec: ResourceSliceSpec) -> Document:
@@ -257,11 +283,7 @@ def _quantity(value: Any) -> str:
 
 def _with_taint_times(spec: ResourceSliceSpec, existing: ResourceSliceSpec) -> ResourceSliceSpec:
     """`spec` with the times of taints that are there already, which the server would otherwise set anew."""
-    times = {
-        (device.name, taint.key, taint.value, taint.effect): taint.time_added
-        for device in existing.devices
-        for taint in device.taints
-    }
+    times = _taint_times(existing)
     if not times:
         return spec
 
