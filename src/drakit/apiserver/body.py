@@ -5,6 +5,7 @@ YAML is read as sigs.k8s.io/yaml reads it: YAML 1.1 with `y` and `n` as booleans
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import re
 from collections.abc import Hashable
@@ -34,28 +35,95 @@ class _Loader(yaml.CSafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         mapping = super().construct_mapping(node, deep=deep)
-        return {_key(key): value for key, value in mapping.items()}
+        return {_key(key, value): value for key, value in mapping.items()}
 
 
-def _key(key: Any) -> str:
+def _key(key: Any, value: Any) -> str:
     if isinstance(key, bool):
         return "true" if key else "false"
     if isinstance(key, str | int | float):
         return str(key)
-    raise ValueError(f"unsupported map key {key!r}")
+    shown = value if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+    shown = f'"{shown}"' if isinstance(shown, str) else shown
+    raise _NoYAML(f"unsupported map key of type: %!s(<nil>), key: <nil>, value: {shown}")
+
+
+class _NoYAML(ValueError):
+    """Raised with the whole of Go's text."""
 
 
 _BOOL = re.compile(
     r"^(?:y|Y|yes|Yes|YES|on|On|ON|true|True|TRUE|n|N|no|No|NO|off|Off|OFF|false|False|FALSE)$"
 )
+_INTEGER = re.compile(r"([+-]?)(?:0b([01]+)|0x([0-9a-f]+)|0o?([0-7]+)|(0|[1-9][0-9]*))", re.I | re.ASCII)
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
+_SPECIAL = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_STANDARD = "tag:yaml.org,2002:"
+
+
+def _number(text: str) -> int | float | str:
+    """A plain scalar that begins like a number; what is none is text."""
+    if _SPECIAL.fullmatch(text):
+        name = "NaN" if "n" in text.lower()[-1:] else "-Inf" if text[0] == "-" else "+Inf"
+        raise _NoYAML(f"json: unsupported value: {name}")
+    plain = text.replace("_", "") if text[0] != "." else text
+    found = _INTEGER.fullmatch(plain)
+    if found is not None:
+        digits, base = next(
+            (part, base) for part, base in zip(found.groups()[1:], (2, 16, 8, 10), strict=True) if part
+        )
+        number = int(digits, base) * (-1 if found[1] == "-" else 1)
+        if -(1 << 63) <= number < 1 << 64:
+            return number
+    if not _FLOAT.fullmatch(plain):
+        return text
+    value = float(plain)
+    if value in (float("inf"), float("-inf")):
+        return text
+    return int(value) if value.is_integer() and abs(value) < 1e21 else value
+
+
+def _scalar(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
+    return str(node.value) if isinstance(node, yaml.ScalarNode) else ""
+
+
+def _null(loader: yaml.SafeLoader, node: yaml.Node) -> None:
+    if str(node.value) not in ("", "~", "null", "Null", "NULL"):
+        raise _NoYAML(f"yaml: cannot decode !!str `{node.value}` as a !!null")
+
+
+def _binary(loader: yaml.SafeLoader, node: yaml.Node) -> str:
+    try:
+        return base64.b64decode(str(node.value)).decode("utf-8", "replace")
+    except ValueError as error:
+        raise _NoYAML("yaml: !!binary value contains invalid base64 data") from error
+
+
+def _tagged(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Any:
+    """What has a tag that means nothing here is what it would be without."""
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    return str(node.value)
+
+
+_OWN = tuple(f":{name}" for name in ("timestamp", "bool", "int", "float", "value"))
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in rows if not tag.endswith((":timestamp", ":bool"))]
+    first: [(tag, pattern) for tag, pattern in rows if not tag.endswith(_OWN)]
     for first, rows in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOL, list("yYnNtTfFoO"))
+_Loader.add_implicit_resolver(f"{_STANDARD}bool", _BOOL, list("yYnNtTfFoO"))
+_Loader.add_implicit_resolver(f"{_STANDARD}int", re.compile(r"^[-+.0-9]"), list("-+.0123456789"))
 _Loader.add_constructor(
-    "tag:yaml.org,2002:bool", lambda loader, node: node.value.lower() in ("y", "yes", "on", "true")
+    f"{_STANDARD}bool", lambda loader, node: node.value.lower() in ("y", "yes", "on", "true")
 )
+for _name in ("int", "float"):
+    _Loader.add_constructor(f"{_STANDARD}{_name}", lambda loader, node: _number(str(node.value) or "x"))
+_Loader.add_constructor(f"{_STANDARD}merge", _scalar)
+_Loader.add_constructor(f"{_STANDARD}null", _null)
+_Loader.add_constructor(f"{_STANDARD}binary", _binary)
+_Loader.add_multi_constructor("!", _tagged)
 
 
 def _size(value: Any, known: dict[int, int]) -> int:
@@ -103,12 +171,25 @@ def from_yaml(body: bytes) -> Any:
             loader.dispose()
         if _size(value, {}) > _YAML_VALUES:
             raise ValueError("document contains excessive aliasing")
-        return msgspec.json.decode(msgspec.json.encode(value))
+        return msgspec.json.decode(msgspec.json.encode(value, order="sorted"))
+    except _NoYAML:
+        raise
     except yaml.MarkedYAMLError as error:
-        raise ValueError(f"yaml: {_where(error)}{error.problem or 'unknown problem'}") from None
+        raise ValueError(f"yaml: {_problem(error, body)}") from None
+    except yaml.reader.ReaderError:
+        raise ValueError("yaml: control characters are not allowed") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, UnicodeError, OverflowError) as error:
         text = " ".join(str(error).split())
         raise ValueError(f"yaml: {text}") from None
+
+
+def _problem(error: yaml.MarkedYAMLError, body: bytes) -> str:
+    if error.problem == "found undefined alias" and error.problem_mark is not None:
+        alias = re.match(r"\*([\w-]+)", body.decode(errors="replace")[error.problem_mark.index :])
+        return f"unknown anchor '{alias[1] if alias else ''}' referenced"
+    if (error.problem or "").startswith("expected a mapping or list of mappings for merging"):
+        return "map merge requires map or sequence of maps as the value"
+    return f"{_where(error)}{error.problem or 'unknown problem'}"
 
 
 def _where(error: yaml.MarkedYAMLError) -> str:

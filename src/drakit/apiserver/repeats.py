@@ -112,7 +112,7 @@ def _in_yaml(raw: bytes, document: Any) -> list[str]:
     except (yaml.YAMLError, RecursionError, UnicodeError):
         return []
     lines = sorted(set(_twice(root)), key=lambda row: row[0])
-    shown = "\n".join(f'  line {line}: key "{key}" already set in map' for line, key in lines)
+    shown = "\n".join(f"  line {line}: key {key} already set in map" for line, key in lines)
     return [_YAML_ERRORS + shown] if shown else []
 
 
@@ -130,7 +130,8 @@ def _twice(root: yaml.Node | None) -> Iterator[tuple[int, str]]:
             for key, value in node.value:
                 if isinstance(key, yaml.ScalarNode):
                     if key.value in seen and key.value != "<<":
-                        yield value.start_mark.line + 1, key.value
+                        is_text = key.tag.endswith((":str", ":timestamp"))
+                        yield value.start_mark.line + 1, quoted(key.value) if is_text else key.value
                     seen.add(key.value)
                 stack.append(value)
 
