@@ -151,3 +151,8 @@ def test_objects_that_mutate(text: str, value: Any, cost: int) -> None:
 def test_objects_that_cannot_be_made(text: str, error: str) -> None:
     with pytest.raises(CELError, match=re.escape(error)):
         Expression(text, _PATCHES)
+
+
+def test_only_devices_have_bind() -> None:
+    with pytest.raises(CELError, match="undeclared reference to 'bind'"):
+        outcome("cel.bind(x, 1, x == 1)")

@@ -68,6 +68,7 @@ FAILING = {
     ),
     "sorting an int": ("dyn(0).sort() == []", "no such overload: sort"),
     "sorting a string": ("dyn('a').sort() == []", "no such overload"),
+    "flattening a map": ("dyn({1: 2}).flatten() == []", "no such overload: map(dyn, dyn).flatten()"),
     "flattening an int": ("dyn(0).flatten(1) == []", "no such overload: int.flatten(int)"),
     "a list of others than optionals": (
         "optional.unwrap([optional.of(1)].map(x, dyn(1))) == [1]",
@@ -206,6 +207,7 @@ REFUSED: dict[str, tuple[str, tuple[tuple[int, str], ...]]] = {
         ),
     ),
     "a constant int as duration": ("duration(3) == duration('3ns')", ((10, "invalid duration argument"),)),
+    "null as moment": ("timestamp(null) > timestamp(0)", ((11, "invalid timestamp argument"),)),
     "a moment too late": (
         "timestamp(9007199254740993) > timestamp(0)", ((11, "invalid timestamp argument"),),
     ),

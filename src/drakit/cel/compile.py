@@ -97,7 +97,7 @@ def checked(text: str, scope: Environment) -> Node:
     """The tree of `text` with its types. Raises CELError."""
     root, _ = parse(
         text, has_optionals=scope.has_optionals, has_two_variables=scope.has_two_variables,
-        has_sort_by=scope.has_sort_by,
+        has_sort_by=scope.has_sort_by, has_bind=scope.has_bind,
     )  # fmt: skip
     checker = Checker(scope)
     checker.check(root)

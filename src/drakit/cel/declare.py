@@ -42,6 +42,8 @@ class Environment(NamedTuple):
     has_optionals: bool
     has_two_variables: bool
     has_sort_by: bool
+    has_bind: bool = False
+    """Whether there is `cel.bind`: for devices alone."""
     has_patches: bool = False
     """Whether `Object{...}` and `JSONPatch{...}` may be made."""
 
@@ -358,7 +360,7 @@ def _build(
     return Environment(
         functions=_functions(text), variables=variables, roots=frozenset(("device",)),
         objects={types.DEVICE.name: fields}, attribute=attribute, attribute_size=64,
-        has_optionals=True, has_two_variables=known >= (1, 32), has_sort_by=known >= (1, 34),
+        has_optionals=True, has_two_variables=known >= (1, 32), has_sort_by=known >= (1, 34), has_bind=True,
     )  # fmt: skip
 
 
@@ -395,7 +397,7 @@ def _base(known: tuple[int, ...], has_first: bool) -> Environment:
             if (kept := tuple(row for row in overloads if "semver" not in row.id))
         }
     variables = {name: type_ for name, type_ in environment.variables.items() if name != "device"}
-    return environment._replace(functions=functions, variables=variables, objects={})
+    return environment._replace(functions=functions, variables=variables, objects={}, has_bind=False)
 
 
 def _generated() -> str:

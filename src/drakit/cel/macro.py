@@ -42,12 +42,14 @@ class Expander:
         has_optionals: bool,
         has_two_variables: bool,
         has_sort_by: bool,
+        has_bind: bool,
         issues: list[Issue],
     ) -> None:
         self._number = number
         self._has_optionals = has_optionals
         self._has_two_variables = has_two_variables
         self._has_sort_by = has_sort_by
+        self._has_bind = has_bind
         self._issues = issues
         self._copied = 0
 
@@ -74,7 +76,7 @@ class Expander:
     def _method(self, make: _Make, target: Node, name: str, args: list[Node]) -> Node | None:
         count = len(args)
         if name == "bind" and count == 3 and isinstance(target, Ident) and target.name == "cel":
-            return self._bind(make, args)
+            return self._bind(make, args) if self._has_bind else None
         if count == 2 and name in _QUANTIFIERS and name != "existsOne":
             return self._quantifier(make, target, name, [self._variable(args[0])], args[1])
         if count in (2, 3) and name == "map":

@@ -52,7 +52,7 @@ _CONSTANTS: dict[str, bool | None] = {"true": True, "false": False, "null": None
 
 
 def parse(
-    source: str, *, has_optionals: bool, has_two_variables: bool, has_sort_by: bool
+    source: str, *, has_optionals: bool, has_two_variables: bool, has_sort_by: bool, has_bind: bool
 ) -> tuple[Node, int]:
     """The tree of `source` and the number of its nodes. The flags say which macros and syntax exist.
 
@@ -60,7 +60,7 @@ def parse(
     """
     parser = _Parser(source, has_optionals)
     parser.expander = Expander(
-        parser.node_number, has_optionals, has_two_variables, has_sort_by, parser.issues
+        parser.node_number, has_optionals, has_two_variables, has_sort_by, has_bind, parser.issues
     )
     try:
         root = parser.expression()

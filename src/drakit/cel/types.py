@@ -79,6 +79,7 @@ def full(type_: Type) -> str:
 
 _FULL_NAMES = {
     "timestamp": "google.protobuf.Timestamp", "duration": "google.protobuf.Duration", "null": "null_type",
+    "any": "google.protobuf.Any",
 }  # fmt: skip
 NULLABLE = frozenset(("null", "any", "opaque", "object", "timestamp", "duration"))
 """Kinds whose place null may take."""

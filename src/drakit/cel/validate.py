@@ -16,7 +16,7 @@ from drakit.cel.library.regex import MAX_PROGRAMS, compiled, program_size
 from drakit.cel.source import Issue
 from drakit.cel.syntax import Call, ListNode, Literal, MapNode, MessageNode, Node, walk
 from drakit.cel.types import Type, is_optional
-from drakit.cel.value import Fault
+from drakit.cel.value import Fault, NoOverload
 
 _PARSED: dict[str, Callable[[str], Any]] = {
     "duration": parse_duration,
@@ -103,6 +103,8 @@ def _call(node: Call) -> Iterator[Issue]:
     try:
         if value.__class__ is str:
             parse(value)
+        elif value is None and node.function in _OF_INT:
+            raise NoOverload
         elif value.__class__ is int and node.function in _OF_INT:
             _OF_INT[node.function](value)
     except Fault:

@@ -115,7 +115,9 @@ def slice_of(items: list[Any], start: int, end: int) -> list[Any]:
 def flatten(items: Any, depth: Any = None) -> list[Any]:
     """Takes anything: its arguments are not looked at beforehand."""
     if items.__class__ is not list or depth.__class__ not in (int, type(None)):
-        raise NoOverload(f"{kind_of(items)}.flatten({'' if depth is None else kind_of(depth)})")
+        shown_depth = "" if depth is None else _WITH_PARAMETERS.get(kind_of(depth), kind_of(depth))
+        kind = _WITH_PARAMETERS.get(kind_of(items), kind_of(items))
+        raise NoOverload(f"{kind}.flatten({shown_depth})")
     return _flattened(items, 1 if depth is None else depth)
 
 
@@ -220,6 +222,9 @@ def unwrapped(items: list[Any]) -> list[Any]:
     return [item.value for item in items if item.has_value]
 
 
+_WITH_PARAMETERS = {
+    "list": "list(dyn)", "map": "map(dyn, dyn)", "optional_type": "optional_type(dyn)",
+}  # fmt: skip
 _SUMS = {
     "int": _sum_from(0),
     "uint": _sum_from(Uint(0)),
