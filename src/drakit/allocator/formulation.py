@@ -6,6 +6,7 @@ import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from drakit.allocator.device import Published, Value
+from drakit.allocator.doomed import settle
 from drakit.allocator.judge import Failure, Verdict
 from drakit.allocator.plan import Plan
 from drakit.allocator.problem import Demanded, Need, Problem
@@ -23,16 +24,20 @@ Rooms = tuple[tuple[bool, tuple[int, ...]], ...]
 """Of each shareable device whether it is shared already, and what is left of its capacities."""
 
 
-def problem_of(plan: Plan, view: NodeView, in_use: InUse) -> Problem:
-    """What there is to solve on the node, and on every node of its signature used alike."""
-    return _Formulation(plan).problem(view, in_use)
+def problem_of(plan: Plan, view: NodeView, in_use: InUse, *, is_whole: bool = False) -> Problem:
+    """What there is to solve on the node, and on every node of its signature used alike.
+
+    `is_whole` leaves in what is of no consequence for the answer (see doomed.py).
+    """
+    return _Formulation(plan, is_whole).problem(view, in_use)
 
 
 class _Formulation:
     """Names become numbers: positions of devices, bits of values, columns of capacities and counters."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, is_whole: bool) -> None:
         self._plan = plan
+        self._is_whole = is_whole
 
     def problem(self, view: NodeView, in_use: InUse) -> Problem:
         kinds = self._plan.rows[self._plan.signature(view)]
@@ -41,15 +46,22 @@ class _Formulation:
         shareable = {i: n for n, i in enumerate(i for i, p in enumerate(view.devices) if p.is_shareable)}
         rooms = _rooms(view, in_use, shareable)
         values = [self._numbered(index, kinds) for index in range(len(self._plan.constraints))]
+        demands = [
+            self._demanded(d, view, kinds, barred, shareable, rooms, values) for d in self._plan.demands
+        ]
+        is_match = [c.is_match for c in self._plan.constraints]
+        if not self._is_whole:
+            demands = [
+                settle(found, in_use.taken, is_match, self._is_fresh(d))
+                for d, found in zip(self._plan.demands, demands, strict=True)
+            ]
         return Problem(
             size=len(kinds),
             taken=in_use.taken,
             requests=[tuple(d.index for d in a.alternatives) for row in self._plan.claims for a in row],
             claim_of=[a.claim for row in self._plan.claims for a in row],
-            demands=[
-                self._demanded(d, view, kinds, barred, shareable, rooms, values) for d in self._plan.demands
-            ],
-            is_match=[c.is_match for c in self._plan.constraints],
+            demands=demands,
+            is_match=is_match,
             constraint_claims=[c.claim for c in self._plan.constraints],
             needs=needs,
             left=in_use.left,
@@ -107,6 +119,15 @@ class _Formulation:
             tolerable=tolerable,
             values=tuple((c, values[c][demand.index]) for c in demand.constraints),
             consumes=consumes,
+        )
+
+    def _is_fresh(self, demand: Demand) -> bool:
+        """Whether no request before it in its claim is under its constraints."""
+        concerned = set(demand.constraints)
+        return not any(
+            concerned & set(other.constraints)
+            for other in self._plan.demands[: demand.index]
+            if other.request != demand.request
         )
 
     def _trap(self, demand: Demand, verdict: Verdict) -> int | None:

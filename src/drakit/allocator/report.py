@@ -38,7 +38,7 @@ class Report:
         self._state = state
         self._view = view
         self._trace = trace
-        self._problem: Problem = problem_of(plan, view, state.in_use(view))
+        self._problem: Problem = problem_of(plan, view, state.in_use(view), is_whole=True)
         self._root = start(self._problem)
         self._bounds = Bounds(self._problem)
         self._passed: dict[int, int] = {}

@@ -273,7 +273,7 @@ class Search:
                     continue
                 raise Mine(choice.demand, position)
             if self._prints is not None:
-                kind = self._prints.kind(position, choice.state)
+                kind = self._prints.kind(choice.request, position, choice.state)
                 if kind in choice.tried:
                     continue
                 choice.tried.add(kind)
@@ -319,9 +319,8 @@ class Search:
         """Whether nothing can come of the choice (careful search only)."""
         assert self._bounds is not None
         assert self._prints is not None
-        claim = self._problem.claim_of[choice.request]
         what = (choice.request, choice.count, choice.demand, choice.slots)
-        choice.key = self._prints.key(what, claim, choice.state, choice.todo)
+        choice.key = self._prints.key(what, choice.state, choice.todo)
         if choice.key in self._dead:
             return True
         return not self._bounds.allow(*what[:2], choice.state, choice.demand, choice.slots, choice.todo)

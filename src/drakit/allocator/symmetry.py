@@ -14,13 +14,15 @@ can be turned into each other by exchanging cells, so either both lead to a solu
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from drakit.allocator.problem import Demanded, Problem
 
 if TYPE_CHECKING:
     from drakit.allocator.search import Partial
+
+_STAGES = 8
 
 
 class _Cell:
@@ -48,15 +50,63 @@ class _Cell:
 
 
 class Fingerprints:
-    """Kinds and state keys of one problem."""
+    """Kinds and state keys of one problem. Requests served already do not matter, save for some where there
+    are many: what a stage of the search looks like takes time to find out."""
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
-        self._has_admin = any(d.is_admin for d in problem.demands)
-        self._rows = _rows_of(problem)
+        first: dict[Hashable, int] = {}
+        alike = [first.setdefault(_content(d), index) for index, d in enumerate(problem.demands)]
+        ahead: set[int] = set()
+        self._ahead: list[frozenset[int]] = []
+        """From each request on the demands, one of those that are equal but for claim and count."""
+        for alternatives in reversed(problem.requests):
+            ahead |= {alike[index] for index in alternatives}
+            self._ahead.append(frozenset(ahead))
+        self._ahead.reverse()
+        self._stages: dict[frozenset[int], _Stage] = {}
+        self._stride = -(-len(problem.requests) // _STAGES)
+        self._last_admin = {
+            problem.claim_of[number]: number
+            for number, alternatives in enumerate(problem.requests)
+            if any(problem.demands[index].is_admin for index in alternatives)
+        }
+        """Claim -> its last request with admin access: up to there it matters which devices are its own."""
+
+    def _stage(self, request: int) -> _Stage:
+        ahead = self._ahead[request - request % self._stride]
+        stage = self._stages.get(ahead)
+        if stage is None:
+            demands = [self._problem.demands[index] for index in sorted(ahead)]
+            stage = self._stages[ahead] = _Stage(self._problem, demands)
+        return stage
+
+    def kind(self, request: int, position: int, state: Partial) -> Hashable:
+        """Equal for devices that nothing in the state or from `request` on tells apart."""
+        kind = self._stage(request).kinds[position]
+        share = self._problem.shareable.get(position)
+        return kind if share is None else (kind, state.shares[share])
+
+    def key(self, choice: tuple[int, int, int, int | None], state: Partial, todo: int) -> Hashable:
+        """Equal for states of which all lead to a solution or none does.
+
+        `choice` says what is to be chosen next, the request first, `todo` the devices still open.
+        """
+        claim = self._problem.claim_of[choice[0]]
+        own = state.own if choice[0] <= self._last_admin.get(claim, -1) else 0
+        return (choice, own, *self._stage(choice[0]).key(claim, state, todo))
+
+
+class _Stage:
+    """The devices as `demands` see them, which are all that are still to be served."""
+
+    def __init__(self, problem: Problem, demands: Sequence[Demanded]) -> None:
+        self._problem = problem
+        self._demands = demands
+        self._rows = _rows_of(demands)
         looks = [self._look(position) for position in range(problem.size)]
         numbers: dict[Hashable, int] = {}
-        self._kinds = [numbers.setdefault(look, len(numbers)) for look in looks]
+        self.kinds = [numbers.setdefault(look, len(numbers)) for look in looks]
         self._shapes: dict[Hashable, int] = {}
         self._moods: dict[Hashable, int] = {}
         self._active: dict[int, list[int]] = {}
@@ -64,26 +114,14 @@ class Fingerprints:
             self._active.setdefault(problem.constraint_claims[constraint], []).append(index)
         self._cells = [self._cell(positions) for positions in self._connected()]
 
-    def kind(self, position: int, state: Partial) -> Hashable:
-        """Equal for devices that nothing in the problem or in the state tells apart."""
-        share = self._problem.shareable.get(position)
-        if share is None:
-            return self._kinds[position]
-        return (self._kinds[position], state.shares[share])
-
-    def key(self, choice: Hashable, claim: int, state: Partial, todo: int) -> Hashable:
-        """Equal for states of which all lead to a solution or none does.
-
-        `choice` says what is to be chosen next, `claim` for which claim, `todo` the devices still open.
-        """
+    def key(self, claim: int, state: Partial, todo: int) -> tuple[Hashable, ...]:
         marks = state.marks
         active = self._active.get(claim, [])
         moods = [self._mood(cell, state, todo, active) for cell in self._cells]
         constraints = [self._rows[index][0] for index in active]
         started = tuple([marks[c] != self._problem.marks[c] for c in constraints])
-        own = state.own if self._has_admin else 0
         moods.sort()
-        return (choice, own, started, tuple(moods))
+        return (started, tuple(moods))
 
     def _mood(self, cell: _Cell, state: Partial, todo: int, active: list[int]) -> int:
         """A number for what the cell is like in the state; equal for cells that could be exchanged."""
@@ -111,7 +149,7 @@ class Fingerprints:
         bit = 1 << position
         return (
             bool(problem.taken & bit),
-            tuple([_role(demand, position) for demand in problem.demands]),
+            tuple([_role(demand, position) for demand in self._demands]),
             tuple([values[position] for _, values in self._rows]),
             problem.needs.get(position),
             position in problem.shareable,
@@ -119,9 +157,7 @@ class Fingerprints:
 
     def _matters(self, position: int) -> bool:
         bit = 1 << position
-        return any(
-            (d.candidates | d.mines) & bit or position in d.all_positions for d in self._problem.demands
-        )
+        return any((d.candidates | d.mines) & bit or position in d.all_positions for d in self._demands)
 
     def _connected(self) -> list[list[int]]:
         """Positions by cell, those tied to no others in one list."""
@@ -161,12 +197,12 @@ class Fingerprints:
         sets: dict[int, int] = {}
         shape: list[Hashable] = []
         for position in positions:
-            kind = self._kinds[position]
+            kind = self.kinds[position]
             if kind not in masks:
                 shape.append(
                     (
                         bool(problem.taken >> position & 1),
-                        tuple([_role(demand, position) for demand in problem.demands]),
+                        tuple([_role(demand, position) for demand in self._demands]),
                         position in problem.shareable,
                         tuple(
                             [
@@ -210,9 +246,23 @@ def _role(demand: Demanded, position: int) -> Hashable:
     )
 
 
-def _rows_of(problem: Problem) -> list[tuple[int, tuple[int, ...]]]:
+def _content(demand: Demanded) -> Hashable:
+    """Equal for demands to which every device is the same."""
+    return (
+        demand.candidates,
+        demand.mines,
+        demand.tolerable,
+        demand.is_all,
+        demand.all_positions,
+        tuple(demand.traps.items()),
+        demand.values,
+        tuple(demand.consumes.items()),
+    )
+
+
+def _rows_of(demands: Sequence[Demanded]) -> list[tuple[int, tuple[int, ...]]]:
     """Constraints with each device's values; one twice where demands see different values of a device."""
-    return list(dict.fromkeys(row for demand in problem.demands for row in demand.values))
+    return list(dict.fromkeys(row for demand in demands for row in demand.values))
 
 
 def _bits(mask: int) -> list[int]:
