@@ -236,17 +236,18 @@ class News:
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
+        self._writer: asyncio.StreamWriter | None = None
 
     def tell(self, kind: str, body: object) -> None:
         data = msgspec.msgpack.encode((kind, body))
         self._end.sendall(len(data).to_bytes(4, "big") + data)
 
     async def until_deaf(self) -> None:
-        """Until nobody listens any more: the test lets the server go, or is gone itself."""
-        reader, writer = await asyncio.open_connection(sock=self._end)
+        """Until nobody listens any more: the test lets the server go, or is gone itself. This end closes with
+        the process."""
+        reader, self._writer = await asyncio.open_connection(sock=self._end)
         with contextlib.suppress(ConnectionResetError):
             await reader.read()
-        writer.close()
 
 
 async def api_server(folder: Path, news: News, port: int, users: Mapping[str, Sequence[str]]) -> None:

@@ -63,7 +63,7 @@ STEPS: Mapping[str, Sequence[str]] = {
     ],
     "job": [
         *(f"pods job: {change}" for change in ("created", *_TAKEN, "Succeeded", "no finalizer", "deleted")),
-        *(f"{GENERATED}: {change}" for change in ("created", "finalizer", "allocated", "devices lit")),
+        *(f"{GENERATED}: {change}" for change in ("created", "finalizer", "allocated")),
         *(f"{GENERATED}: {change}" for change in ("deallocated", "no finalizer", "deleted")),
         *(f"jobs job: {change}" for change in ("created", "changed", "changed", "complete", "deleted")),
     ],

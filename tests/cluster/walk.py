@@ -163,9 +163,11 @@ class Server:
 
 
 def _enter(live: dict[str, dict[str, Document]], collection: str, key: str, value: bytes | None) -> None:
+    if "/" in collection or not collection:  # the server's own
+        return
     if value is None:
         del live[collection][key]
-    elif value[:1] == b"{":
+    else:
         live.setdefault(collection, {})[key] = msgspec.json.decode(value)
 
 
@@ -259,15 +261,21 @@ class World:
         )
 
     def _expected(self, pods: Sequence[str]) -> tuple[object, ...]:
-        """What pods should have: who holds which claim, what is prepared, CDI files, containers."""
+        """What they should have: who holds which claim, what is prepared, files, containers, what is lit."""
         running = {pod["metadata"]["uid"] for pod in map(self._pod, pods) if pod}
         held = {uid: users for uid, users in self._users().items() if users}
         files = {f"k8s.{DRIVER}-claim_{uid}.json" for uid in held}
-        return len(pods), running, held, set(held), files, running
+        return len(pods), running, held, set(held), files, running, set(held)
 
     def _found(self) -> tuple[object, ...]:
         uids = set().union(*self._users().values())
-        return len(uids), uids, self.records(), self.prepared(), self.cdi_files(), self.containers()
+        lit = {
+            claim["metadata"]["uid"]
+            for claim in self.server.find(RESOURCE_CLAIMS)
+            if (claim.get("status") or {}).get("devices")
+        }
+        files = self.cdi_files()
+        return len(uids), uids, self.records(), self.prepared(), files, self.containers(), lit
 
     def _pod(self, name: str) -> Document | None:
         return self.server.get(PODS, name)
