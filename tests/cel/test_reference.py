@@ -90,6 +90,13 @@ FAILING = {
         "timestamp(0).getHours('a:1') == 0", 'strconv.Atoi: parsing "a": invalid syntax',
     ),
     "a zone elsewhere": ("timestamp(0).getHours('../x') == 0", "time: invalid location name"),
+    "what cannot be joined": ("[dyn('a'), dyn(1)].join() == 'a'", "join: invalid input: 1"),
+    "an index no integer is": (
+        "[true][dyn(-9223372036854775808.0)]", "unsupported index value -9.223372036854776e+18 in list",
+    ),
+    "has() of a choice that costs nothing": (
+        "has((dyn(3u) ? {'a': 1} : {'b': 2}).a)", "operation cancelled: actual cost limit exceeded",
+    ),
     "a type that is still open": (
         "dyn(optional.of(duration('1s'))).value().getHours() == 0",
         "no such overload: getHours(google.protobuf.Duration)",
@@ -125,6 +132,14 @@ TRUE = {
     "the least int taken from a quantity": "sign(quantity('1Gi').sub(-9223372036854775808)) == -1",
     "a comma in empty brackets": "[,] == [] && {,} == {}",
     "a dot before a name": ".device.driver == 'x' && .size([1]) == 1 && has(has(device.driver))",
+    "types by their full names": (
+        "type(duration('1s')) == google.protobuf.Duration && type(null) == null_type"
+    ),
+    "integers become doubles": (
+        "dyn(9007199254740993) == 9007199254740992.0 && 9007199254740993 <= 9007199254740992.0 && "
+        "dyn(9007199254740992.0) in [9007199254740993]"
+    ),
+    "an open type becomes the first that fits": "[].filter(z, z >= 1.5) == [1].filter(z, false)",
     "first and last": "[1, 2].first().value() == 1 && [1, 2].last().value() == 2 && ![].first().hasValue()",
     "what has a value": "[device.attributes['x'].?s, device.attributes['x'].?no].unwrapOpt() == ['fish']",
     "1970 is no zero time": (

@@ -30,6 +30,8 @@ def compare(operator: str, a: Any, b: Any) -> int:
             raise NoOverload
         if a != a or b != b:
             raise Fault("NaN values cannot be ordered")
+        if kind_a is not kind_b and (kind_a is float or kind_b is float):
+            a, b = float(a), float(b)  # As Go compares them, with the precision of doubles.
     elif kind_a is not kind_b:
         raise NoOverload
     return int(a > b) - int(a < b)

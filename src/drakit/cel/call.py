@@ -81,11 +81,13 @@ _BY_VALUE = frozenset((
 class Membership:
     """`x in [literals]`: looked up, at no cost. The literals are primitive values."""
 
-    __slots__ = ("_keys", "fixed_cost")
+    __slots__ = ("_doubles", "_keys", "fixed_cost")
 
     def __init__(self, items: list[Any]) -> None:
         self.fixed_cost: int | None = 0
         self._keys = frozenset(map(_primitive_key, items))
+        # Of integers, as Go makes doubles of them: the nearest.
+        self._doubles = frozenset(float(item) for item in items if item.__class__ in (int, Uint))
 
     def apply(self, frame: Frame, args: list[Any]) -> Any:
         return self.compute(frame, args)
@@ -94,6 +96,8 @@ class Membership:
         value = args[0]
         if value.__class__ is Failure:
             return value
+        if value.__class__ is float and value in self._doubles:
+            return True
         return value.__class__ in _PRIMITIVES and _primitive_key(value) in self._keys
 
     @staticmethod

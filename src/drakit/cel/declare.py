@@ -50,6 +50,11 @@ class Environment(NamedTuple):
 
 COMPARABLE = ("int", "uint", "double", "bool", "duration", "timestamp", "string", "bytes")
 _SHORT = {"int": "int64", "uint": "uint64"}
+_COMPARED: dict[str, tuple[str, ...]] = {
+    "bool": (), "int": ("double", "uint"), "uint": ("double", "int"), "double": ("int", "uint"), "string": (),
+    "bytes": (), "timestamp": (), "duration": (),
+}  # fmt: skip
+"""What `<` and its like take on the left, each also with these others on the right."""
 _QUALIFIED = {"duration": "google.protobuf.Duration", "timestamp": "google.protobuf.Timestamp"}
 
 _STANDARD = """
@@ -404,12 +409,12 @@ def _generated() -> str:
     """The overloads that differ only by type."""
     lines = []
     for operator, name in (("<", "less"), ("<=", "less_equals"), (">", "greater"), (">=", "greater_equals")):
-        for type_ in ("bool", "int", "uint", "double", "string", "bytes", "timestamp", "duration"):
-            lines.append(f"_{operator}_({type_}, {type_}) -> bool = {name}_{_SHORT.get(type_, type_)}")
-        for left, right in (("int", "double"), ("int", "uint"), ("uint", "double"), ("uint", "int"),
-                            ("double", "int"), ("double", "uint")):  # fmt: skip
-            id_ = f"{name}_{_SHORT.get(left, left)}_{_SHORT.get(right, right)}"
-            lines.append(f"_{operator}_({left}, {right}) -> bool = {id_}")
+        for left, others in _COMPARED.items():
+            for right in (left, *others):
+                id_ = f"{name}_{_SHORT.get(left, left)}"
+                if right != left:
+                    id_ += f"_{_SHORT.get(right, right)}"
+                lines.append(f"_{operator}_({left}, {right}) -> bool = {id_}")
     for method, part in _TIMESTAMP_PARTS.items():
         lines.append(f".{method}(timestamp) -> int = timestamp_to_{part}")
         lines.append(f".{method}(timestamp, string) -> int = timestamp_to_{part}_with_tz")

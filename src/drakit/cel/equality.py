@@ -38,7 +38,11 @@ def equal(a: Any, b: Any, meter: Meter | None = None) -> bool:
     """`a == b`. Raises NoOverload where cel-go does."""
     kind_a, kind_b = a.__class__, b.__class__
     if kind_a in NUMERIC:
-        return kind_b in NUMERIC and bool(a == b)
+        if kind_b not in NUMERIC:
+            return False
+        if kind_a is kind_b or (kind_a is not float and kind_b is not float):
+            return bool(a == b)
+        return float(a) == float(b)
     if a is None or b is None:
         return a is b
     wanted = _REFUSING.get(kind_a)

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from drakit.cel import types
 from drakit.cel.attribute import KEY_CLASSES, UNSET, Attribute, Failure, Frame, Plan, Qualifier, Run, Step
 from drakit.cel.call import REGEX, FunctionCall, Functions, Membership, constant_value
 from drakit.cel.library.regex import compiled
@@ -27,6 +28,7 @@ from drakit.cel.lookup import go_type, shown
 from drakit.cel.loop import Loop
 from drakit.cel.macro import is_accumulator
 from drakit.cel.meter import CostExceeded
+from drakit.cel.size import MOST
 from drakit.cel.syntax import (
     Call,
     Fold,
@@ -132,7 +134,9 @@ class Planner:
         def test(frame: Frame) -> Any:
             value = attribute.resolve(frame)
             if attribute.branches is not None:
-                frame.cost -= 1  # For a root, which a branch was not charged for.
+                # For a root, which a branch was not charged for. In Go the number is unsigned.
+                frame.cost = (frame.cost - 1) & MOST
+                frame.charge(0)
             return value.has_value if value.__class__ is Optional else value
 
         return Step(test if is_test else run, attribute=attribute)
@@ -144,7 +148,7 @@ class Planner:
 
     def _select(self, node: Select) -> Step:
         if node.type.kind == "type":
-            return _constant(TypeValue(node.type.params[0].name if node.type.params else "type"))
+            return _constant(TypeValue(types.full(node.type.params[0]._replace(params=()))))
         name = qualified_name(node)
         if name is not None and (step := self._root(node, name)) is not None:
             return step

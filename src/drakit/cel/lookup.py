@@ -53,7 +53,7 @@ def list_index(index: Any) -> int:
     kind = index.__class__
     if kind is int:
         return int(index)
-    if kind is float and math.isfinite(index) and index == int(index) and INT_MIN <= index <= INT_MAX:
+    if kind is float and math.isfinite(index) and index == int(index) and INT_MIN < index < INT_MAX:
         return int(index)
     if kind is Uint and index <= INT_MAX:
         return int(index)
@@ -118,7 +118,7 @@ def iterate_pairs(value: Any) -> list[tuple[Any, Any]]:
 def go_type(value: Any) -> str:
     """What Go calls the type of a value; errors about what should not come up name it."""
     kind = kind_of(value)
-    return _GO_TYPES.get(kind, kind)
+    return "*cel.Quantity" if value.__class__ is Sum else _GO_TYPES.get(kind, kind)
 
 
 _GO_TYPES = {

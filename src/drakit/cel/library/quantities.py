@@ -52,7 +52,7 @@ def sub(a: Quantity, b: Quantity) -> Quantity:
 
 
 def sub_int(a: Quantity, b: int) -> Quantity:
-    if b == INT_MIN:
+    if b == INT_MIN and a.sign >= 0 and a.as_int64() is not None:
         return add_int(a, b)  # In Go its negative is itself.
     return _sum(a - Quantity(b, 0, "DecimalExponent"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from drakit.cel.lookup import shown
 from drakit.cel.value import Fault
 
 _MAX_RESULT = 10_000_000
@@ -93,7 +94,7 @@ def trim(text: str) -> str:
 def join(items: list[str], separator: str = "") -> str:
     for item in items:
         if item.__class__ is not str:
-            raise Fault("no such overload")
+            raise Fault(f"join: invalid input: {shown(item)}")
     if sum(map(len, items)) + len(separator) * len(items) > _MAX_RESULT:
         raise Fault("operation cancelled: the result of join is too long")
     return separator.join(items)
