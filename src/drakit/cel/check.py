@@ -66,15 +66,17 @@ class Checker:
         return _LITERALS[node.value.__class__]
 
     def _ident(self, node: Ident) -> Type:
+        if node.name.startswith("."):
+            if not self._is_known(node.name[1:]):
+                self._undeclared(node, node.name)
+                return ERROR
+            node.name = node.name[1:]
         for name, type_ in reversed(self._scopes):
             if name == node.name:
                 return type_
         found = self._environment.variables.get(node.name)
         if found is not None:
             return found
-        if node.name.startswith(".") and self._is_known(node.name[1:]):
-            node.name = node.name[1:]
-            return self._ident(node)
         self._undeclared(node, node.name)
         return ERROR
 

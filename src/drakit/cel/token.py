@@ -23,6 +23,7 @@ _TOKEN = re.compile(
     |(?P<op>==|!=|<=|>=|&&|\|\||[-+*/%<>!?:.,()\[\]{}])""",
     re.VERBOSE | re.ASCII,
 )
+_ESCAPED = re.compile(r"[A-Za-z0-9_./\ -]*", re.ASCII)
 _BODY = {quote: re.compile(rf"(?:[^\\{quote}\n\r]|\\.)*+{quote}", re.ASCII) for quote in ("'", '"')} | {
     quote: re.compile(rf"(?s:(?:[^\\]|\\.)*?){quote}", re.ASCII) for quote in ("'''", '"""')
 }
@@ -75,7 +76,12 @@ def tokenize(source: str, issues: list[Issue]) -> list[Token]:
 def _unknown(source: str, position: int, issues: list[Issue]) -> int:
     """Where to go on after what is no token: half an operator is noted with what follows it, and as an error
     of its own."""
-    end = position + 1 + (source[position] in "=&|")
+    if source[position] == "`":
+        match = _ESCAPED.match(source, position + 1)
+        assert match is not None
+        end = min(match.end() + 1, len(source))
+    else:
+        end = position + 1 + (source[position] in "=&|")
     text = source[position:end].replace("\n", "\\n")
     issues.append((position, f"Syntax error: token recognition error at: '{text}'"))
     return end
