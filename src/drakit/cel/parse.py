@@ -283,7 +283,7 @@ class _Parser:
         if name[0] == "escaped":
             self.issues.append((name[2], "unsupported syntax: '`'"))
         elif name[0] != "ident" or name[1] in _CONSTANTS or name[1] == "in":
-            text = self.source[dot[2] : name[3]]
+            text = "." if name[0] == "end" else self.source[dot[2] : name[3]]
             self.fail(name[2], f"Syntax error: no viable alternative at input '{text}'")
         self.index += 1
         field = str(name[1])
