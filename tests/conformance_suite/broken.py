@@ -330,6 +330,8 @@ class Lamps:
     async def _unprepare(self, claim: Claim) -> None:
         known = self._known()
         if claim.uid not in known:
+            if self.breaks("dies"):
+                os._exit(5)
             if self.breaks("never"):
                 raise ValueError("it is not prepared")
             return

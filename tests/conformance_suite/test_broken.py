@@ -40,6 +40,7 @@ PREPARES_WRONGLY: dict[str, tuple[str, str]] = {
     "parallel": ("prepare-parallel", "NodePrepareResources: UNKNOWN: Unexpected <class 'ValueError'>: busy"),
     "whole": ("prepare-partial", "the API server answered 404"),
     "never": ("unprepare-unknown", "it is not prepared"),
+    "dies": ("unprepare-unknown", "NodeUnprepareResources: UNAVAILABLE: "),
     "alternative": ("prepare-alternative", "the kubelet knows device"),
     "deleted-claim": ("unprepare-deleted", "the API server answered 404"),
 }

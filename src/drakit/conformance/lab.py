@@ -80,6 +80,7 @@ class Lab:
         self.changes: list[Change] = []
         """Every change of the driver's slices, in order."""
         self._held: dict[str, Claim] = {}
+        self._sure: set[str] = set()
         self._is_stained = False
         self._claims: Claims | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -238,15 +239,12 @@ class Lab:
     ) -> dict[str, PrepareResult]:
         """`prepare` for claims that need not exist."""
         stub = self.instance().stub
-        before = dict(self._held)
         self._held |= {reference.uid: reference for reference in references}
         try:
             answer = await stub.prepare(references, timeout or self.options.timeout)
         except DRAError as error:
             raise Failed(str(error)) from None
-        for uid, result in answer.items():
-            if result.error and uid not in before:
-                self._held.pop(uid, None)
+        self._sure |= {uid for uid, result in answer.items() if not result.error}
         return answer
 
     async def prepared(self, *claims: Made) -> dict[str, PrepareResult]:
@@ -272,6 +270,7 @@ class Lab:
         for uid, problem in answer.items():
             if not problem:
                 self._held.pop(uid, None)
+                self._sure.discard(uid)
         return answer
 
     async def unprepared(self, *claims: Made) -> None:
@@ -293,16 +292,28 @@ class Lab:
 
     async def settle(self) -> None:
         """Leave nothing of a check behind: no fault, no claim. What the driver does not undo stays until it
-        is started afresh."""
+        is started afresh. It is not asked to undo what it did not do: whether it bears that is a check of its
+        own."""
         await self.control.repair()
         live = list(self._claims.live.values() if self._claims else ())
-        for reference in ({claim.uid: claim.reference for claim in live} | self._held).values():
+        seconds = min(self.options.timeout, 5.0)
+        for uid, reference in list(self._held.items()):
             with contextlib.suppress(Failed):
-                await self.call_unprepare([reference], min(self.options.timeout, 5.0))
+                if uid in self._sure or await self._is_prepared(reference, seconds):
+                    await self.call_unprepare([reference], seconds)
         self._is_stained |= bool(self._held)
         self._held.clear()
+        self._sure.clear()
         for claim in live:
             await self.remove_claim(claim)
+
+    async def _is_prepared(self, reference: Claim, seconds: float) -> bool:
+        """Whether the driver prepares a claim that it failed to prepare: it may have got far then."""
+        with contextlib.suppress(Failed):
+            await self.call_prepare([reference], seconds)
+        if reference.uid not in self._sure:
+            self._held.pop(reference.uid, None)
+        return reference.uid in self._sure
 
 
 def _check_entry(claim: Made, answer: Mapping[str, PrepareResult]) -> None:

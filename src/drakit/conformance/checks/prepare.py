@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Awaitable, Iterable
+from typing import TypeVar
 
 from msgspec import structs
 
@@ -18,6 +20,8 @@ from drakit.transport import Document
 SERVICE = "DRAPlugin service, k8s.io/kubelet/pkg/apis/dra/v1"
 KEP = "KEP-4381, kubelet and driver"
 _SEVERAL = 3
+
+T = TypeVar("T")
 
 
 def same(one: PrepareResult, other: PrepareResult) -> bool:
@@ -148,11 +152,21 @@ async def some(lab: Lab) -> list[Made]:
 async def parallel(lab: Lab) -> str:
     """Calls for different claims at the same time all succeed, and so do two for the same claim."""
     claims = await some(lab)
-    answers = await asyncio.gather(*(lab.prepared(claim) for claim in (*claims, claims[0])))
+    answers = await _at_once(lab.prepared(claim) for claim in (*claims, claims[0]))
     if not same(answers[0][claims[0].uid], answers[-1][claims[0].uid]):
         raise Failed("two calls at the same time for one claim have different answers")
-    await asyncio.gather(*(lab.unprepared(claim) for claim in claims))
+    await _at_once(lab.unprepared(claim) for claim in claims)
     return f"{len(claims) + 1} calls at a time"
+
+
+async def _at_once(calls: Iterable[Awaitable[T]]) -> list[T]:
+    """The answers of `calls`; what one of them raises is raised when all are over."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    await asyncio.wait(tasks)
+    for problem in [task.exception() for task in tasks]:
+        if problem is not None:
+            raise problem
+    return [task.result() for task in tasks]
 
 
 @check(
