@@ -69,7 +69,7 @@ HOLDS: list[tuple[str, Document, str]] = [
     ("self.port < 9", {"port": "http"}, "call arguments did not match a supported operator"),
     ("self.labels.all(k, self.labels[k].startsWith(k))", {"labels": {"a": "ab", "b": "b"}}, ""),
     ("self.names.exists_one(n, n == 'a')", {"names": ["a", "a"]}, "failed rule"),
-    ("dyn(self.maybe) == null", {"maybe": None}, ""),
+    ("!has(self.maybe)", {"maybe": None}, ""),
     ("self.metadata.name == 'x'", {"metadata": {"name": "x", "labels": {}}}, ""),
 ]
 
@@ -84,24 +84,24 @@ def test_what_rules_see(rule: str, value: Document, problem: str) -> None:
 def test_where_errors_point() -> None:
     schema = obj({"spec": obj({"rows": {"type": "array", "items": ruled(obj({"n": NUMBER}), "self.n > 0")}})})
     found = errors(schema, {"spec": {"rows": [{"n": 1}, {"n": 0}]}})
-    assert found == ['spec.rows[1]: Invalid value: "object": failed rule: self.n > 0']
-    assert errors(ruled(obj({}), "false"), {}) == ['<nil>: Invalid value: "object": failed rule: false']
+    assert found == ["spec.rows[1]: Invalid value: failed rule: self.n > 0"]
+    assert errors(ruled(obj({}), "false"), {}) == ["<nil>: Invalid value: failed rule: false"]
     by_key = obj({"m": {"type": "object", "additionalProperties": ruled(NUMBER, "self > 0")}})
-    assert errors(by_key, {"m": {"k": 0}}) == ['m[k]: Invalid value: "integer": failed rule: self > 0']
+    assert errors(by_key, {"m": {"k": 0}}) == ["m[k]: Invalid value: 0: failed rule: self > 0"]
 
 
 @pytest.mark.parametrize(
     ("more", "text"),
     [
-        ({"message": " too small "}, 'spec: Invalid value: "object": too small'),
-        ({"messageExpression": "'n is ' + string(self.n)"}, 'spec: Invalid value: "object": n is 0'),
-        ({"messageExpression": "''", "message": "m"}, 'spec: Invalid value: "object": m'),
+        ({"message": " too small "}, "spec: Invalid value: too small"),
+        ({"messageExpression": "'n is ' + string(self.n)"}, "spec: Invalid value: n is 0"),
+        ({"messageExpression": "''", "message": "m"}, "spec: Invalid value: m"),
         ({"reason": "FieldValueForbidden", "message": "m"}, "spec: Forbidden: m"),
         ({"reason": "FieldValueRequired", "message": "m"}, "spec: Required value: m"),
-        ({"reason": "FieldValueDuplicate"}, 'spec: Duplicate value: "object"'),
-        ({"fieldPath": ".n", "message": "m"}, 'spec.n: Invalid value: "object": m'),
-        ({"fieldPath": "['a.b']", "message": "m"}, 'spec.a.b: Invalid value: "object": m'),
-        ({"fieldPath": ".m['k']", "message": "m"}, 'spec.m[k]: Invalid value: "object": m'),
+        ({"reason": "FieldValueDuplicate"}, "spec: Duplicate value"),
+        ({"fieldPath": ".n", "message": "m"}, "spec.n: Invalid value: m"),
+        ({"fieldPath": "['a.b']", "message": "m"}, "spec.a.b: Invalid value: m"),
+        ({"fieldPath": ".m['k']", "message": "m"}, "spec.m[k]: Invalid value: m"),
     ],
 )
 def test_what_errors_say(more: Document, text: str) -> None:
@@ -142,14 +142,14 @@ def test_what_an_update_leaves_alone_is_warned_of() -> None:
     schema, warnings = obj({"spec": obj(fields)}), []
     old = {"spec": {"n": 0, "m": 1}}
     assert errors(schema, {"spec": {"n": 0, "m": 2}}, old, warnings) == []
-    assert warnings == ['spec.n: Invalid value: "integer": failed rule: self > 0']
+    assert warnings == ["spec.n: Invalid value: 0: failed rule: self > 0"]
     assert len(errors(schema, {"spec": {"n": -1, "m": 2}}, old)) == 1
 
 
 def test_rules_in_all_of_and_of_embedded_objects() -> None:
     part = {"properties": {"n": {"x-kubernetes-validations": [{"rule": "self < 3"}]}}}
     schema = obj({"n": NUMBER}, allOf=[part])
-    assert errors(schema, {"n": 3}) == ['n: Invalid value: "integer": failed rule: self < 3']
+    assert errors(schema, {"n": 3}) == ["n: Invalid value: 3: failed rule: self < 3"]
     inner = ruled(obj({}), "self.kind == 'Pod' && self.metadata.name != ''")
     embedded = {**inner, "x-kubernetes-embedded-resource": True, "x-kubernetes-preserve-unknown-fields": True}
     assert errors(obj({"pod": embedded}), {"pod": {"kind": "Pod", "metadata": {"name": "a"}}}) == []
@@ -373,8 +373,7 @@ async def test_rules_are_kept() -> None:
         await server.ok("POST", CRDS, definition(versions=[version]))
         _, _, text = await server.refused("POST", THINGS, thing(size=3, max=2))
         assert text == (
-            'Thing.x.example.com "a" is invalid: spec: Invalid value: "object": failed rule: '
-            "self.size <= self.max"
+            'Thing.x.example.com "a" is invalid: spec: Invalid value: failed rule: self.size <= self.max'
         )
         _, _, text = await server.refused("POST", THINGS, thing(size="x", max=2))
         assert text.endswith(

@@ -25,7 +25,7 @@ from drakit.model.validation.field import (
     duplicate,
     invalid,
     listed,
-    not_supported,
+    mapped,
     quoted,
     required,
     too_long,
@@ -49,18 +49,13 @@ def _prune(value: Any, schema: Schema, path: str, stray: list[str], depth: int) 
     if depth > _MAX_DEPTH:
         raise BadRequest(f"the object is nested too deeply at {path[:200]}")
     if isinstance(value, list):
-        items = schema.get("items")
-        if isinstance(items, dict):
-            for index, item in enumerate(value):
-                _prune(item, items, f"{path}[{index}]", stray, depth + 1)
+        for index, item in enumerate(value):
+            _prune(item, mapped(schema.get("items")), f"{path}[{index}]", stray, depth + 1)
         return
-    if not isinstance(value, dict) or schema.get("x-kubernetes-preserve-unknown-fields") is True:
-        known = schema.get("properties") or {}
-        if isinstance(value, dict):
-            for key in value.keys() & known.keys():
-                _prune(value[key], known[key], f"{path}.{key}" if path else key, stray, depth + 1)
+    if not isinstance(value, dict):
         return
     properties, rest = schema.get("properties") or {}, schema.get("additionalProperties")
+    is_preserving = schema.get("x-kubernetes-preserve-unknown-fields") is True
     is_object = not path or schema.get("x-kubernetes-embedded-resource") is True
     for key in list(value):
         place = f"{path}.{key}" if path else key
@@ -69,18 +64,43 @@ def _prune(value: Any, schema: Schema, path: str, stray: list[str], depth: int) 
         below = properties.get(key, rest if isinstance(rest, dict) else None)
         if below is not None:
             _prune(value[key], below, place, stray, depth + 1)
-        elif rest is not True:
-            stray.append(f'unknown field "{place}"')
+        elif rest is True:
+            _prune(value[key], {}, place, stray, depth + 1)
+        elif not is_preserving:
+            stray.append(f"unknown field {quoted(place)}")
             del value[key]
 
 
 def default(value: Any, schema: Schema) -> None:
-    """Fill in, in place, the defaults of fields that are absent (or null where null is not allowed)."""
+    """Fill in, in place, the defaults of fields that are absent, or null where null is not allowed; such
+    nulls without a default go."""
+    _drop_nulls(value, schema)
+    _fill(value, schema)
+
+
+def _drop_nulls(value: Any, schema: Schema) -> None:
+    if isinstance(value, list):
+        for item in value:
+            _drop_nulls(item, mapped(schema.get("items")))
+    elif isinstance(value, dict):
+        properties, rest = mapped(schema.get("properties")), schema.get("additionalProperties")
+        for key in list(value):
+            below = properties.get(key, rest if isinstance(rest, dict) else None)
+            if value[key] is None and below is not None:
+                if not below.get("nullable") and below.get("default") is None:
+                    del value[key]
+            else:
+                _drop_nulls(value[key], mapped(below))
+
+
+def _fill(value: Any, schema: Schema) -> None:
     if isinstance(value, list):
         items = schema.get("items")
         if isinstance(items, dict):
-            for item in value:
-                default(item, items)
+            for index, item in enumerate(value):
+                if item is None and "default" in items and not items.get("nullable"):
+                    value[index] = copy.deepcopy(items["default"])
+                _fill(value[index], items)
         return
     if not isinstance(value, dict):
         return
@@ -91,8 +111,11 @@ def default(value: Any, schema: Schema) -> None:
             value[key] = copy.deepcopy(below["default"])
     for key, item in value.items():
         below = properties.get(key, rest if isinstance(rest, dict) else None)
-        if below is not None:
-            default(item, below)
+        if below is None:
+            continue
+        if item is None and "default" in below and not below.get("nullable"):
+            value[key] = copy.deepcopy(below["default"])
+        _fill(value[key], below)
 
 
 _NEW: Any = object()
@@ -106,7 +129,8 @@ def validate(document: Document, schema: Schema, old: Document | None = None) ->
     properties = {k: v for k, v in (schema.get("properties") or {}).items() if k not in _ROOT}
     before = _NEW if old is None else old
     wanted = {**schema, "properties": properties}
-    return list(_check(bare, wanted, "", 0, before)) + list(embedded_rules(bare, wanted))
+    found = {str(error): error for error in _check(bare, wanted, "", 0, before)}
+    return list(found.values()) + list(embedded_rules(bare, wanted))
 
 
 def type_invalid(path: str, value: Any, detail: str) -> FieldError:
@@ -144,15 +168,16 @@ def _check(value: Any, schema: Schema, path: str, depth: int, old: Any = _NEW) -
         return
     shown = path or '""'
     wanted = schema.get("type")
+    name = _type_name(value)
     if schema.get("x-kubernetes-int-or-string"):
-        if _type_name(value) not in ("integer", "string"):
-            text = f"{shown} in body must be of type integer or string"
-            yield type_invalid(path, _type_name(value), text)
-        return
-    if wanted and not _has_type(value, wanted):
-        name = _type_name(value)
+        if name not in ("integer", "string"):
+            yield type_invalid(path, name, f'{shown} in body must be of type integer,string: "{name}"')
+    elif wanted and not _has_type(value, wanted):
         yield type_invalid(path, name, f'{shown} in body must be of type {wanted}: "{name}"')
-        return
+        if (name, wanted) != ("number", "integer"):
+            yield from _check_choice(value, schema, path)
+            return
+        yield _composite(f"Checked value must be of type integer (default format) in {path}")
     yield from _check_choice(value, schema, path)
     if isinstance(value, dict):
         yield from _check_object(value, schema, path, depth, old if isinstance(old, dict) else {})
@@ -168,8 +193,9 @@ def _check(value: Any, schema: Schema, path: str, depth: int, old: Any = _NEW) -
 def _check_choice(value: Any, schema: Schema, path: str) -> Iterator[FieldError]:
     choices = schema.get("enum")
     if choices and not any(value == choice and type(value) is type(choice) for choice in choices):
-        texts = [choice if isinstance(choice, str) else quoted(choice) for choice in choices]
-        yield not_supported(path, value, texts)
+        texts = [quoted(choice if isinstance(choice, str) else quoted(choice)) for choice in choices]
+        text = f"Unsupported value: {quoted(value)}: supported values: {', '.join(texts)}"
+        yield FieldError("FieldValueNotSupported", path, text)
 
 
 def _check_object(
@@ -196,7 +222,6 @@ def _check_list(
     most, least = schema.get("maxItems"), schema.get("minItems")
     if most is not None and len(value) > most:
         yield too_many(path, len(value), most)
-        return
     if least is not None and len(value) < least:
         yield invalid(path, len(value), f"{path} in body should have at least {least} items")
     items = schema.get("items")
@@ -213,13 +238,20 @@ def _check_unique(value: list[Any], schema: Schema, path: str) -> Iterator[Field
     kind, keys = schema.get("x-kubernetes-list-type"), listed(schema.get("x-kubernetes-list-map-keys"))
     if kind not in ("set", "map"):
         return
-    seen: set[Any] = set()
+    if kind == "map":
+        for index, item in enumerate(value):
+            if item is not None and not isinstance(item, dict):
+                text = "must be an object for an array of list-type map"
+                yield invalid(f"{path}[{index}]", item, text)
+                return
+    times: dict[Any, int] = {}
     for index, item in enumerate(value):
         own = mark(item, keys)
-        if own in seen:
+        times[own] = times.get(own, 0) + 1
+        if times[own] == 2:
             is_keyed = kind == "map" and isinstance(item, dict)
-            yield duplicate(f"{path}[{index}]", {key: item.get(key) for key in keys} if is_keyed else item)
-        seen.add(own)
+            shown = {key: item[key] for key in keys if key in item} if is_keyed else item
+            yield duplicate(f"{path}[{index}]", shown)
 
 
 def _check_text(value: str, schema: Schema, path: str) -> Iterator[FieldError]:
@@ -256,18 +288,34 @@ def _check_number(value: float, schema: Schema, path: str) -> Iterator[FieldErro
         yield invalid(path, value, f"{path} in body should be a multiple of {step}")
 
 
-def _check_combined(value: Any, schema: Schema, path: str, depth: int) -> Iterator[FieldError]:
-    def is_valid(part: Schema) -> bool:
-        return next(_check(value, part, path, depth + 1), None) is None
+def _composite(text: str) -> FieldError:
+    """What is wrong with parts together: upstream does not say where, but in the text."""
+    return FieldError("FieldValueInvalid", "<nil>", f'Invalid value: "": {text}')
 
-    for part in listed(schema.get("allOf")):
-        yield from _check(value, part, path, depth + 1)
-    any_of, one_of, negated = listed(schema.get("anyOf")), listed(schema.get("oneOf")), schema.get("not")
-    if any_of and not any(map(is_valid, any_of)):
-        yield invalid(path, _type_name(value), f"{path} in body must validate at least one schema (anyOf)")
-    if one_of and (count := sum(map(is_valid, one_of))) != 1:
-        found = "Found none valid" if count == 0 else f"Found {count} valid alternatives"
-        text = f"{path} in body must validate one and only one schema (oneOf). {found}"
-        yield invalid(path, _type_name(value), text)
-    if isinstance(negated, dict) and is_valid(negated):
-        yield invalid(path, _type_name(value), f"{path} in body must not validate the schema (not)")
+
+def _check_combined(value: Any, schema: Schema, path: str, depth: int) -> Iterator[FieldError]:
+    """anyOf and oneOf show what is wrong with the alternative that has most to its credit."""
+
+    def found(parts: list[Any]) -> list[Errors]:
+        return [list(_check(value, part, path, depth + 1)) for part in parts]
+
+    shown = quoted(path)
+    all_of = found(listed(schema.get("allOf")))
+    any_of, one_of = found(listed(schema.get("anyOf"))), found(listed(schema.get("oneOf")))
+    negated = schema.get("not")
+    if any_of and all(any_of):
+        yield _composite(f"{shown} must validate at least one schema (anyOf)")
+        yield from any_of[0]
+    valid = sum(not errors for errors in one_of)
+    if one_of and valid != 1:
+        count = f"Found {valid} valid alternatives" if valid else "Found none valid"
+        yield _composite(f"{shown} must validate one and only one schema (oneOf). {count}")
+        if not valid:
+            yield from one_of[0]
+    if any(all_of):
+        yield _composite(
+            f"{shown} must validate all the schemas (allOf){'. None validated' if all(all_of) else ''}"
+        )
+        yield from (error for errors in all_of for error in errors)
+    if isinstance(negated, dict) and not any(found([negated])):
+        yield _composite(f"{shown} must not validate the schema (not)")

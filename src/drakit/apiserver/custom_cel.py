@@ -173,10 +173,11 @@ class _Stopped(Exception):
 
 
 def check_rules(node: Node, value: Any, old: Any, warnings: list[str]) -> Errors:
-    """Every rule that `value` breaks, or that the change from `old` does."""
+    """Every rule that `value` breaks, or that the change from `old` does. An object as a whole is never as it
+    was: upstream compares what the schema describes, and that is not all of it."""
     run = _Run(warnings)
     with contextlib.suppress(_Stopped):
-        run.visit(node, value, old, "", value == old)
+        run.visit(node, value, old, "", is_same=False)
     return run.errors
 
 
@@ -200,8 +201,7 @@ class _Run:
         if isinstance(value, list) and node.items is not None:
             self._visit_list(node, node.items, value, listed(old), path, is_same)
         elif isinstance(value, dict):
-            is_atomic = node.schema.get("x-kubernetes-map-type") == "atomic"
-            before = {} if is_atomic else mapped(old)
+            before = mapped(old)
             for key, item in value.items():
                 same = is_same or (key in before and before[key] == item)
                 if node.rest is not None:
@@ -235,7 +235,7 @@ class _Run:
             earlier: Any = before if before is not None else Lazy(_nothing)
             if is_optional:
                 earlier = NONE if before is None else Optional(before)
-            error = self._evaluate(rule, {"self": own, "oldSelf": earlier}, path, kind)
+            error = self._evaluate(rule, {"self": own, "oldSelf": earlier}, path, kind, value)
             if error is not None and is_same and not rule.has_old:
                 self._warnings.append(str(error))
             elif error is not None:
@@ -248,7 +248,9 @@ class _Run:
         self._add(invalid(path or "<nil>", kind, text))
         return _Stopped()
 
-    def _evaluate(self, rule: Rule, values: Mapping[str, Any], path: str, kind: str) -> FieldError | None:
+    def _evaluate(
+        self, rule: Rule, values: Mapping[str, Any], path: str, kind: str, value: Any
+    ) -> FieldError | None:
         assert rule.expression is not None
         outcome = rule.expression.evaluate(values)
         self._left -= outcome.cost
@@ -277,7 +279,7 @@ class _Run:
             return None
         if rule.field:
             shown = f"{path}{'' if not path or rule.field.startswith('[') else '.'}{rule.field}"
-        return _refusal(rule.source.get("reason"), shown, kind, self._message(rule, values, path, kind))
+        return _refusal(rule.source.get("reason"), shown, value, self._message(rule, values, path, kind))
 
     def _message(self, rule: Rule, values: Mapping[str, Any], path: str, kind: str) -> str:
         if rule.message is not None:
@@ -300,9 +302,15 @@ def _nothing() -> Any:
     raise Fault("no such attribute(s): oldSelf")
 
 
-def _refusal(reason: Any, path: str, kind: str, text: str) -> FieldError:
+def _refusal(reason: Any, path: str, value: Any, text: str) -> FieldError:
+    """Objects and lists are not shown."""
     if reason == "FieldValueForbidden":
         return forbidden(path, text)
     if reason == "FieldValueRequired":
         return required(path, text)
-    return duplicate(path, kind) if reason == "FieldValueDuplicate" else invalid(path, kind, text)
+    is_shown = not isinstance(value, dict | list)
+    if reason == "FieldValueDuplicate":
+        return duplicate(path, value) if is_shown else FieldError(reason, path, "Duplicate value")
+    if is_shown:
+        return invalid(path, value, text)
+    return FieldError("FieldValueInvalid", path, f"Invalid value: {text}")

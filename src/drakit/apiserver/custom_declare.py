@@ -9,7 +9,6 @@ Source: k8s.io/apiserver/pkg/cel/{escaping.go,limits.go,common/{schemas,values}.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -185,14 +184,14 @@ def value_of(value: Any, schema: Schema, *, is_root: bool = False, beside: Any =
     kind, form = schema.get("type"), schema.get("format")
     if isinstance(value, bool):
         return value
-    if kind == "number":
+    if kind == "number" and isinstance(value, int | float):
         return float(value)
     if isinstance(value, float) and kind == "integer" and value.is_integer():
         return int(value)
     if isinstance(value, str) and form in _READERS:
         try:
             return _READERS[form](value)
-        except (Fault, binascii.Error):
+        except (Fault, ValueError):
             return value
     return value
 
@@ -215,6 +214,8 @@ def _mapping(value: dict[str, Any], schema: Schema, beside: dict[str, Any]) -> d
     found = {}
     for key, item in value.items():
         below, name = properties.get(key), escaped(key)
+        if item is None and properties:
+            continue  # where fields have names, null is as good as absent
         if not isinstance(below, dict) or name is None:
             found[_HIDDEN + key] = item
         else:

@@ -6,7 +6,6 @@ Source: kube-openapi/pkg/validation/strfmt.
 from __future__ import annotations
 
 import base64
-import binascii
 import datetime
 import ipaddress
 import re
@@ -89,7 +88,7 @@ def _cidr(value: str) -> object:
 
 
 _FORMATS: Mapping[str, Callable[[str], bool]] = {
-    "byte": _accepts(lambda text: base64.b64decode(text, validate=True), binascii.Error),
+    "byte": _accepts(lambda text: base64.b64decode(text, validate=True), ValueError),
     "date": _date,
     "date-time": _date_time,
     "datetime": _date_time,

@@ -81,12 +81,17 @@ def not_found(path: str, value: Any) -> FieldError:
     return FieldError("FieldValueNotFound", path, f"Not found: {quoted(value)}")
 
 
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def too_long(path: str, limit: int) -> FieldError:
-    return FieldError("FieldValueTooLong", path, f"Too long: may not be more than {limit} bytes")
+    return FieldError("FieldValueTooLong", path, f"Too long: may not be more than {counted(limit, 'byte')}")
 
 
 def too_many(path: str, count: int, limit: int) -> FieldError:
-    return FieldError("FieldValueTooMany", path, f"Too many: {count}: must have at most {limit} items")
+    text = f"Too many: {count}: must have at most {counted(limit, 'item')}"
+    return FieldError("FieldValueTooMany", path, text)
 
 
 def immutable(path: str, new: Any, old: Any, shown: Callable[[], Any] | None = None) -> Errors:
