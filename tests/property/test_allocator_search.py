@@ -28,6 +28,9 @@ SELECTORS = [
     "true",
     f"device.attributes['{make.DRIVER}'].numa == 0",
     f"device.attributes['{make.DRIVER}'].kind != 'a'",
+    f"device.attributes['{make.DRIVER}'].number in [0, 3, 4]",
+    f"device.attributes['{make.DRIVER}'].number in [1, 2, 4]",
+    f"device.attributes['{make.DRIVER}'].number > 1",
     "device.allowMultipleAllocations",
 ]
 
@@ -56,7 +59,7 @@ def cluster(random: Random) -> Document:
 
 
 def one_device(random: Random, index: int, has_counters: bool) -> Document:
-    attributes: Document = {"kind": random.choice(["a", "b"])}
+    attributes: Document = {"kind": random.choice(["a", "b"]), "number": index}
     if random.random() < 0.9:
         attributes["numa"] = random.randint(0, 2)
     if random.random() < 0.9:

@@ -89,7 +89,7 @@ class Packing:
         if self.tried >= self._budget:
             return True
         types = _types(bins, groups)
-        packed = [_of_types(one, types) for one in bins]
+        packed = [self._of_types(one, types, groups) for one in bins]
         needs = [sum([groups[member].need for member in members]) for members in types]
         # Bins alike may change places.
         key = (tuple(needs), frozenset(Counter([one._replace(number=0) for one in packed]).items()))
@@ -104,6 +104,22 @@ class Packing:
             self._hopeless.add(key)
             return False
         return True
+
+    def _of_types(self, one: Bin, types: Sequence[Sequence[int]], groups: Sequence[Group]) -> Bin:
+        """The bin with a type for groups alike: each may have a share of a device, but a partition only one
+        of them."""
+        takes = tuple([one.takes[members[0]] for members in types])
+        if one.sort == "device":
+            return one._replace(takes=takes, limits=tuple([len(members) for members in types]))
+        if one.sort == "devices":
+            return one._replace(takes=takes, limits=tuple([one.limits[members[0]] for members in types]))
+        limits: list[int] = []
+        for members in types:
+            union = 0
+            for member in members:
+                union |= groups[member].mask
+            limits.append((union & self._counters.components[one.number]).bit_count())
+        return one._replace(takes=takes, limits=tuple(limits))
 
     def _row(self, group: Group) -> tuple[Vector | None, ...]:
         """The least that the group takes of each shareable device."""
@@ -156,14 +172,6 @@ def _types(bins: Sequence[Bin], groups: Sequence[Group]) -> list[list[int]]:
     for number in range(len(groups)):
         types.setdefault(tuple([(b.takes[number], b.limits[number]) for b in bins]), []).append(number)
     return list(types.values())
-
-
-def _of_types(one: Bin, types: Sequence[Sequence[int]]) -> Bin:
-    """The bin with a type for groups alike: each may have a share of a device, but a partition only one."""
-    takes = tuple([one.takes[members[0]] for members in types])
-    factor = one.sort == "device"
-    limits = tuple([one.limits[members[0]] * (len(members) if factor else 1) for members in types])
-    return one._replace(takes=takes, limits=limits)
 
 
 def _holds(bins: Sequence[Bin], groups: Sequence[Group], found: list[Places]) -> bool:

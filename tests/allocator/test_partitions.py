@@ -1,0 +1,38 @@
+"""Partitions that different requests want: counters are shared out exactly."""
+
+from __future__ import annotations
+
+import msgspec
+
+from drakit.cli.allocate import Scenario, run
+from drakit.profile import profile_for
+from tests.allocator import make
+
+
+def partition(name: str, memory: str, **attributes: object) -> make.Document:
+    return make.device(name, attributes=attributes, consumesCounters=make.consumes("gpu", memory=memory))
+
+
+def test_one_partition_for_each_of_two_requests() -> None:
+    """The first devices lead to a dead end; of those that remain each request can have just one, not the
+    same one, and both together use up the counters."""
+    devices = [
+        make.device("whole", attributes={"root": "x"}),
+        partition("first", "2", root="x"),
+        make.device("rootless"),
+        partition("second", "2", kind="small"),
+    ]
+    slices = [
+        make.resource_slice("devices", devices, count=2),
+        make.resource_slice("counters", counters={"gpu": {"memory": "4"}}, count=2),
+    ]
+    claims = [
+        make.claim("a", make.request("one", "any", 1), make.request("two", "any", 2)),
+        make.claim(
+            "b", make.request("one", "any", 1), constraints=[{"matchAttribute": f"{make.DRIVER}/root"}]
+        ),
+    ]
+    scenario = msgspec.convert(make.scenario(slices, claims), Scenario)
+    row = next(run(scenario, profile_for("1.37"), fixed_share_ids=True))
+    picked = [[r["device"] for r in result["devices"]["results"]] for result in row["results"]]
+    assert picked == [["whole", "rootless", "second"], ["first"]]
