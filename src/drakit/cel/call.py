@@ -19,7 +19,7 @@ from drakit.cel.library import FUNCTIONS, METERED, OPERATORS, PLAIN_REFUSAL, UNG
 from drakit.cel.library.work import work_of
 from drakit.cel.lookup import shown
 from drakit.cel.meter import Meter
-from drakit.cel.syntax import Call, Literal
+from drakit.cel.syntax import Call
 from drakit.cel.types import Type
 from drakit.cel.value import DeviceMap, Duration, Fault, NoOverload, Timestamp, Uint, kind_of, to_key
 
@@ -30,16 +30,16 @@ _Invoke = Callable[[list[Any], Meter], Any]
 
 
 class FunctionCall:
-    """A call of a function or operator."""
+    """A call of a function or operator. `has_pattern` says that its regular expression is constant."""
 
     __slots__ = ("_function", "_id", "_invoke", "_is_expensive", "_node", "_work", "fixed_cost", "is_open")
 
-    def __init__(self, node: Call, functions: Functions) -> None:
+    def __init__(self, node: Call, functions: Functions, *, has_pattern: bool = False) -> None:
         self._node = node
         self._function = function = node.function
         id_ = node.overloads[0] if len(node.overloads) == 1 else ""
         self._id = id_ = {"_==_": "equals", "_!=_": "not_equals"}.get(function, id_)
-        self._invoke = _invoker(node, functions)
+        self._invoke = _invoker(node, functions, has_pattern)
         self.is_open = len(node.overloads) != 1 and function not in _BY_VALUE and len(functions[function]) > 1
         self._is_expensive = is_charged_before(id_)
         has_unit_cost = not self._is_expensive and is_unit(function, id_)
@@ -119,7 +119,7 @@ def constant_value(node: Call, functions: Functions, args: list[Any]) -> Any:
     return _invoker(node, functions)(args, Meter())
 
 
-def _invoker(node: Call, functions: Functions) -> _Invoke:
+def _invoker(node: Call, functions: Functions, has_pattern: bool = False) -> _Invoke:
     """What the call does with its arguments. Raises Fault."""
     function = node.function
     if function == "_!=_":
@@ -132,13 +132,13 @@ def _invoker(node: Call, functions: Functions) -> _Invoke:
         return lambda args, meter: operator(*args)
     if function == "cel.@mapInsert":
         return _map_insert
-    return _dispatcher(node, functions)
+    return _dispatcher(node, functions, has_pattern)
 
 
-def _dispatcher(node: Call, functions: Functions) -> _Invoke:
+def _dispatcher(node: Call, functions: Functions, has_pattern: bool) -> _Invoke:
     """The overload is chosen by the values when the checker left several."""
     function = node.function
-    is_plain = function in PLAIN_REFUSAL or (function in REGEX and isinstance(node.operands()[1], Literal))
+    is_plain = function in PLAIN_REFUSAL or has_pattern
     is_unguarded = function in UNGUARDED
     candidates = [
         (overload.args, FUNCTIONS[overload.id], overload.id in METERED)

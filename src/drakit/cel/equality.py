@@ -84,13 +84,20 @@ def _equal_maps(a: dict[Any, Any], b: dict[Any, Any], meter: Meter) -> bool:
     return all((key in b or has_default) and _holds(value, b[key], meter) for key, value in a.items())
 
 
-_HASHED = frozenset((str, int, Uint, float, bool))
-"""Kinds for which Python's equality, on any other value, holds wherever CEL's does."""
+_PLAIN = frozenset((str, bool))
+_EXACT = 1 << 53
+"""Up to here doubles have every integer."""
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether Python's equality, on any other value, holds wherever CEL's does."""
+    kind = value.__class__
+    return kind in _PLAIN or (kind in NUMERIC and -_EXACT < value < _EXACT)
 
 
 def contains(items: Sequence[Any], value: Any, meter: Meter | None = None) -> bool:
     """Whether a list has `value`; elements that refuse the comparison are passed over."""
-    if value.__class__ in _HASHED and value not in items:
+    if _is_plain(value) and value not in items:
         return False
     meter = meter or Meter(LITTLE_WORK)
     meter.spend(4 * len(items))

@@ -320,10 +320,11 @@ class Planner:
         return Step(lambda frame: call.compute(frame, [item(frame)]), call=call)
 
     def _strict(self, node: Call, steps: list[Step]) -> Step:
-        call = FunctionCall(node, self._functions)
+        has_pattern = node.function in REGEX and len(steps) > 1 and steps[1].value.__class__ is str
+        call = FunctionCall(node, self._functions, has_pattern=has_pattern)
         runs = [step.run for step in steps]
         stops_early = len(runs) > 2 or call.is_open or node.function == "format"
-        if node.function in REGEX and len(steps) > 1 and steps[1].value.__class__ is str:
+        if has_pattern:
             compiled(steps[1].value)
             stops_early = True
         last = len(runs) - 1
