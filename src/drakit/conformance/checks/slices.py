@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from drakit.client.api import RESOURCE_SLICES
 from drakit.conformance.check import Evidence, Failed, Skipped, check
-from drakit.conformance.lab import Lab
+from drakit.conformance.lab import Change, Lab
 from drakit.errors import NotFound
 from drakit.model.validation.slice import MAX_ENTRIES
 from drakit.transport import Document
@@ -333,30 +333,43 @@ async def changed(lab: Lab) -> str:
 
 @check("slices-generation", source=POOL, needs=("slices-published",))
 async def generations(lab: Lab) -> str:
-    """Through all of its changes so far, the generation of a pool never went back, and slices of one
-    generation agreed on how many they are."""
+    """Through all of its changes so far, the generation of a pool never went back while there was a slice of
+    it, and slices of one generation agreed on how many they are."""
+    newest = newest_generations(lab.changes, lab.driver)
+    return f"{len(lab.changes)} changes; now " + ", ".join(f"{p}: {g}" for p, g in sorted(newest.items()))
+
+
+def newest_generations(changes: Iterable[Change], driver: str) -> dict[str, int]:
+    """Where the pools of `driver` are after `changes`. Raises Failed where one went wrong."""
     now: dict[str, Document] = {}
     newest: dict[str, int] = {}
-    for change in lab.changes:
+    for change in changes:
         if change.new is None:
-            now.pop((change.old or {})["metadata"]["name"], None)
+            gone = now.pop((change.old or {})["metadata"]["name"], None)
+            if gone is not None and not _of_pool(now, gone["spec"]["pool"]["name"]):
+                del newest[gone["spec"]["pool"]["name"]]  # nobody can tell any more how far it was
             continue
         pool = change.new["spec"]["pool"]["name"]
-        if change.new["spec"]["driver"] != lab.driver or pool == STRAY:
+        if change.new["spec"]["driver"] != driver or pool == STRAY:
             continue
         now[change.new["metadata"]["name"]] = change.new
         generation = _generation(change.new)
         if generation < newest.get(pool, 0):
             raise Failed(f"pool {pool} went from generation {newest[pool]} back to {generation}")
         newest[pool] = generation
-        of_pool = [item for item in now.values() if item["spec"]["pool"]["name"] == pool]
         counts = {
-            item["spec"]["pool"]["resourceSliceCount"] for item in of_pool if _generation(item) == generation
+            item["spec"]["pool"]["resourceSliceCount"]
+            for item in _of_pool(now, pool)
+            if _generation(item) == generation
         }
         if len(counts) > 1:
             shown = ", ".join(map(str, sorted(counts)))
             raise Failed(f"pool {pool}, generation {generation}: its slices say that they are {shown}")
-    return f"{len(lab.changes)} changes; now " + ", ".join(f"{p}: {g}" for p, g in sorted(newest.items()))
+    return newest
+
+
+def _of_pool(slices: Mapping[str, Document], pool: str) -> list[Document]:
+    return [item for item in slices.values() if item["spec"]["pool"]["name"] == pool]
 
 
 CHECKS = (
