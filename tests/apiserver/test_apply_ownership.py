@@ -11,7 +11,7 @@ import pytest
 from drakit.apiserver.apply import server_side_apply, track_managed_fields
 from drakit.apiserver.apply_fields import compare, fields_of, item_step, reading_order
 from drakit.apiserver.apply_merge import merge, remove
-from drakit.apiserver.schema import Type, type_for
+from drakit.apiserver.schema import Type, custom_type, type_for
 from drakit.errors import Conflict
 
 Doc = dict[str, Any]
@@ -182,3 +182,15 @@ def test_raw_data_is_replaced_as_a_whole() -> None:
     item = {"driver": "d", "pool": "p", "device": "x"}
     merged = merge([{**item, "data": {"a": 1}}], [{**item, "data": {"b": 1}}], devices)
     assert merged == [{**item, "data": {"b": 1}}]
+
+
+def test_of_a_custom_object_nothing_is_there_before_it_is_made() -> None:
+    """Whatever its kind is called: Go has no struct for it."""
+    schema = {
+        "type": "object",
+        "properties": {"spec": {"type": "object", "properties": {"n": {"type": "integer"}}}},
+    }
+    document: Doc = {"apiVersion": "e.x/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {"n": 0}}
+    type_ = custom_type(schema, "Job")
+    track_managed_fields(None, document, manager="w", type_=type_, api_version="e.x/v1", now=EARLY)
+    assert document["metadata"]["managedFields"][0]["fieldsV1"] == {"f:spec": {".": {}, "f:n": {}}}

@@ -11,6 +11,7 @@ from drakit.apiserver import custom
 from drakit.apiserver.decoding import decode_custom
 from drakit.apiserver.kinds import Kind
 from drakit.apiserver.strategy import custom_strategy
+from drakit.apiserver.structural import schema_rules
 from drakit.errors import BadRequest
 from tests.apiserver.semantics import Semantics
 
@@ -207,3 +208,12 @@ def test_what_is_below_any_property_is_pruned() -> None:
 def test_text_that_is_no_bytes_is_no_fault() -> None:
     schema = {"type": "object", "properties": {"b": {"type": "string", "format": "byte"}}}
     assert len(custom.validate({"b": "\u00e9"}, schema)) == 1
+
+
+def test_what_alternatives_name_must_be_declared() -> None:
+    """At the root alone: upstream does not look for more."""
+    named = {"allOf": [{"properties": {"q": {"minimum": 1}}}]}
+    below = {"type": "object", "properties": {"a": {"type": "string"}}, **named}
+    assert [str(error) for error in schema_rules({**below, "properties": {"b": below}}, "s")] == [
+        "s.properties[q]: Required value: because it is defined in s.allOf[0].properties[q]"
+    ]

@@ -83,8 +83,9 @@ def unwritten(type_: Type) -> frozenset[str]:
 
 @lru_cache(maxsize=4096)
 def zero_of(type_: Type) -> Mapping[str, Any]:
-    """What Go writes for a published struct in which nobody set anything. It is shared: never changed."""
-    if not type_.definition:
+    """What Go writes for a published struct in which nobody set anything, nothing for other types. It is
+    shared: never changed."""
+    if not type_.definition.startswith("io.k8s."):
         return {}
     own = type_.definition
     embedded, written, null = _of("embedded", own), _of("written", own), _of("null", own)

@@ -249,7 +249,8 @@ def _structural(schema: Schema, path: str, level: str, depth: int) -> Iterator[F
     yield from _metadata(schema, path, level, is_embedded)
     yield from _values(schema, path)
     yield from _default(schema, path, level)
-    yield from _complete(schema, schema, path)
+    if level == "root":
+        yield from _complete(schema, schema, path)
 
 
 def _declared(schema: Schema, path: str) -> Iterator[tuple[Schema, str, str]]:
@@ -327,31 +328,28 @@ def _nested(schema: Schema, path: str, *, has_rules: bool = False) -> Iterator[F
         yield forbidden(f"{path}.properties[metadata]", "must not be specified in a nested context")
 
 
-def _complete(schema: Schema, declared: Schema, place: str) -> Iterator[FieldError]:
-    """Fields and items that the value rules of `schema` name but `declared`, at `place`, does not."""
-    for name in ("allOf", "anyOf", "oneOf", "not"):
-        parts = [schema.get(name)] if name == "not" else listed(schema.get(name))
-        for part in parts:
-            if isinstance(part, dict):
-                yield from _named(part, declared, place)
-                yield from _complete(part, declared, place)
+def _complete(schema: Schema, declared: Schema, place: str, said: str = "") -> Iterator[FieldError]:
+    """Fields and items that value rules of `schema`, at `said`, name but `declared`, at `place`, does not."""
+    said = said or place
+    if isinstance(schema.get("not"), dict):
+        yield from _named(schema["not"], declared, place, f"{said}.not")
+    for name in ("allOf", "anyOf", "oneOf"):
+        for index, part in enumerate(listed(schema.get(name))):
+            yield from _named(mapped(part), declared, place, f"{said}.{name}[{index}]")
 
 
-def _named(part: Schema, declared: Schema, place: str) -> Iterator[FieldError]:
-    text = "because it is defined in"
+def _named(part: Schema, declared: Any, place: str, said: str) -> Iterator[FieldError]:
+    if not isinstance(declared, dict):
+        yield required(place, f"because it is defined in {said}")
+        return
+    yield from _complete(part, declared, place, said)
+    if isinstance(part.get("items"), dict):
+        yield from _named(part["items"], declared.get("items"), f"{place}.items", f"{said}.items")
     fields, rest = mapped(declared.get("properties")), declared.get("additionalProperties")
     for name, below in mapped(part.get("properties")).items():
-        known = fields.get(name)
-        if isinstance(known, dict):
-            yield from _named(mapped(below), known, f"{place}.properties[{name}]")
-        elif rest is None:
-            where = f"{place}.properties[{name}]"
-            yield required(where, f"{text} {place}")
-    if isinstance(part.get("items"), dict):
-        if isinstance(declared.get("items"), dict):
-            yield from _named(part["items"], declared["items"], f"{place}.items")
-        else:
-            yield required(f"{place}.items", f"{text} {place}")
+        here, there = f"{place}.properties[{name}]", f"{said}.properties[{name}]"
+        if name in fields or not isinstance(rest, dict):
+            yield from _named(mapped(below), fields.get(name), here, there)
 
 
 def _default(schema: Schema, path: str, level: str) -> Iterator[FieldError]:
@@ -370,4 +368,6 @@ def _default(schema: Schema, path: str, level: str) -> Iterator[FieldError]:
     custom.default(wrapped, whole)
     for error in custom.validate(wrapped, whole):
         text = str(error).partition(": ")[2]
-        yield FieldError(error.reason, f"{path}.default{error.field.removeprefix('value')}", text)
+        is_somewhere = error.field != "<nil>"
+        place = f"{path}.default{error.field.removeprefix('value')}" if is_somewhere else error.field
+        yield FieldError(error.reason, place, text)
