@@ -194,3 +194,15 @@ def test_of_a_custom_object_nothing_is_there_before_it_is_made() -> None:
     type_ = custom_type(schema, "Job")
     track_managed_fields(None, document, manager="w", type_=type_, api_version="e.x/v1", now=EARLY)
     assert document["metadata"]["managedFields"][0]["fieldsV1"] == {"f:spec": {".": {}, "f:n": {}}}
+
+
+@pytest.mark.parametrize(("old", "new"), [(1, {"y": 2}), ({"y": 2}, 1)], ids=["to an object", "from one"])
+def test_what_no_type_describes_may_become_something_else(old: Any, new: Any) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"any": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+    }
+    difference = compare({"any": {"x": old}}, {"any": {"x": new}}, custom_type(schema, "K"))
+    here = ("f:any", "f:x")
+    assert difference.modified == {here}
+    assert difference.added | difference.removed == {(*here, "f:y")}

@@ -249,6 +249,8 @@ class _Comparison:
             self._leaf(old, new, path)
             return
         if isinstance(old, dict) or isinstance(new, dict):
+            if type_ is None and not all(isinstance(one, dict) or _is_nothing(one) for one in (old, new)):
+                self.modified.add(path)  # what no type describes may become something else
             self._fields(old, new, type_, path)
         else:
             assert type_ is not None
@@ -296,6 +298,10 @@ class _Comparison:
                 if was:
                     self.compare(was[0], _ABSENT, type_.items, here)
                 self.added.add(here)
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or value is _ABSENT
 
 
 def _filled(value: Any) -> bool:
