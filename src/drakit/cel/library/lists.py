@@ -7,10 +7,10 @@ from functools import cmp_to_key
 from typing import Any
 
 from drakit.cel.arithmetic import MIN_TIMESTAMP, add, compare, unfit
-from drakit.cel.declare import COMPARABLE, full_name
 from drakit.cel.equality import contains, equal
 from drakit.cel.lookup import shown
 from drakit.cel.meter import CostExceeded, Meter
+from drakit.cel.signatures import COMPARABLE, full_name
 from drakit.cel.value import NONE, Duration, Fault, NoOverload, Optional, Timestamp, Uint, kind_of
 
 MAX_RANGE = 1_000_000
