@@ -140,6 +140,14 @@ def _size(value: Any, known: dict[int, int]) -> int:
     return found
 
 
+def plain(value: Any) -> Any:
+    """What a YAML loader gave as JSON has it, aliases written out. Raises ValueError, TypeError or
+    RecursionError for what JSON cannot say or is far larger than its text."""
+    if _size(value, {}) > _YAML_VALUES:
+        raise ValueError("document contains excessive aliasing")
+    return msgspec.json.decode(msgspec.json.encode(value, order="sorted"))
+
+
 def from_json(body: bytes) -> Any:
     """The value of JSON text. Raises ValueError, with Go's text, for anything else."""
     try:
@@ -169,9 +177,7 @@ def from_yaml(body: bytes) -> Any:
             value = loader.get_data() if loader.check_node() else None
         finally:
             loader.dispose()
-        if _size(value, {}) > _YAML_VALUES:
-            raise ValueError("document contains excessive aliasing")
-        return msgspec.json.decode(msgspec.json.encode(value, order="sorted"))
+        return plain(value)
     except _NoYAML:
         raise
     except yaml.MarkedYAMLError as error:

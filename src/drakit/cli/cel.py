@@ -162,7 +162,7 @@ def _counted(count: int, what: str) -> str:
 
 
 def _line(row: Finding) -> str:
-    place = f"{row.file}: {row.object}, {row.field}"
+    place = f"{row.file}: {', '.join(filter(None, (row.object, row.field)))}"
     kind = "error" if row.is_error else "warning"
     hints = "".join(f"\n  hint: {hint}" for hint in row.hints)
     return f"{place}: {kind}: {row.message}{hints}"

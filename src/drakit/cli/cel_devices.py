@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from drakit.apiserver.body import plain
 from drakit.cel.survey import Candidate
 from drakit.cli.connect import connect
 from drakit.client.api import DEVICE_CLASSES, RESOURCE_SLICES
@@ -52,8 +53,8 @@ def documents(path: Path) -> list[dict[str, Any]]:
     """The objects of a YAML or JSON file, `-` for standard input; the items of lists on their own."""
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-        parsed = list(yaml.load_all(text, Loader=_LOADER))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        parsed = [plain(each) for each in yaml.load_all(text, Loader=_LOADER)]
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
         raise UsageError(f"{path}: {_one_line(error)}") from None
     except RecursionError:
         raise UsageError(f"{path}: nested too deeply") from None

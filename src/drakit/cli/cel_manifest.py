@@ -14,7 +14,7 @@ from drakit.cel.attribute import COST_LIMIT
 from drakit.cel.declare import environment
 from drakit.cel.survey import Candidate, survey
 from drakit.errors import CELError
-from drakit.planner.misplaced import misplaced
+from drakit.planner.admission import Admission
 from drakit.profile import Profile
 
 
@@ -85,8 +85,9 @@ def findings(
 ) -> Iterator[Finding]:
     """Errors and warnings for the objects of a file, tried on candidates; `classes` has their selectors."""
     known = advice.published([(each.device, each.driver) for each in candidates])
+    admission = Admission(profile)
     for document in found:
-        for row in misplaced(document):
+        for row in admission.read(document)[1]:
             yield Finding(file, row.object, row.field, row.message, is_error=True)
     for place in selectors(found):
         asked = (*classes.get(place.class_name, ()), *place.before)

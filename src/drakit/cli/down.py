@@ -35,7 +35,10 @@ def command(data_dir: Path | None, delete: bool) -> None:
     if delete:
         from drakit.cluster.leftover import remove_leftovers
 
-        if place.root.exists() and not place.is_cluster():
+        if not place.root.exists():
+            click.echo(f"{place.root} is not there: nothing to delete.")
+            return
+        if not place.is_cluster():
             raise UsageError(f"no cluster was ever started in {place.root}: nothing is deleted")
         place.hold()
         asyncio.run(remove_leftovers(place))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
-import yaml
 from msgspec import structs
 
 from drakit.cli import complete
+from drakit.cli.cel_devices import documents
 from drakit.cli.connect import cluster_options, connect
 from drakit.cli.gate import gates_option, read_gates
 from drakit.errors import UsageError
@@ -73,7 +72,7 @@ def command(
     taken = structs.replace(taken, feature_gates={**taken.feature_gates, **read_gates(gates)})
     subjects = [_read_subject(subject, namespace)] if subject else []
     if filename:
-        taken, found = put_in(taken, _documents(filename), str(filename), namespace)
+        taken, found = put_in(taken, documents(filename), str(filename), namespace)
         subjects = subjects or found
         if not subjects:
             raise UsageError(f"{filename} holds no pod and no claim to explain: name one, such as pod/NAME")
@@ -109,13 +108,6 @@ def _read_subject(subject: str, namespace: str) -> tuple[str, str]:
 
 def _report(situation: Situation, kind: str, key: str) -> Report:
     return why(situation, wanted_by_pod(situation, key) if kind == "pod" else wanted_by_claim(situation, key))
-
-
-def _documents(path: Path) -> list[Any]:
-    try:
-        return list(yaml.safe_load_all(path.read_text()))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
 
 
 def text(report: Report) -> str:

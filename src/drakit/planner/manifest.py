@@ -12,8 +12,8 @@ from typing import Any
 from msgspec import structs
 
 from drakit.errors import UsageError
-from drakit.model.conversion import GROUP, convert
-from drakit.planner.misplaced import misplaced
+from drakit.planner.admission import Admission
+from drakit.planner.situation import profile_of
 from drakit.planner.snapshot import Snapshot
 from drakit.transport import Document
 
@@ -42,9 +42,11 @@ def put_in(
     snapshot: Snapshot, documents: Iterable[Any], source: str, namespace: str
 ) -> tuple[Snapshot, list[tuple[str, str]]]:
     """`snapshot` with the objects of `documents`, and what there is to explain among them: kind (`pod`, or
-    else `claim`) and namespace/name. Raises UsageError that names `source` for what is no manifest."""
+    else `claim`) and namespace/name. Raises UsageError that names `source` for what is no manifest, or one
+    that a server would refuse."""
     added: dict[str, list[Document]] = {}
-    for document in _objects(documents, source):
+    admission = Admission(profile_of(snapshot))
+    for document in _objects(documents, source, admission):
         kind = document["kind"]
         meta = document.get("metadata")
         if not isinstance(meta, dict) or not isinstance(meta.get("name"), str):
@@ -63,23 +65,28 @@ def put_in(
     return structs.replace(snapshot, **changes), [(kind, "/".join(_key(row))) for kind, row in subjects]
 
 
-def _objects(documents: Iterable[Any], source: str) -> Iterator[Document]:
+def _objects(documents: Iterable[Any], source: str, admission: Admission) -> Iterator[Document]:
     """The objects that matter, in v1, lists taken apart and workloads as pods."""
     for document in documents:
         kind = document.get("kind") if isinstance(document, dict) else None
         if kind == "List":
-            yield from _objects(document.get("items") or (), source)
+            yield from _objects(document.get("items") or (), source, admission)
         elif kind in _WORKLOADS:
-            spec: Any = document.get("spec")
+            spec: Any = _admitted(document, source, admission).get("spec")
             for key in _WORKLOADS[kind]:
                 spec = spec.get(key) if isinstance(spec, dict) else None
             inner = spec.get("spec") if isinstance(spec, dict) else None
             yield {"kind": "Pod", "metadata": document.get("metadata"), "spec": inner or {}}
         elif kind in _FIELDS:
-            for wrong in misplaced(document):
-                raise UsageError(f"{source}: {wrong.object}, {wrong.field}: {wrong.message}")
-            is_ours = str(document.get("apiVersion", "")).startswith(f"{GROUP}/")
-            yield convert(document, "v1") if is_ours else document
+            yield _admitted(document, source, admission)
+
+
+def _admitted(document: Document, source: str, admission: Admission) -> Document:
+    kept, problems = admission.admitted(document)
+    if problems:
+        told = [": ".join(filter(None, (row.field, row.message))) for row in problems]
+        raise UsageError(f"{source}: {problems[0].object}, {'; '.join(told)}")
+    return kept
 
 
 def _used_by(pod: Document) -> Iterator[tuple[str, str]]:

@@ -25,7 +25,7 @@ from drakit.model.resource import (
 )
 from drakit.planner.extended import nobody_offers, with_extended
 from drakit.planner.snapshot import Snapshot
-from drakit.profile import VERSIONS, Gate, profile_for
+from drakit.profile import VERSIONS, Gate, Profile, profile_for
 from drakit.scheduler.extended import ExtendedResources
 from drakit.scheduler.node import NodeInfo
 from drakit.scheduler.plan import Restriction
@@ -44,7 +44,7 @@ class Situation:
     """What is published, taken and wanted. Raises UsageError for objects that cannot be read."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self.profile = profile_for(_known(snapshot.version), snapshot.feature_gates)
+        self.profile = profile_of(snapshot)
         self.state = State(self.profile)
         self.extended = ExtendedResources(is_on=self.profile.is_on(Gate.EXTENDED_RESOURCE))
         for device_class in _read(snapshot.device_classes, DeviceClass, "DeviceClass"):
@@ -256,6 +256,11 @@ def _node(document: Document) -> NodeInfo:
     status = document.get("status") or {}
     info.update(document if status.get("allocatable") else {**document, "status": {"allocatable": _PLENTY}})
     return info
+
+
+def profile_of(snapshot: Snapshot) -> Profile:
+    """That of the cluster that the snapshot was taken of. Raises UsageError for an unknown feature gate."""
+    return profile_for(_known(snapshot.version), snapshot.feature_gates)
 
 
 def _known(version: str) -> str:
