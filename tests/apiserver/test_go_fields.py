@@ -130,3 +130,10 @@ def test_what_is_taken_as_it_is_may_repeat_fields() -> None:
     raw = b'{"spec":{"config":[{"opaque":{"driver":"d","driver":"e","parameters":{"a":1,"a":2}}}]}}'
     found = in_order(raw, (), type_for("resource.k8s.io/v1", "DeviceClass"))
     assert found == ['duplicate field "spec.config[0].opaque.driver"']
+
+
+def test_a_null_among_items_is_a_zero() -> None:
+    type_ = type_for("v1", "Pod")
+    assert type_ is not None
+    kept = Checker("").check({"spec": {"containers": [None, {"name": "c"}]}}, type_)
+    assert kept["spec"]["containers"] == [{"name": "", "resources": {}}, {"name": "c", "resources": {}}]

@@ -83,8 +83,8 @@ _ZEROES: dict[str, Any] = {"quantity": "0", "int32": 0, "int64": 0, "double": 0,
 def _zero(type_: Type) -> Any:
     """What Go makes of a null among the items of a list or map."""
     if type_.shape == "scalar":
-        return _ZEROES.get(type_.scalar, "")
-    return {"list": [], "any": None}.get(type_.shape, {})
+        return None if type_.scalar in ("time", "microtime") else _ZEROES.get(type_.scalar, "")
+    return {"list": [], "any": None}.get(type_.shape, fresh(zero_of(type_)))
 
 
 def count_keys(value: Any) -> int:
@@ -171,9 +171,9 @@ class Checker:
             if not isinstance(value, list):
                 return self._wrong(value, go_type, place)
             items = type_.items
-            zero, inner = _zero(items), go_type.removeprefix("[]")
+            inner = go_type.removeprefix("[]")
             return [
-                zero
+                _zero(items)
                 if item is None
                 else self._value(item, items, _Place((place, index, "")), depth + 1, inner)
                 for index, item in enumerate(value)
@@ -184,9 +184,9 @@ class Checker:
             return self._object(value, type_, place, depth)
         self.keys += len(value)
         items = type_.items
-        zero, inner = _zero(items), go_type.partition("]")[2]
+        inner = go_type.partition("]")[2]
         return {
-            key: zero
+            key: _zero(items)
             if item is None
             else self._value(item, items, _Place((place, key, "")), depth + 1, inner)
             for key, item in value.items()
