@@ -61,9 +61,8 @@ def decode(
     `document` is the decoded body (or the outcome of a patch) in `version`; it belongs to this function
     afterwards. `raw` is the JSON text it came from, where repeated fields are to be found; `said` what has
     been found strange before. `now` (RFC 3339) is what new taints are stamped with. `field_validation` is
-    Strict, Warn or Ignore. How to write what was written wrongly is added to `hints`, also when the object
-    is refused. Raises BadRequest for another kind, for a value of a wrong type and, if strict, for unknown
-    or repeated fields.
+    Strict, Warn or Ignore. How to write what was written wrongly is added to `hints`, also on refusal.
+    Raises BadRequest for another kind, a value of a wrong type and, if strict, unknown or repeated fields.
     """
     _must_be_object(document, raw)
     refused = (
