@@ -80,6 +80,7 @@ MISTAKES = {
     f'{G}.productName == "a100"': "no device has " + G + ".productName 'a100': did you mean 'A100'?",
     'device.attributes.productName == "A100"': f"hint: the domain is missing: {G}.productName",
     'device.attributes["gpu.example.com/index"] == 1': f"hint: write {G}.index",
+    'device.attributes["gpu.example.com/index"].int == 1': f"hint: write {G}.index instead of",
     'attributes["gpu.example.com"].index == 1': "hint: write device.attributes",
     'device.productName == "A100"': f"hint: write {G}.productName",
     f'{G}.index == "1"': f"hint: {G}.index is a number: compare it with one, without quotes",

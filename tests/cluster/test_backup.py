@@ -120,6 +120,7 @@ async def test_what_is_not_there_or_in_use_is_said(tmp_path: Path) -> None:
         save(place, file)
     with pytest.raises(UsageError, match="there is no backup"):
         restore(place, file)
+    assert not place.root.exists()
     await written(place, a="1")
     save(place, file)
     with pytest.raises(UsageError, match="cannot write to"):

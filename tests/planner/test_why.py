@@ -87,6 +87,15 @@ def test_an_attribute_that_is_missing_stops_the_pod_and_is_named() -> None:
     assert "no such key: nope" in report.sentence
 
 
+def test_a_misspelt_attribute_or_class_gets_the_right_one() -> None:
+    report = explain(claim("broken", 1, "device.attributes['gpu.nvidia.com'].productNam == 'x'"))
+    there = "attribute gpu.nvidia.com/productNam exists on 0 of 32 devices"
+    assert report.hints == [f"{there}; did you mean gpu.nvidia.com/productName?"]
+    wanted = claim("lost", 1)
+    wanted["spec"]["devices"]["requests"][0]["exactly"]["deviceClassName"] = "gpu.nvidia.org"
+    assert explain(wanted).hints == ["no deviceclass is called gpu.nvidia.org: there is gpu.nvidia.com"]
+
+
 def undeclared(name: str) -> dict[str, Any]:
     containers = [{"name": "c", "resources": {"claims": [{"name": name}]}}]
     return {"metadata": {"name": "p", "namespace": "default"}, "spec": {"containers": containers}}

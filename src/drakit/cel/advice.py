@@ -166,10 +166,19 @@ def of_expression(text: str, root: Node, known: Published) -> list[str]:
     """Advice for comparisons that no published device can pass."""
     advice: list[str] = []
     for node in walk(root):
+        advice += _qualified(text, node)
         if isinstance(node, Call) and node.function in _COMPARISONS and len(node.args) == 2:
             for attribute, other in (node.args, node.args[::-1]):
                 advice += _comparison(text, node.function, attribute, other, known)
     return list(dict.fromkeys(advice))
+
+
+def _qualified(text: str, node: Node) -> Iterator[str]:
+    """Advice for a name in the key beside its domain, and the type behind it, as teaching material has it."""
+    path = constant_path(node)
+    if path is not None and len(path) == 3 and "/" in path[1] and path[0] in ("attributes", "capacity"):
+        domain, _, name = path[1].partition("/")
+        yield f'write device.{path[0]}["{domain}"].{name} instead of {text[node.span[0] : node.span[1]]}'
 
 
 _COMPARISONS = frozenset(("_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_", "@in"))

@@ -68,7 +68,7 @@ class Survey(Struct, frozen=True):
             if message == f"no such key: {each.name}" and each.count:
                 owner = f'device.{each.part}["{each.domain}"]'
                 yield f'guard it: "{each.name}" in {owner} && ..., or {owner}.?{each.name}.orValue(...)'
-            elif message == f"no such key: {each.name}" and not each.similar:
+            elif message == f"no such key: {each.name}" and not each.similar and "/" not in each.domain:
                 yield f'say which devices it is for, first: device.driver == "{each.domain}" && ...'
 
 

@@ -47,10 +47,10 @@ def save(place: Place, target: Path, *, force: bool = False) -> Contents:
         raise UsageError(f"{target} is there already: choose another name, or overwrite it with --force")
     running = place.running()
     if running is None:
+        if not place.state.exists():
+            raise UsageError(f"there is no data in {place.root}")
         place.hold()
     try:
-        if running is None and not place.state.exists():
-            raise UsageError(f"there is no data in {place.root}")
         with _beside(target) as folder:
             copy = Path(folder) / "copy.db"
             if running is not None:

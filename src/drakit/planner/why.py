@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 
 from msgspec import Struct, field
 
+from drakit import cel
+from drakit.allocator.trace import Check
+from drakit.cel.survey import Candidate, survey
+from drakit.errors import CELError
 from drakit.model.resource import ResourceClaim
-from drakit.planner.evidence import Demand, Evidence, demands, gather
+from drakit.planner.evidence import Demand, Evidence, Findings, demands, gather
 from drakit.planner.report import Section, World, section
 from drakit.planner.sentence import sentence
 from drakit.planner.situation import Situation, Wanted
 from drakit.planner.whatif import Change, WhatIf, near_values
+
+_CLASSES = 5
+"""So many classes are named in place of one that is not there."""
 
 
 class Report(Struct, frozen=True):
@@ -61,6 +69,8 @@ def _explained(situation: Situation, wanted: Wanted, evidence: Evidence) -> Repo
     }
     world = World(devices, situation.profile, users)
     near = [hint for row in rows for hint in near_values(evidence.at(row.place), devices)]
+    notes = [hint for row in rows for hint in _other_classes(row, situation)]
+    notes += [hint for row in rows for hint in _errors(evidence.at(row.place), world)]
     sections = [
         section(row, _constraints(wanted.claims, row), evidence.places[row.place], len(wanted.nodes), world)
         for row in rows
@@ -73,8 +83,34 @@ def _explained(situation: Situation, wanted: Wanted, evidence: Evidence) -> Repo
         sections,
         wanted.excluded,
         WhatIf(situation, wanted.claims, wanted.nodes, rows, evidence).changes(),
-        hints=list(dict.fromkeys([*near, *wanted.notes])),
+        hints=list(dict.fromkeys([*near, *notes, *wanted.notes])),
     )
+
+
+def _other_classes(demand: Demand, situation: Situation) -> Iterator[str]:
+    """The classes that are there, the nearest first, in place of one that is not."""
+    names = sorted(situation.state.classes)
+    if demand.device_class and demand.device_class not in names:
+        near = get_close_matches(demand.device_class, names, _CLASSES)
+        shown = list(dict.fromkeys([*near, *names]))
+        more = ", ..." if len(shown) > _CLASSES else ""
+        there = f"there {'is' if len(shown) == 1 else 'are'} {', '.join(shown[:_CLASSES]) or 'none'}{more}"
+        yield f"no deviceclass is called {demand.device_class}: {there}"
+
+
+def _errors(findings: Findings, world: World) -> Iterator[str]:
+    """What to write instead in selectors of the request that failed on a device."""
+    failed = [row for row in findings.away.values() if row.check is Check.SELECTOR and row.reason]
+    asked = [key for key, row in findings.away.items() if row.check is not Check.SELECTOR or not row.is_class]
+    candidates = [Candidate("/".join(key), key[0], world.devices[key]) for key in [*asked, *findings.free]]
+    for expression in dict.fromkeys(row.expression for row in failed if not row.is_class):
+        try:
+            result = survey(cel.compile(expression, profile=world.profile), candidates)
+        except CELError:
+            continue
+        for row in result.rows:
+            yield from result.guards(row)
+        yield from result.notes(is_missing=True)
 
 
 def _constraints(claims: Sequence[ResourceClaim], demand: Demand) -> str:
