@@ -24,6 +24,9 @@ CASES = [
     (("up", "--driver", ""), list(NAMES)),
     (("up", "--kubernetes-version", "1.3"), list(VERSIONS)),
     (("completion", "b"), ["bash"]),
+    (("driver", "test", "--only", "health"), ["health", "health-repeated"]),
+    (("up", "--feature-gates", "DRADeviceTaints=true,DRAAd"), ["DRADeviceTaints=true,DRAAdminAccess="]),
+    (("why", "--gates", "DRAAdmin"), ["DRAAdminAccess="]),
 ]
 
 

@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 from drakit.cli.connect import connect
 from drakit.client.api import NAMESPACES, NODES, PODS, RESOURCE_CLAIMS, Resource
 from drakit.errors import DRAError
+from drakit.profile import Gate
 
 _SECONDS = 2.0
 
@@ -23,6 +24,19 @@ def driver(_context: click.Context, _parameter: click.Parameter, typed: str) -> 
     from drakit.drivers import NAMES
 
     return [CompletionItem(name, help=what) for name, what in NAMES.items() if name.startswith(typed)]
+
+
+def check(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    """The checks of `dra driver test`."""
+    from drakit.conformance.suite import select
+
+    return [CompletionItem(found.id) for found in select() if found.id.startswith(typed)]
+
+
+def gate(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    """NAME= of a feature gate, behind those that are typed."""
+    before, comma, last = typed.rpartition(",")
+    return [CompletionItem(f"{before}{comma}{name}=") for name in Gate if name.startswith(last)]
 
 
 def subject(context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:

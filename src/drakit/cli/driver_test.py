@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from drakit.cli import complete
+
 if TYPE_CHECKING:
     from drakit.conformance.check import Check, Result
     from drakit.conformance.lab import Options
@@ -27,8 +29,20 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Manifests of the claims to prepare (default: any one device of the driver).",
 )
-@click.option("--only", multiple=True, metavar="ID", help="Run this check and what it needs. Repeatable.")
-@click.option("--skip", multiple=True, metavar="ID", help="Leave this check out. Repeatable.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="ID",
+    shell_complete=complete.check,
+    help="Run this check and what it needs. Repeatable.",
+)
+@click.option(
+    "--skip",
+    multiple=True,
+    metavar="ID",
+    shell_complete=complete.check,
+    help="Leave this check out. Repeatable.",
+)
 @click.option("--list", "lists", is_flag=True, help="Say what the checks are, and run none.")
 @click.option(
     "-o", "--output", type=click.Choice(["console", "json", "junit"]), default="console", show_default=True

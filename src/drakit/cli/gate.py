@@ -7,13 +7,16 @@ from typing import Any
 
 import click
 
+from drakit.cli import complete
 from drakit.errors import UsageError
 
 
 def gates_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds `--gates NAME=true|false` as the argument `gates`, see `read_gates`."""
     words = "Feature gates on top of the version's defaults; all=true for every one."
-    return click.option("--gates", multiple=True, metavar="NAME=true|false", help=words)(function)
+    return click.option(
+        "--gates", multiple=True, metavar="NAME=true|false", shell_complete=complete.gate, help=words
+    )(function)
 
 
 def read_gates(gates: tuple[str, ...]) -> dict[str, bool]:

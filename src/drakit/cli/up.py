@@ -64,6 +64,7 @@ _DETACH_SECONDS = 60.0
     "--feature-gates",
     multiple=True,
     metavar="NAME=true,...",
+    shell_complete=complete.gate,
     help="DRA feature gates; all=true for every one.",
 )
 @click.option(

@@ -154,7 +154,8 @@ class ImageStore:
                 )
         except _BROKEN as error:
             raise UsageError(
-                f"{path} is not an OCI archive, OCI layout or root file system: {error}"
+                f"{path} is not an OCI archive, OCI layout or root file system: "
+                f"{str(error).partition(chr(10))[0].removesuffix(':')}"
             ) from None
         except ImageNotFound as error:
             raise UsageError(f"{path}: {error}") from None
