@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
+from msgspec import Struct
+
 from drakit.cel.lookup import MISSING, find, go_type, select
 from drakit.cel.meter import CostExceeded, Meter
 from drakit.cel.syntax import Node
@@ -72,24 +74,18 @@ class Strict(Protocol):
         """The value, free of charge."""
 
 
-class Step:
+class Step(Struct, eq=False, gc=False):
     """A planned node: `run` evaluates it. Other fields say more of some kinds of node: the `value` of a
     constant, the `attribute` of an attribute, the `slot` of a variable, the `call` of a strict call, the
     `loop` of a comprehension."""
 
-    __slots__ = ("attribute", "call", "is_constant", "loop", "run", "slot", "value")
-
-    def __init__(
-        self, run: Run, *, value: Any = None, is_constant: bool = False, attribute: Attribute | None = None,
-        slot: int | None = None, call: Strict | None = None, loop: Any = None,
-    ) -> None:  # fmt: skip
-        self.run = run
-        self.value = value
-        self.is_constant = is_constant
-        self.attribute = attribute
-        self.slot = slot
-        self.call = call
-        self.loop = loop
+    run: Run
+    value: Any = None
+    is_constant: bool = False
+    attribute: Attribute | None = None
+    slot: int | None = None
+    call: Strict | None = None
+    loop: Any = None
 
 
 class Plan(NamedTuple):
@@ -102,32 +98,23 @@ class Plan(NamedTuple):
     steps: dict[int, Step]
 
 
-class Qualifier:
+class Qualifier(Struct, eq=False, gc=False):
     """One step into a value: a constant `key`, or `dynamic`, an attribute that gives the key."""
 
-    __slots__ = ("dynamic", "is_optional", "is_test", "key", "node")
-
-    def __init__(
-        self, node: Node, key: Any, *, dynamic: Attribute | None = None, is_optional: bool = False,
-        is_test: bool = False,
-    ) -> None:  # fmt: skip
-        self.node = node
-        self.key = key
-        self.dynamic = dynamic
-        self.is_optional = is_optional
-        self.is_test = is_test
+    node: Node
+    key: Any
+    dynamic: Attribute | None = None
+    is_optional: bool = False
+    is_test: bool = False
 
 
-class Attribute:
+class Attribute(Struct, eq=False, gc=False):
     """A root value and the qualifiers on it, or a condition between two such."""
 
-    __slots__ = ("branches", "node", "qualifiers", "root")
-
-    def __init__(self, node: Node, root: Run, branches: tuple[Attribute, Attribute] | None = None) -> None:
-        self.node = node
-        self.root = root
-        self.branches = branches
-        self.qualifiers: list[Qualifier] = []
+    node: Node
+    root: Run
+    branches: tuple[Attribute, Attribute] | None = None
+    qualifiers: list[Qualifier] = []
 
     def add(self, qualifier: Qualifier) -> None:
         if self.branches is None:

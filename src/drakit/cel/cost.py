@@ -53,7 +53,7 @@ class _Estimator:
     # --- what is known of a node ------------------------------------------------------------------
 
     def _variable(self, node: Node) -> Variable | None:
-        if isinstance(node, Ident):
+        if type(node) is Ident:
             found = self._variables.get(node.name)
             if found:
                 return found[-1]
@@ -83,10 +83,10 @@ class _Estimator:
         known = self._sizes.get(node.number)
         if known is not None:
             return known
-        if isinstance(node, Literal):
+        if type(node) is Literal:
             length = len(node.value) if isinstance(node.value, str | bytes) else 1
             return length, length
-        if isinstance(node, ListNode):
+        if type(node) is ListNode:
             return len(node.items), len(node.items)
         if isinstance(node, MapNode):
             return len(node.entries), len(node.entries)

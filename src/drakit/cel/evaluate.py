@@ -20,6 +20,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from msgspec import structs
+
 from drakit.cel import types
 from drakit.cel.attribute import KEY_CLASSES, UNSET, Attribute, Failure, Frame, Plan, Qualifier, Run, Step
 from drakit.cel.call import REGEX, FunctionCall, Functions, Membership, constant_value
@@ -148,7 +150,7 @@ class Planner:
 
     def _select(self, node: Select) -> Step:
         if node.type.kind == "type":
-            return _constant(TypeValue(types.full(node.type.params[0]._replace(params=()))))
+            return _constant(TypeValue(types.full(structs.replace(node.type.params[0], params=()))))
         name = qualified_name(node)
         if name is not None and (step := self._root(node, name)) is not None:
             return step

@@ -36,9 +36,9 @@ class _Reader:
         path = self.path(node, names)
         if path is not None:
             return self._note(path)
-        if isinstance(node, Fold):
+        if type(node) is Fold:
             return self._fold(node, names)
-        if isinstance(node, Call) and node.function == "@in":
+        if type(node) is Call and node.function == "@in":
             container = self.path(node.args[1], names)
             if container is not None and isinstance(node.args[0], Literal):
                 return self._note_membership(container, node.args[0].value)
@@ -79,13 +79,13 @@ class _Reader:
 
     def path(self, node: Node, names: dict[str, tuple[str, ...]]) -> tuple[str, ...] | None:
         """Where in the device a chain of constant selections leads; () is the device itself."""
-        if isinstance(node, Ident):
+        if type(node) is Ident:
             return names.get(node.name, () if node.name == "device" else None)
         key: Any = None
         operand: Node | None = None
-        if isinstance(node, Select):
+        if type(node) is Select:
             operand, key = node.operand, node.field
-        elif isinstance(node, Call) and node.function in ("_[_]", "_[?_]", "_?._"):
+        elif type(node) is Call and node.function in ("_[_]", "_[?_]", "_?._"):
             operand = node.args[0]
             key = node.args[1].value if isinstance(node.args[1], Literal) else None
         if operand is None:

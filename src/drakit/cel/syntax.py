@@ -11,83 +11,55 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from msgspec import Struct
+
 from drakit.cel.types import ERROR, Type
 
 
-class Node:
+class Placed(Struct, eq=False, gc=False):
+    """Where a node is. Trees have no circles, so the garbage collector need not know their nodes."""
+
+    number: int
+    position: int
+    span: tuple[int, int]
+
+
+class Node(Placed, eq=False, gc=False, kw_only=True):
     """What all nodes have."""
 
-    __slots__ = ("number", "position", "span", "type")
-
-    def __init__(self, number: int, position: int, span: tuple[int, int]) -> None:
-        self.number = number
-        self.position = position
-        self.span = span
-        self.type: Type = ERROR
+    type: Type = ERROR
 
     def children(self) -> Sequence[Node]:
         """The direct parts, in the order of evaluation."""
         return ()
 
 
-class Literal(Node):
-    __slots__ = ("value",)
-
-    def __init__(self, number: int, position: int, span: tuple[int, int], value: Any) -> None:
-        super().__init__(number, position, span)
-        self.value = value
+class Literal(Node, eq=False, gc=False):
+    value: Any
 
 
-class Ident(Node):
-    __slots__ = ("name",)
-
-    def __init__(self, number: int, position: int, span: tuple[int, int], name: str) -> None:
-        super().__init__(number, position, span)
-        self.name = name
+class Ident(Node, eq=False, gc=False):
+    name: str
 
 
-class Select(Node):
+class Select(Node, eq=False, gc=False):
     """`operand.field`, or with `is_test` the macro `has(operand.field)`."""
 
-    __slots__ = ("field", "is_test", "operand")
-
-    def __init__(
-        self,
-        number: int,
-        position: int,
-        span: tuple[int, int],
-        operand: Node,
-        field: str,
-        is_test: bool = False,
-    ) -> None:
-        super().__init__(number, position, span)
-        self.operand = operand
-        self.field = field
-        self.is_test = is_test
+    operand: Node
+    field: str
+    is_test: bool = False
 
     def children(self) -> Sequence[Node]:
         return (self.operand,)
 
 
-class Call(Node):
+class Call(Node, eq=False, gc=False):
     """A function or operator (`_+_`, `_[_]`, `_?_:_`, ...). `target` is the receiver of a method call."""
 
-    __slots__ = ("args", "function", "overloads", "target")
-
-    def __init__(
-        self,
-        number: int,
-        position: int,
-        span: tuple[int, int],
-        function: str,
-        args: list[Node],
-        target: Node | None = None,
-    ) -> None:
-        super().__init__(number, position, span)
-        self.function = function
-        self.target = target
-        self.args = args
-        self.overloads: tuple[str, ...] = ()
+    function: str
+    args: list[Node]
+    target: Node | None = None
+    overloads: tuple[str, ...] = ()
 
     def children(self) -> Sequence[Node]:
         return self.operands()
@@ -101,55 +73,32 @@ ALL_THERE: frozenset[int] = frozenset()
 """The optional items of a list that has none."""
 
 
-class ListNode(Node):
+class ListNode(Node, eq=False, gc=False):
     """`[a, ?b]`; `optional` has the indices written with a question mark."""
 
-    __slots__ = ("items", "optional")
-
-    def __init__(
-        self, number: int, position: int, span: tuple[int, int], items: list[Node], optional: frozenset[int]
-    ) -> None:
-        super().__init__(number, position, span)
-        self.items = items
-        self.optional = optional
+    items: list[Node]
+    optional: frozenset[int]
 
     def children(self) -> Sequence[Node]:
         return self.items
 
 
-class MapNode(Node):
+class MapNode(Node, eq=False, gc=False):
     """`{key: value, ?key: value}`; entries are (key, value, is optional)."""
 
-    __slots__ = ("entries",)
-
-    def __init__(
-        self, number: int, position: int, span: tuple[int, int], entries: list[tuple[Node, Node, bool]]
-    ) -> None:
-        super().__init__(number, position, span)
-        self.entries = entries
+    entries: list[tuple[Node, Node, bool]]
 
     def children(self) -> Sequence[Node]:
         return [part for key, value, _ in self.entries for part in (key, value)]
 
 
-class MessageNode(MapNode):
+class MessageNode(MapNode, eq=False, gc=False):
     """`Object.spec{field: value}`: a map with a type; keys are literals."""
 
-    __slots__ = ("name",)
-
-    def __init__(
-        self,
-        number: int,
-        position: int,
-        span: tuple[int, int],
-        entries: list[tuple[Node, Node, bool]],
-        name: str,
-    ) -> None:
-        super().__init__(number, position, span, entries)
-        self.name = name
+    name: str
 
 
-class Fold(Node):
+class Fold(Node, eq=False, gc=False, kw_only=True):
     """A comprehension: what the macros over lists and maps, and `cel.bind`, expand to.
 
     `accu` starts as `init` (evaluated when first read); for each element while `condition` holds it becomes
@@ -157,41 +106,17 @@ class Fold(Node):
     arguments as written.
     """
 
-    __slots__ = (
-        "accu", "condition", "init", "macro", "predicate", "range", "result", "step", "transform",
-        "variable", "variable2",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        number: int,
-        position: int,
-        span: tuple[int, int],
-        *,
-        macro: str,
-        range: Node,
-        variable: str,
-        variable2: str | None,
-        accu: str,
-        init: Node,
-        condition: Node,
-        step: Node,
-        result: Node,
-        predicate: Node | None = None,
-        transform: Node | None = None,
-    ) -> None:
-        super().__init__(number, position, span)
-        self.macro = macro
-        self.range = range
-        self.variable = variable
-        self.variable2 = variable2
-        self.accu = accu
-        self.init = init
-        self.condition = condition
-        self.step = step
-        self.result = result
-        self.predicate = predicate
-        self.transform = transform
+    macro: str
+    range: Node
+    variable: str
+    variable2: str | None
+    accu: str
+    init: Node
+    condition: Node
+    step: Node
+    result: Node
+    predicate: Node | None = None
+    transform: Node | None = None
 
     def children(self) -> Sequence[Node]:
         return (self.range, self.init, self.condition, self.step, self.result)

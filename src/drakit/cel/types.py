@@ -1,15 +1,15 @@
 """CEL's types and how they are written.
 
-A type is a tuple of kind, name and parameters, so equality is structural and cheap. A kind "var" is a type
+A type is its kind, name and parameters, so equality is structural and cheap. A kind "var" is a type
 variable of the checker, numbered by its name; a kind "param" is one of a declaration, named A, B or T.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 
-class Type(NamedTuple):
+class Type(Struct, frozen=True, gc=False):
     kind: str
     name: str
     params: tuple[Type, ...] = ()

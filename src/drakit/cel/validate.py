@@ -14,7 +14,7 @@ from drakit.cel.library.moment import parse_duration, parse_timestamp
 from drakit.cel.library.printf import clauses_of, refusal
 from drakit.cel.library.regex import MAX_PROGRAMS, compiled, program_size
 from drakit.cel.source import Issue
-from drakit.cel.syntax import Call, ListNode, Literal, MapNode, MessageNode, Node, walk
+from drakit.cel.syntax import Call, ListNode, Literal, MapNode, Node, walk
 from drakit.cel.types import Type, is_optional
 from drakit.cel.value import Fault, NoOverload
 
@@ -35,10 +35,10 @@ def validate(root: Node) -> list[Issue]:
     calls: list[Call] = []
     containers: list[ListNode | MapNode] = []
     for node in walk(root):
-        if isinstance(node, Call):
+        if type(node) is Call:
             if node.function in _JUDGED:
                 calls.append(node)
-        elif isinstance(node, ListNode | MapNode) and not isinstance(node, MessageNode):
+        elif type(node) is ListNode or type(node) is MapNode:
             containers.append(node)
     too_big = _oversized(calls)
     if too_big is not None:
