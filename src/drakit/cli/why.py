@@ -41,8 +41,10 @@ _KINDS = {
 @click.option(
     "-f",
     "--filename",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Manifests to look at as if they were applied.",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="Manifests (`-`: standard input) to look at as if they were applied. Repeatable.",
 )
 @click.option(
     "--snapshot",
@@ -55,7 +57,7 @@ _KINDS = {
 def command(
     subject: str | None,
     namespace: str,
-    filename: Path | None,
+    files: tuple[Path, ...],
     snapshot: Path | None,
     gates: tuple[str, ...],
     output: str,
@@ -66,21 +68,23 @@ def command(
 
     Exit code 0 if nothing is in its way, 2 if it is pending.
     """
-    if not subject and not filename:
+    if not subject and not files:
         raise UsageError("say what to look at: dra why pod/NAME, dra why claim/NAME, or -f FILE")
     taken = decode(snapshot.read_bytes(), str(snapshot)) if snapshot else _captured(kubeconfig, context)
     taken = structs.replace(taken, feature_gates={**taken.feature_gates, **read_gates(gates)})
     subjects = [_read_subject(subject, namespace)] if subject else []
-    if filename:
-        taken, found = put_in(taken, documents(filename), str(filename), namespace)
-        subjects = subjects or found
-        if not subjects:
-            raise UsageError(f"{filename} holds no pod and no claim to explain: name one, such as pod/NAME")
+    named = bool(subject)
+    for file in files:
+        taken, found = put_in(taken, documents(file), str(file), namespace)
+        subjects += [] if named else found
+    if not subjects:
+        names = ", ".join(map(str, files))
+        raise UsageError(f"no pod and no claim to explain in {names}: name one, such as pod/NAME")
     situation = Situation(taken)
     reports = [_report(situation, kind, key) for kind, key in subjects]
     if output == "json":
         click.echo(
-            msgspec.json.format(msgspec.json.encode(reports if filename else reports[0]), indent=2).decode()
+            msgspec.json.format(msgspec.json.encode(reports if files else reports[0]), indent=2).decode()
         )
     else:
         click.echo("\n\n".join(map(text, reports)))
