@@ -198,7 +198,8 @@ def _detach(options: Options) -> None:
     place.create()
     arguments = [argument for argument in sys.argv[1:] if argument not in ("--detach", "-d")]
     output = place.root / "up.out"
-    with output.open("wb") as sink:
+    with output.open("ab") as sink:  # appended to by another cluster that starts here at this moment, too
+        sink.truncate(0)
         child = subprocess.Popen(
             [sys.executable, "-m", "drakit", *arguments],
             stdin=subprocess.DEVNULL,
@@ -224,11 +225,13 @@ def _await_ready(place: Place, child: subprocess.Popen[bytes], output: Path) -> 
         if (running := place.running()) and running.pid == child.pid:
             return running
         if child.poll() is not None:
-            raise UsageError(_last_line(output) or f"it ended with code {child.returncode}; see {place.log}")
+            raise UsageError(_failure(output) or f"it ended with code {child.returncode}; see {place.log}")
         time.sleep(0.02)
     raise UsageError(f"not ready after {_DETACH_SECONDS:.0f} s; see {output} and {place.log}")
 
 
-def _last_line(path: Path) -> str:
+def _failure(path: Path) -> str:
+    """The last error in the output of a cluster that ended, else its last line."""
     lines = path.read_text(errors="replace").strip().splitlines()
-    return lines[-1].removeprefix("error: ") if lines else ""
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (errors or lines or [""])[-1]
