@@ -91,7 +91,6 @@ class Lamps:
         self._state = self._folder / "state.json"
         self._lock = asyncio.Lock()
         self._calls = 0
-        self._writes = 0
         self._asked = 0
         self._memory: dict[str, Document] = {}
         self._leaked: list[int] = []
@@ -203,9 +202,8 @@ class Lamps:
     def _write(self, method: str, path: str, document: Document) -> None:
         with contextlib.suppress(Refused):
             if self.breaks("generation"):
-                document["spec"]["pool"]["generation"] = 1 if self._writes else 2
+                document["spec"]["pool"]["generation"] = 2 if method == "POST" else 1
             self._api.call(method, path, document)
-            self._writes += 1
 
     def _slice(self, first: str) -> Document:
         node = self._api.call("GET", f"/api/v1/nodes/{self._node}")
