@@ -135,6 +135,11 @@ def test_a_claim_alone() -> None:
     assert why(situation, wanted_by_claim(situation, "ml/eval-2")).sentence == (
         "claim ml/eval-2 is allocated and reserved for eval-2"
     )
+    broken = claim("x", 1, "device.attributes['gpu.nvidia.com'].nope == 'x'")
+    situation = Situation(snapshot(**(busy() | {"resource_claims": [broken]})))
+    told = why(situation, wanted_by_claim(situation, "default/x")).sentence
+    assert told.startswith("claim default/x is pending: ")
+    assert told.count("claim default/x") == 1
     with pytest.raises(UsageError, match="there is no resourceclaim ml/none"):
         wanted_by_claim(situation, "ml/none")
 

@@ -76,9 +76,10 @@ def _explained(situation: Situation, wanted: Wanted, evidence: Evidence) -> Repo
         for row in rows
         if (findings := evidence.places.get(row.place)) and (findings.devices or findings.pools)
     ]
+    reason = sentence(rows, evidence, len(wanted.nodes), near).removeprefix(f"{wanted.subject}: ")
     return Report(
         wanted.subject,
-        f"{wanted.subject} is pending: {sentence(rows, evidence, len(wanted.nodes), near)}",
+        f"{wanted.subject} is pending: {reason}",
         True,
         sections,
         wanted.excluded,
