@@ -228,9 +228,7 @@ def test_a_chart_as_vendors_write_them(helm: Helm, cluster: Cluster) -> None:
 
     # The rules of its custom resources.
     part = {"apiVersion": "vendor.example.com/v1beta1", "kind": "Partition", "metadata": {"name": "p"}}
-    assert "spec: Invalid value: a single device has no 2 parts" in refused(
-        part | {"spec": {"parts": 2}}
-    )
+    assert "spec: Invalid value: a single device has no 2 parts" in refused(part | {"spec": {"parts": 2}})
     cluster.kubectl("create", "-f", "-", stdin=json.dumps(part | {"spec": {"parts": 2, "mode": "Shared"}}))
     told = cluster.kubectl(
         "patch", "partition", "p", "--type=merge", "-p", '{"spec":{"parts":3}}', check=False
