@@ -45,6 +45,7 @@ WORST = {
  "all const":loop("true"),
  "all lt":loop2("x + y >= 0"),
  "map":"lists.range(70000).map(x, x*2).size() > 0",
+ "pairs":"lists.range(700000).transformList(i, x, x + i).size() > 0",
  "nested dep":"".join(f"[1,2,3,4,5,6,7,8,9,10].all({c}," for c in "abcdefg")+"a+b+c+d+e+f+g>0"+")"*7,
  "nested 12":"".join(f"[1,2,3].all({c}," for c in "abcdefghijklm")+"a+b+c+d+e+f+g+h+i+j+k+l+m>0"+")"*13,
  "nested 30":"".join(f"[1,2].all(v{c}," for c in range(30))+"+".join(f"v{c}" for c in range(30))+">0"+")"*30,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, Final
 
 from drakit.cel.arithmetic import INT_MAX, INT_MIN
@@ -106,10 +107,25 @@ def iterate(value: Any) -> list[Any]:
     raise Fault(f"got '{go_type(value)}', expected iterable type")
 
 
-def iterate_pairs(value: Any) -> list[tuple[Any, Any]]:
+class Numbered:
+    """The items of a list with their indices, made as they are gone through."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: list[Any]) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        return enumerate(self._items)
+
+
+def iterate_pairs(value: Any) -> Numbered | list[tuple[Any, Any]]:
     """What a comprehension with two variables goes over: index or key, and value."""
     if value.__class__ is list:
-        return list(enumerate(value))
+        return Numbered(value)
     if value.__class__ in MAPS:
         return [(key.value if key.__class__ is BoolKey else key, item) for key, item in value.items()]
     raise Fault(f"unsupported comprehension range type: {go_type(value)}")
