@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from drakit.apiserver.app import API
+from drakit.apiserver.app import API, User
 from drakit.conformance.front import Front
 from drakit.profile import profile_for
 from drakit.store import Store
@@ -48,6 +48,26 @@ async def test_uses(case: str) -> None:
         await asking
     await api.close()
     assert {f"{use.resource} {use.verb}" for use in front.uses} == uses
+
+
+@pytest.mark.parametrize(
+    ("arrives", "refused"),
+    [({"type": "http.request", "body": b"{"}, [400]), ({"type": "http.disconnect"}, [])],
+    ids=["nonsense", "half a request of a driver that died"],
+)
+async def test_refusals(arrives: dict[str, Any], refused: list[int]) -> None:
+    api = API.open(Store(None), profile_for(), tokens={"secret": User("driver", ("system:masters",))})
+    await api.start()
+    front = Front(api)
+    headers = [(b"authorization", b"Bearer secret"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": SLICES, "query_string": b"", "headers": headers}
+    await front(scope, lambda: _soon(arrives), lambda message: _soon(None))
+    await api.close()
+    assert [refusal.code for refusal in front.refusals] == refused
+
+
+async def _soon(value: Any) -> Any:
+    return value
 
 
 async def _never(*_: Any) -> Any:

@@ -105,8 +105,10 @@ class Front:
             await _answer(send, self.error_code, msgspec.json.encode(fault.status()))
         elif use is not None and use.verb == "watch":
             await self._watch(scope, receive, send, query)
+        elif use is not None:
+            await self._app(scope, *self._noting(use, receive, send))
         else:
-            await self._app(scope, receive, send if use is None else self._noting(use, send))
+            await self._app(scope, receive, send)
 
     def _use(self, scope: Scope, query: dict[str, str]) -> Use | None:
         """The permission a request needs, None for what is no resource."""
@@ -144,21 +146,27 @@ class Front:
             self._watches.discard(ended)
             waiting.cancel()
 
-    def _noting(self, use: Use, send: Send) -> Send:
-        """`send`, with refusals written down."""
-        code = 0
+    def _noting(self, use: Use, receive: Receive, send: Send) -> tuple[Receive, Send]:
+        """`receive` and `send`, with refusals written down; that a driver died amid its request is none."""
+        code, is_gone = 0, False
+
+        async def hear() -> Message:
+            nonlocal is_gone
+            message = await receive()
+            is_gone = is_gone or message["type"] == "http.disconnect"
+            return message
 
         async def note(message: Message) -> None:
             nonlocal code
             if message["type"] == "http.response.start":
                 code = message["status"]
-            elif code in _REFUSALS and message.get("body"):
+            elif code in _REFUSALS and not is_gone and message.get("body"):
                 with contextlib.suppress(msgspec.DecodeError):
                     status: Any = msgspec.json.decode(message["body"])
                     self.refusals.append(Refusal(use, code, str(status.get("message", ""))[:500]))
             await send(message)
 
-        return note
+        return hear, note
 
 
 async def _answer(send: Send, code: int, body: bytes) -> None:
