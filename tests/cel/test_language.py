@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from drakit import cel
+from drakit.cel.parse import parse
 from drakit.errors import CELError
 from drakit.model.resource import Device, DeviceAttribute, DeviceCapacity
 from drakit.profile import profile_for
@@ -153,6 +154,19 @@ def test_compile_errors(expression: str, message: str) -> None:
     with pytest.raises(CELError) as caught:
         cel.compile(expression)
     assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1" + "+1" * 249 + " > 0", "1" + " < 1" * 250, "device" + ".b" * 249 + " == 1",
+     "[f(1" + "+1" * 100 + ")][0]" + "*1" * 148 + " == 1", "(1" + "+1" * 248 + " > 0 && 1 > 0) == true"],
+)  # fmt: skip
+def test_the_way_to_a_part_may_have_250_operators(text: str) -> None:
+    """As cel-go counts, going down the finished tree."""
+    flags = {"has_optionals": True, "has_two_variables": True, "has_sort_by": True, "has_bind": True}
+    parse(text, **flags)
+    with pytest.raises(CELError, match="recursion limit exceeded: 250"):
+        parse(f"({text}) == true", **flags)
 
 
 def test_errors_point_at_the_source() -> None:

@@ -1,101 +1,21 @@
-"""What an evaluation works on: the frame, errors as values, and attributes.
+"""Attributes: a root value with the qualifiers selected on it, resolved in one go as cel-go does it.
 
-An attribute is a root value with the qualifiers selected on it, resolved in one go as cel-go does it; each
-qualifier costs 1. Where one is optional, all after it are, and the result is an optional.
+Each qualifier costs 1, and the root does, but not as a branch of `?:`. Where a qualifier is optional, all
+after it are, and the result is an optional.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any
 
 from msgspec import Struct
 
+from drakit.cel.frame import FAULT_WORK, UNSET, Failure, Frame, Step
 from drakit.cel.lookup import MISSING, find, go_type, select
-from drakit.cel.meter import CostExceeded, Meter
+from drakit.cel.meter import CostExceeded
+from drakit.cel.size import MOST
 from drakit.cel.syntax import Node
-from drakit.cel.value import NONE, Fault, Optional, Uint
-
-COST_LIMIT: Final = 1_000_000
-"""What one evaluation may cost (resource.k8s.io CELSelectorExpressionMaxCost)."""
-
-
-class Failure:
-    """An error as a value. `node` is where it arose."""
-
-    __slots__ = ("message", "node")
-
-    def __init__(self, message: str, node: Node) -> None:
-        self.message = message
-        self.node = node
-
-
-class Frame:
-    """One evaluation of a plan: the values of the variables, those inside macros (`slots`), what it has cost
-    so far."""
-
-    __slots__ = ("cost", "limit", "meter", "slots", "steps", "trace", "variables")
-
-    def __init__(self, variables: Mapping[str, Any], plan: Plan, limit: int = COST_LIMIT) -> None:
-        self.variables = variables
-        self.slots: list[Any] = [UNSET] * plan.slots
-        self.steps = plan.steps
-        self.cost = 0
-        self.limit = limit
-        self.meter = Meter()
-        self.trace: dict[int, Any] = {}
-
-    def stopped(self) -> None:
-        """Notes that the evaluation was stopped: whether by its cost or by its work, it cost too much."""
-        self.cost = max(self.cost, self.limit + 1)
-
-    def charge(self, amount: int) -> None:
-        """Raises CostExceeded once the limit is passed."""
-        self.cost += amount
-        if self.cost > self.limit:
-            raise CostExceeded
-
-
-FAULT_WORK: Final = 20
-"""Steps that an error takes."""
-UNSET: Final = object()
-Run = Callable[[Frame], Any]
-
-
-class Strict(Protocol):
-    """What is done with arguments that are evaluated already. `fixed_cost` is None where they decide it."""
-
-    fixed_cost: int | None
-
-    def apply(self, frame: Frame, args: list[Any]) -> Any:
-        """The value for `args`, charged; an error among them is the value."""
-
-    def compute(self, frame: Frame, args: list[Any]) -> Any:
-        """The value, free of charge."""
-
-
-class Step(Struct, eq=False, gc=False):
-    """A planned node: `run` evaluates it. Other fields say more of some kinds of node: the `value` of a
-    constant, the `attribute` of an attribute, the `slot` of a variable, the `call` of a strict call, the
-    `loop` of a comprehension."""
-
-    run: Run
-    value: Any = None
-    is_constant: bool = False
-    attribute: Attribute | None = None
-    slot: int | None = None
-    call: Strict | None = None
-    loop: Any = None
-
-
-class Plan(NamedTuple):
-    """A planned tree: what evaluates it, how many slots that takes, and the planned nodes by number, which
-    its loops need once they are warm. Loops find them in the frame: if they knew the plan they are part of,
-    what is compiled would be a circle of references, which only the garbage collector could end."""
-
-    run: Run
-    slots: int
-    steps: dict[int, Step]
+from drakit.cel.value import NONE, Fault, Lazy, Optional, Uint
 
 
 class Qualifier(Struct, eq=False, gc=False):
@@ -108,34 +28,31 @@ class Qualifier(Struct, eq=False, gc=False):
     is_test: bool = False
 
 
-class Attribute(Struct, eq=False, gc=False):
-    """A root value and the qualifiers on it, or a condition between two such."""
+class Attribute(Step, eq=False, gc=False):
+    """A root value, which the kinds of attribute know, and the qualifiers on it."""
 
     node: Node
-    root: Run
-    branches: tuple[Attribute, Attribute] | None = None
-    qualifiers: list[Qualifier] = []
+    qualifiers: tuple[Qualifier, ...] = ()
 
     def add(self, qualifier: Qualifier) -> None:
-        if self.branches is None:
-            self.qualifiers.append(qualifier)
-        else:
-            for branch in self.branches:
-                branch.add(qualifier)
+        self.qualifiers += (qualifier,)
+
+    def root(self, frame: Frame) -> Any:
+        """The value, or a Failure, that the qualifiers are for."""
+        raise NotImplementedError
+
+    def run(self, frame: Frame) -> Any:
+        value = self.resolve(frame)
+        frame.cost += 1
+        if frame.cost > frame.limit:
+            raise CostExceeded
+        return value
 
     def resolve(self, frame: Frame) -> Any:
+        """The value; the root is not charged."""
         value = self.root(frame)
-        if value.__class__ is Failure:
+        if not self.qualifiers or value.__class__ is Failure:
             return value
-        if self.branches is not None:
-            if value is True:
-                return self.branches[0].resolve(frame)
-            if value is False:
-                return self.branches[1].resolve(frame)
-            return Failure("no such overload", self.node)
-        return self._qualified(frame, value) if self.qualifiers else value
-
-    def _qualified(self, frame: Frame, value: Any) -> Any:
         is_optional = value.__class__ is Optional
         if is_optional:
             if not value.has_value:
@@ -153,6 +70,103 @@ class Attribute(Struct, eq=False, gc=False):
             if value.__class__ is Failure:
                 return value
         return Optional(value) if is_optional else value
+
+
+class DeviceVariable(Attribute, eq=False, gc=False):
+    """The device."""
+
+    def root(self, frame: Frame) -> Any:
+        return frame.variables["device"]
+
+
+class Variable(Attribute, eq=False, gc=False, kw_only=True):
+    """A declared variable; its name may have dots in it."""
+
+    name: str
+
+    def root(self, frame: Frame) -> Any:
+        value = frame.variables[self.name]
+        if value.__class__ is not Lazy:
+            return value
+        try:
+            return value.get()
+        except Fault as fault:
+            return Failure(fault.message, self.node)
+
+
+class Slot(Attribute, eq=False, gc=False, kw_only=True):
+    """A variable of a macro."""
+
+    slot: int
+
+    def root(self, frame: Frame) -> Any:
+        return frame.slots[self.slot]
+
+
+class Accumulator(Slot, eq=False, gc=False, kw_only=True):
+    """What a macro gathers, or binds: it is evaluated when first read."""
+
+    init: Step
+
+    def root(self, frame: Frame) -> Any:
+        value = frame.slots[self.slot]
+        if value is UNSET:
+            value = frame.slots[self.slot] = self.init.run(frame)
+        return value
+
+
+class Computed(Attribute, eq=False, gc=False, kw_only=True):
+    """Qualifiers on the value of any other expression."""
+
+    step: Step
+
+    def root(self, frame: Frame) -> Any:
+        return self.step.run(frame)
+
+
+class Conditional(Attribute, eq=False, gc=False, kw_only=True):
+    """A condition between two attributes, which get the qualifiers."""
+
+    condition: Step
+    branches: tuple[Attribute, Attribute]
+
+    def add(self, qualifier: Qualifier) -> None:
+        for branch in self.branches:
+            branch.add(qualifier)
+
+    def run(self, frame: Frame) -> Any:
+        return self.resolve(frame)
+
+    def resolve(self, frame: Frame) -> Any:
+        value = self.condition.run(frame)
+        if value.__class__ is Failure:
+            return value
+        if value is True:
+            return self.branches[0].resolve(frame)
+        if value is False:
+            return self.branches[1].resolve(frame)
+        return Failure("no such overload", self.node)
+
+
+class Test(Step, eq=False, gc=False):
+    """`has(...)`: the last qualifier of the attribute is a test."""
+
+    attribute: Attribute
+
+    def run(self, frame: Frame) -> Any:
+        value = self.attribute.resolve(frame)
+        if self.attribute.__class__ is Conditional:
+            # For a root, which a branch was not charged for. In Go the number is unsigned.
+            frame.cost = (frame.cost - 1) & MOST
+            frame.charge(0)
+        return value.has_value if value.__class__ is Optional else value
+
+
+def attribute_of(step: Step) -> Attribute | None:
+    """The attribute that a step is or tests, which more qualifiers may be added to."""
+    if isinstance(step, Attribute):
+        return step
+    return step.attribute if isinstance(step, Test) else None
 
 
 def _qualify(frame: Frame, qualifier: Qualifier, value: Any, is_optional: bool) -> Any:

@@ -11,17 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from drakit.cel.attribute import FAULT_WORK, Failure, Frame
 from drakit.cel.charge import call_cost, cost_before, is_charged_before, is_unit
 from drakit.cel.declare import Overload
 from drakit.cel.equality import equal
+from drakit.cel.frame import FAULT_WORK, Failure, Frame
 from drakit.cel.library import FUNCTIONS, METERED, OPERATORS, PLAIN_REFUSAL, UNGUARDED
 from drakit.cel.library.work import work_of
 from drakit.cel.lookup import shown
 from drakit.cel.meter import Meter
-from drakit.cel.syntax import Call
+from drakit.cel.syntax import Call, Node
 from drakit.cel.types import Type
-from drakit.cel.value import DeviceMap, Duration, Fault, NoOverload, Timestamp, Uint, kind_of, to_key
+from drakit.cel.value import DeviceMap, Duration, Fault, NoOverload, Timestamp, kind_of, to_key
 
 REGEX = frozenset(("matches", "find", "findAll"))
 """Functions that take a regular expression; one that is constant is compiled beforehand."""
@@ -29,36 +29,38 @@ Functions = dict[str, tuple[Overload, ...]]
 _Invoke = Callable[[list[Any], Meter], Any]
 
 
-class FunctionCall:
-    """A call of a function or operator. `has_pattern` says that its regular expression is constant."""
+class Operation:
+    """What a function or operator does with its arguments, and what that costs. `overloads` are those that
+    the checker left, `has_pattern` says that its regular expression is constant."""
 
-    __slots__ = ("_function", "_id", "_invoke", "_is_expensive", "_node", "_work", "fixed_cost", "is_open")
+    __slots__ = ("_function", "_id", "_invoke", "_is_expensive", "_work", "fixed_cost", "is_open")
 
-    def __init__(self, node: Call, functions: Functions, *, has_pattern: bool = False) -> None:
-        self._node = node
-        self._function = function = node.function
-        id_ = node.overloads[0] if len(node.overloads) == 1 else ""
+    def __init__(
+        self, function: str, overloads: tuple[str, ...], functions: Functions, *, has_pattern: bool = False
+    ) -> None:
+        self._function = function
+        id_ = overloads[0] if len(overloads) == 1 else ""
         self._id = id_ = {"_==_": "equals", "_!=_": "not_equals"}.get(function, id_)
-        self._invoke = _invoker(node, functions, has_pattern)
-        self.is_open = len(node.overloads) != 1 and function not in _BY_VALUE and len(functions[function]) > 1
+        self._invoke = _invoker(function, overloads, functions, has_pattern)
+        self.is_open = len(overloads) != 1 and function not in _BY_VALUE and len(functions[function]) > 1
         self._is_expensive = is_charged_before(id_)
         has_unit_cost = not self._is_expensive and is_unit(function, id_)
         self.fixed_cost = 1 if has_unit_cost else None
-        self._work = work_of(node)
+        self._work = work_of(function)
 
-    def apply(self, frame: Frame, args: list[Any]) -> Any:
-        """The value for `args`, charged. An error among them is the value."""
+    def apply(self, frame: Frame, args: list[Any], node: Node) -> Any:
+        """The value for `args`, charged. An error among them is the value; one that arises is at `node`."""
         if self.fixed_cost is not None:
             frame.charge(self.fixed_cost)
-            return self.compute(frame, args)
+            return self.compute(frame, args, node)
         if self._is_expensive:
             frame.charge(cost_before(self._id, args) or 0)
-            return self.compute(frame, args)
-        result = self.compute(frame, args)
+            return self.compute(frame, args, node)
+        result = self.compute(frame, args, node)
         frame.charge(call_cost(self._function, self._id, args, result, frame.meter))
         return result
 
-    def compute(self, frame: Frame, args: list[Any]) -> Any:
+    def compute(self, frame: Frame, args: list[Any], node: Node) -> Any:
         """The value for `args`, free of charge."""
         for value in args:
             if value.__class__ is Failure:
@@ -68,7 +70,7 @@ class FunctionCall:
             return self._invoke(args, frame.meter)
         except Fault as fault:
             frame.meter.spend(FAULT_WORK)
-            return Failure(fault.message, self._node)
+            return Failure(fault.message, node)
 
 
 _BY_VALUE = frozenset((
@@ -78,50 +80,13 @@ _BY_VALUE = frozenset((
 """Functions with one implementation for all overloads."""
 
 
-class Membership:
-    """`x in [literals]`: looked up, at no cost. The literals are primitive values."""
-
-    __slots__ = ("_doubles", "_keys", "fixed_cost")
-
-    def __init__(self, items: list[Any]) -> None:
-        self.fixed_cost: int | None = 0
-        self._keys = frozenset(map(_primitive_key, items))
-        # Of integers, as Go makes doubles of them: the nearest.
-        self._doubles = frozenset(float(item) for item in items if item.__class__ in (int, Uint))
-
-    def apply(self, frame: Frame, args: list[Any]) -> Any:
-        return self.compute(frame, args)
-
-    def compute(self, frame: Frame, args: list[Any]) -> Any:
-        value = args[0]
-        if value.__class__ is Failure:
-            return value
-        if value.__class__ is float and value in self._doubles:
-            return True
-        return value.__class__ in _PRIMITIVES and _primitive_key(value) in self._keys
-
-    @staticmethod
-    def is_possible(items: Any) -> bool:
-        """Whether every element is primitive."""
-        return all(item.__class__ in _PRIMITIVES for item in items)
-
-
-_PRIMITIVES = frozenset((bool, float, int, str, Uint))
-
-
-def _primitive_key(value: Any) -> Any:
-    """Equal for equal values only: to Python true is 1."""
-    return (value,) if value.__class__ is bool else value
-
-
 def constant_value(node: Call, functions: Functions, args: list[Any]) -> Any:
     """What a call of constants gives. Raises Fault."""
-    return _invoker(node, functions)(args, Meter())
+    return _invoker(node.function, node.overloads, functions, False)(args, Meter())
 
 
-def _invoker(node: Call, functions: Functions, has_pattern: bool = False) -> _Invoke:
-    """What the call does with its arguments. Raises Fault."""
-    function = node.function
+def _invoker(function: str, overloads: tuple[str, ...], functions: Functions, has_pattern: bool) -> _Invoke:
+    """What the function does with its arguments. Raises Fault."""
     if function == "_!=_":
         return _not_equal
     if function in ("_==_", "@in", "_+_"):
@@ -132,18 +97,19 @@ def _invoker(node: Call, functions: Functions, has_pattern: bool = False) -> _In
         return lambda args, meter: operator(*args)
     if function == "cel.@mapInsert":
         return _map_insert
-    return _dispatcher(node, functions, has_pattern)
+    return _dispatcher(function, overloads, functions, has_pattern)
 
 
-def _dispatcher(node: Call, functions: Functions, has_pattern: bool) -> _Invoke:
+def _dispatcher(
+    function: str, overloads: tuple[str, ...], functions: Functions, has_pattern: bool
+) -> _Invoke:
     """The overload is chosen by the values when the checker left several."""
-    function = node.function
     is_plain = function in PLAIN_REFUSAL or has_pattern
     is_unguarded = function in UNGUARDED
     candidates = [
         (overload.args, FUNCTIONS[overload.id], overload.id in METERED)
         for overload in functions[function]
-        if (overload.id in node.overloads if len(node.overloads) == 1 else True)
+        if len(overloads) != 1 or overload.id == overloads[0]
     ]
 
     def invoke(args: list[Any], meter: Meter) -> Any:

@@ -7,17 +7,17 @@ from functools import lru_cache
 from typing import Any
 
 from drakit.cel import derived, types
-from drakit.cel.attribute import COST_LIMIT, Failure, Frame, Plan
 from drakit.cel.check import Checker
 from drakit.cel.cost import max_cost
 from drakit.cel.declare import Environment, environment
 from drakit.cel.device import variables_of
-from drakit.cel.evaluate import Planner
 from drakit.cel.explain import Verdict, parts_of
+from drakit.cel.frame import COST_LIMIT, Failure, Frame, Plan
 from drakit.cel.generate import generate
 from drakit.cel.lookup import no_bool
 from drakit.cel.meter import CostExceeded
 from drakit.cel.parse import parse
+from drakit.cel.plan import Planner
 from drakit.cel.reads import reads_of, shape
 from drakit.cel.size import device_shape
 from drakit.cel.source import compile_error
@@ -138,9 +138,9 @@ class Exact:
         try:
             frame.variables = {"device": variables_of(device, driver)}
             if self._has_room:
-                return frame, plan.run(frame)
+                return frame, plan.step.run(frame)
             with deep_stack(self._text):
-                return frame, roomy(plan.run, frame)
+                return frame, roomy(plan.step.run, frame)
         except CostExceeded:
             frame.stopped()
             return frame, Failure(COST_EXCEEDED, self._root)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from drakit.cel.attribute import Step
-from drakit.cel.loop import Loop
-from drakit.cel.syntax import Fold, Node
+from drakit.cel.attribute import Slot
+from drakit.cel.frame import Step
+from drakit.cel.loop import Loop, Looped
+from drakit.cel.syntax import Fold, Ident, Node
 
 
 class Dependence:
@@ -23,13 +24,13 @@ class Dependence:
         known = self._free.get(node.number)
         if known is None:
             step = self._steps.get(node.number)
-            if step is not None and step.slot is not None:
+            if isinstance(node, Ident) and isinstance(step, Slot):
                 known = frozenset((step.slot,))
             else:
                 parts = [self._free_slots(child) for child in node.children()]
                 known = frozenset().union(*parts)
-                if step is not None and step.loop is not None:
-                    loop: Loop = step.loop
+                if isinstance(step, Looped):
+                    loop = step.loop
                     known -= {loop.accu_slot, loop.first_slot, loop.second_slot}
             self._free[node.number] = known
         return known

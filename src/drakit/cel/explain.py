@@ -8,8 +8,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from drakit.cel.attribute import Failure
 from drakit.cel.double import string_of_double
+from drakit.cel.frame import Failure
 from drakit.cel.library.moment import format_duration, format_timestamp
 from drakit.cel.syntax import Call, Fold, Literal, Node
 from drakit.cel.value import Duration, Optional, Timestamp, TypeValue, Uint, keys_of, kind_of

@@ -11,12 +11,12 @@ from typing import Any
 
 from msgspec import Struct
 
-from drakit.cel.attribute import COST_LIMIT, Failure, Frame
 from drakit.cel.compile import COST_EXCEEDED, checked
 from drakit.cel.cost import max_cost
 from drakit.cel.declare import Environment
-from drakit.cel.evaluate import Planner
+from drakit.cel.frame import COST_LIMIT, Failure, Frame
 from drakit.cel.meter import MAX_WORK, CostExceeded
+from drakit.cel.plan import Planner
 from drakit.cel.size import Shape
 from drakit.cel.stack import deep_stack, no_collection, roomy
 from drakit.cel.syntax import Ident, Select, qualified_name, walk
@@ -61,7 +61,7 @@ class Expression:
         frame.meter.left = _WORK
         try:
             with deep_stack(self.text):
-                value = roomy(self._plan.run, frame)
+                value = roomy(self._plan.step.run, frame)
         except CostExceeded:
             frame.stopped()
             return Outcome(None, COST_EXCEEDED, frame.cost)

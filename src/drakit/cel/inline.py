@@ -17,11 +17,13 @@ from __future__ import annotations
 from typing import Any
 
 from drakit.cel.arithmetic import INT_MAX, INT_MIN
-from drakit.cel.attribute import Step, Strict
+from drakit.cel.attribute import Slot, attribute_of
 from drakit.cel.dependence import Dependence
-from drakit.cel.loop import Loop
+from drakit.cel.frame import Constant, Step
+from drakit.cel.loop import Loop, Looped
 from drakit.cel.macro import is_accumulator
 from drakit.cel.statements import Open, Statements, Term, are_ints, entry_test
+from drakit.cel.step import Applied
 from drakit.cel.syntax import Call, Fold, Ident, ListNode, Literal, Node, Select
 
 _MAX_NODES = 150
@@ -70,9 +72,9 @@ class _Writer:
     def _value(self, node: Node, is_branch: bool = False) -> Term:
         """Writes what evaluates the node. The root of an attribute is free as a branch of `?:`."""
         step = self._steps[node.number]
-        if step.is_constant:
+        if isinstance(step, Constant):
             return self._literal(step.value)
-        if isinstance(node, Ident) and step.slot is not None:
+        if isinstance(node, Ident) and isinstance(step, Slot):
             return self._variable(node, step, is_branch)
         self._left -= 1
         if self._left < 0 or self._text.indent > _MAX_INDENT:
@@ -98,11 +100,10 @@ class _Writer:
                 return self._index(node, step, is_branch)
             if node.function == "_+_" and is_accumulator(node.args[0]):
                 return self._append(node, step)
-            if step.call is not None:
+            if isinstance(step, Applied):
                 return self._call(node, step)
-        if isinstance(node, Fold) and self._loops < _MAX_LOOPS:
-            loop: Loop = step.loop
-            return self._bind(loop) if node.macro == "bind" else self._inner(loop)
+        if isinstance(node, Fold) and isinstance(step, Looped) and self._loops < _MAX_LOOPS:
+            return self._bind(step.loop) if node.macro == "bind" else self._inner(step.loop)
         if isinstance(node, Select):
             return self._select(node, step, is_branch)
         return self._planned(node, step, is_branch)
@@ -111,9 +112,8 @@ class _Writer:
         text = repr(value) if value is None or value.__class__ is bool else self._text.constant(value)
         return Term(text, is_bool=value.__class__ is bool, is_sure=True, is_constant=True, value=value)
 
-    def _variable(self, node: Node, step: Step, is_branch: bool) -> Term:
+    def _variable(self, node: Node, step: Slot, is_branch: bool) -> Term:
         slot = step.slot
-        assert slot is not None
         place = self._nodes.places.get(slot)
         if place is None and slot not in self._nodes.binds:
             # A variable of a loop around this one, or a bound one: its step knows how to read it.
@@ -128,7 +128,7 @@ class _Writer:
         self._text.line(f"if {name} is U:")
         self._text.indent += 1
         self._check(is_handed=True)
-        init = f"{self._text.constant(loop.init)}(frame)"
+        init = f"{self._text.constant(loop.init.run)}(frame)"
         self._text.line(f"frame.cost = c; {name} = S[{slot}] = {init}; c = frame.cost")
         self._text.indent -= 1
         self._has_steps = True
@@ -136,7 +136,8 @@ class _Writer:
 
     def _planned(self, node: Node, step: Step, is_branch: bool) -> Term:
         """Left to the step."""
-        run = step.attribute.resolve if is_branch and step.attribute is not None else step.run
+        attribute = attribute_of(step) if is_branch else None
+        run = step.run if attribute is None else attribute.resolve
         self._text.charge()
         self._has_steps = True
         name = self._text.name()
@@ -206,9 +207,7 @@ class _Writer:
         self._text.line(f"else: {name} = refuse({condition.text}, {self._text.constant(node)})")
         return Term(name)
 
-    def _call(self, node: Call, step: Step) -> Term:
-        call = step.call
-        assert call is not None
+    def _call(self, node: Call, call: Applied) -> Term:
         operands = node.operands()[:1] if call.fixed_cost == 0 else node.operands()
         terms = [self._value(operand) for operand in operands]
         args = f"[{', '.join(term.text for term in terms)}]"
@@ -243,7 +242,7 @@ class _Writer:
             self._apply(call, name, args)
         return Term(name)
 
-    def _apply(self, call: Strict, name: str, args: str) -> None:
+    def _apply(self, call: Applied, name: str, args: str) -> None:
         """Writes down a call that may cost anything."""
         self._check()
         applied = f"{self._text.constant(call.apply)}(frame, {args})"
@@ -270,8 +269,9 @@ class _Writer:
         if not isinstance(added, ListNode) or len(added.items) != 1 or added.optional:
             return self._planned(node, step, False)
         accu = self._value(node.args[0])
-        if self._steps[added.number].is_constant:
-            item = self._literal(self._steps[added.number].value[0])
+        made = self._steps[added.number]
+        if isinstance(made, Constant):
+            item = self._literal(made.value[0])
         else:
             item = self._value(added.items[0])
             self._text.pending += 10
@@ -286,8 +286,10 @@ class _Writer:
 
     def _root(self, node: Node) -> str | None:
         """The name of a loop variable."""
-        slot = self._steps[node.number].slot
-        place = None if slot is None else self._nodes.places.get(slot)
+        step = self._steps[node.number]
+        if not isinstance(node, Ident) or not isinstance(step, Slot):
+            return None
+        place = self._nodes.places.get(step.slot)
         return None if place is None else place[0]
 
     def _select(self, node: Select, step: Step, is_branch: bool) -> Term:
@@ -346,8 +348,10 @@ class _Writer:
     def _loop(self, loop: Loop, items: str) -> Term:
         """Goes through `items`, the name of a list."""
         accu, first, second = self._text.name("a"), self._text.name("x"), self._text.name("y")
-        init = self._steps[loop.node.init.number].value
-        fresh = f"{self._text.constant(init)}.copy()" if init.__class__ in (list, dict) else repr(init)
+        init = self._steps[loop.node.init.number]
+        assert isinstance(init, Constant)
+        is_made = init.value.__class__ in (list, dict)
+        fresh = f"{self._text.constant(init.value)}.copy()" if is_made else repr(init.value)
         self._text.charge()
         self._text.line(f"{accu} = {fresh}")
         self._loops += 1

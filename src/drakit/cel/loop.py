@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from drakit.cel.attribute import UNSET, Failure, Frame, Run, Step
+from msgspec import Struct
+
+from drakit.cel.frame import UNSET, Failure, Frame, Step
 from drakit.cel.lookup import iterate, iterate_pairs
 from drakit.cel.syntax import Fold
 from drakit.cel.value import Fault
@@ -12,30 +14,22 @@ from drakit.cel.value import Fault
 _NODE_WORK = 6
 
 
-class Loop:
+class Loop(Struct, eq=False, gc=False, kw_only=True):
     """The parts of a comprehension, and the slots of its accumulator and variables.
 
     `weight` is about how many nodes one round evaluates, loops inside it not counted by their rounds.
     """
 
-    __slots__ = (
-        "accu_slot", "condition", "first_slot", "init", "node", "range", "result", "second_slot", "step",
-        "weight",
-    )  # fmt: skip
-
-    def __init__(
-        self, node: Fold, slot: int, *, range: Step, init: Run, condition: Step, step: Step, result: Step,
-        weight: int,
-    ) -> None:  # fmt: skip
-        self.node = node
-        self.accu_slot, self.first_slot = slot, slot + 1
-        self.second_slot = None if node.variable2 is None else slot + 2
-        self.range = range
-        self.init = init
-        self.condition = condition
-        self.step = step
-        self.result = result
-        self.weight = weight
+    node: Fold
+    accu_slot: int
+    first_slot: int
+    second_slot: int | None
+    range: Step
+    init: Step
+    condition: Step
+    step: Step
+    result: Step
+    weight: int
 
     def elements(self, value: Any) -> Any:
         """What there is to go through, or a Failure."""
@@ -66,3 +60,9 @@ class Loop:
         """What there is to go through, with the accumulator fresh, or a Failure."""
         frame.slots[self.accu_slot] = UNSET
         return self.elements(self.range.run(frame))
+
+
+class Looped(Step, eq=False, gc=False):
+    """The step of a comprehension."""
+
+    loop: Loop

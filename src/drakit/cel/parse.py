@@ -8,8 +8,8 @@
     member     = primary {"." name ["(" arguments ")"] | ".?" name | "[" ["?"] expression "]"}
     primary    = ["."] name ["(" arguments ")"] | "(" expression ")" | list | map | literal
 
-Depth is counted the way cel-go's grammar recurses: 250 levels of nested expressions, and 250 operators or
-selections in one chain.
+Depth is counted the way cel-go does it: 250 levels of nested expressions, and 250 operators, selections,
+indices and calls of methods on the way from the whole expression to any part of it.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class _Parser(Cursor):
         super().__init__(source)
         self.count = 0
         self.depth = 0
-        self.chain = 0
+        self.height = 0
+        """Of the highest part of the node that is being parsed, as far as it is: operators and so on."""
         self.has_optionals = has_optionals
 
     def node_number(self) -> int:
@@ -100,6 +101,7 @@ class _Parser(Cursor):
         self.depth += 1
         if self.depth > MAX_DEPTH:
             self.too_deep()
+        siblings, self.height = self.height, 0
         start = self.token[2]
         node = self.logical(start)
         question = self.accept("?")
@@ -108,8 +110,16 @@ class _Parser(Cursor):
             self.need(":")
             if_false = self.expression()
             node = self.call(question[2], start, "_?_:_", [node, if_true, if_false])
+            self.higher()
+        self.height = max(siblings, self.height)
         self.depth -= 1
         return node
+
+    def higher(self) -> None:
+        """Counts a level above the parts parsed so far."""
+        self.height += 1
+        if self.height > MAX_DEPTH:
+            self.too_deep()
 
     def call(self, position: int, start: int, function: str, args: list[Node]) -> Call:
         return Call(self.node_number(), position, (start, self.end()), function, args)
@@ -144,22 +154,19 @@ class _Parser(Cursor):
         return Call(self.node_number(), positions[middle], span, function, [left, right])
 
     def binary(self, level: int) -> Node:
+        siblings, self.height = self.height, 0
         start = self.token[2]
         node = self.unary()
-        chained = 0
         while True:
             token = self.token
             operator = _BINARY.get(token[1]) if token[0] in ("op", "ident") else None  # type: ignore[arg-type]
             if operator is None or operator[0] < level:
                 break
             self.index += 1
-            chained += 1
-            self.chain += 1
-            if self.chain >= MAX_DEPTH:
-                self.too_deep()
             right = self.unary() if operator[0] == 3 else self.binary(operator[0] + 1)
             node = self.call(token[2], start, operator[1], [node, right])
-        self.chain -= chained
+            self.higher()
+        self.height = max(siblings, self.height)
         return node
 
     def unary(self) -> Node:
@@ -186,9 +193,9 @@ class _Parser(Cursor):
         return self.member()
 
     def member(self, negative_from: int | None = None) -> Node:
+        siblings, self.height = self.height, 0
         start = self.token[2] if negative_from is None else negative_from
         node = self.primary(negative_from)
-        chained = 0
         while True:
             token = self.token
             if token[0] != "op" or token[1] not in (".", "[", "{"):
@@ -200,14 +207,11 @@ class _Parser(Cursor):
                 node = message
                 continue
             self.index += 1
-            chained += 1
-            self.chain += 1
-            if self.chain >= MAX_DEPTH:
-                self.too_deep()
             node = (
                 self.selection(node, token, start) if token[1] == "." else self.index_of(node, token, start)
             )
-        self.chain -= chained
+            self.higher()
+        self.height = max(siblings, self.height)
         return node
 
     def selection(self, node: Node, dot: Token, start: int) -> Node:

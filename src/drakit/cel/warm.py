@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from drakit.cel.attribute import UNSET, Failure, Frame, Run
 from drakit.cel.charge import tenth
+from drakit.cel.frame import UNSET, Failure, Frame
 from drakit.cel.inline import Steps, function_of
-from drakit.cel.loop import Loop
+from drakit.cel.loop import Loop, Looped
 from drakit.cel.meter import CostExceeded
 from drakit.cel.statements import Statements
+from drakit.cel.step import disjunction
 from drakit.cel.syntax import Node
 from drakit.cel.value import DeviceMap
 
@@ -19,27 +20,29 @@ _WARM = 3000
 _Fast = Callable[[Frame, list[Any]], Any]
 
 
-def runner(loop: Loop) -> Run:
-    """What evaluates the loop."""
-    if loop.node.macro == "bind":
-        return lambda frame: loop.go(frame, loop.start(frame))
-    heat = 0
+class Bind(Looped, eq=False, gc=False):
+    """`cel.bind`: a loop that goes round no more than once."""
+
+    def run(self, frame: Frame) -> Any:
+        return self.loop.go(frame, self.loop.start(frame))
+
+
+class Comprehension(Looped, eq=False, gc=False):
+    """A loop. Its statements, once there are some, know the loop and what is in it, but not this step."""
+
+    heat: int = 0
     fast: _Fast | None = None
 
-    def run(frame: Frame) -> Any:
-        nonlocal heat, fast
-        items = loop.start(frame)
+    def run(self, frame: Frame) -> Any:
+        items = self.loop.start(frame)
         if items.__class__ is Failure:
             return items
-        if fast is not None:
-            return fast(frame, items)
-        heat += len(items) * loop.weight
-        if heat > _WARM:
-            fast = _generate(loop, frame.steps)
-            return fast(frame, items)
-        return loop.go(frame, items)
-
-    return run
+        if self.fast is None:
+            self.heat += len(items) * self.loop.weight
+            if self.heat <= _WARM:
+                return self.loop.go(frame, items)
+            self.fast = _generate(self.loop, frame.steps)
+        return self.fast(frame, items)
 
 
 def _generate(loop: Loop, steps: Steps) -> _Fast:
@@ -59,22 +62,12 @@ def _over(frame: Frame, before: int, loop: Loop) -> None:
     raise CostExceeded
 
 
-def _disjunction(first: Any, second: Any, decisive: bool, node: Node) -> Any:
-    """`&&` or `||` of two values, the first of which does not decide it."""
-    if second is decisive:
-        return decisive
-    for value in (first, second):
-        if value.__class__ is not bool:
-            return value if value.__class__ is Failure else Failure("no such overload", node)
-    return not decisive
-
-
 def _no_condition(value: Any, node: Node) -> Any:
     return value if value.__class__ is Failure else Failure("no such overload", node)
 
 
 _NAMESPACE = {
-    "over": _over, "Exceeded": CostExceeded, "either": _disjunction, "refuse": _no_condition,
+    "over": _over, "Exceeded": CostExceeded, "either": disjunction, "refuse": _no_condition,
     "Failure": Failure, "U": UNSET,
     "sized": frozenset((str, bytes, list, dict, DeviceMap)), "tenth": tenth,
 }  # fmt: skip

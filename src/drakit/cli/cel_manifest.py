@@ -10,8 +10,8 @@ from msgspec import Struct
 from drakit import cel
 from drakit.cel import advice
 from drakit.cel.advice import Published
-from drakit.cel.attribute import COST_LIMIT
 from drakit.cel.declare import environment
+from drakit.cel.frame import COST_LIMIT
 from drakit.cel.survey import Candidate, survey
 from drakit.errors import CELError
 from drakit.planner.admission import Admission

@@ -11,7 +11,6 @@ from typing import Any
 
 from drakit.cel.library.regex import program_size
 from drakit.cel.meter import Meter
-from drakit.cel.syntax import Call
 
 Work = Callable[[Sequence[Any], Meter], None]
 
@@ -38,9 +37,8 @@ _PATTERN, _MATCH = 50, 40
 _PRIMITIVES = frozenset((str, int, float, bytes))
 
 
-def work_of(node: Call) -> Work:
+def work_of(function: str) -> Work:
     """Notes the work of a call with its arguments; that raises CostExceeded where it is too much."""
-    function = node.function
     if function in _LIGHT:
         return _light
     special = _SPECIAL.get(function)
