@@ -218,14 +218,15 @@ class Checker:
         left = {key: dict(counters) for key, counters in self.totals.items()}
         uses = [*self.whole, *(id for id in self.shared if id not in self.whole)]
         shared = set(self.shared)
-        for _, row, _ in rows:
-            id = self._id(row)
+        touched = self._drawing(rows)
+        for id in [self._id(row) for _, row, _ in rows]:
+            if id not in touched:
+                continue
             if self.devices[id][1].get("allowMultipleAllocations"):
                 if id in shared:
                     continue
                 shared.add(id)
             uses.append(id)
-        touched = {self._id(row) for _, row, _ in rows} - self.shared.keys()
         for id in uses:
             for consumption in self.published(id).get("consumesCounters") or ():
                 counters = left[(id[0], id[1], consumption["counterSet"])]
@@ -237,9 +238,13 @@ class Checker:
                 for name in consumption["counters"]:
                     assert counters[name] >= 0, f"{id}: counter {consumption['counterSet']}/{name}"
 
+    def _drawing(self, rows: list[tuple[int, Document, Document]]) -> set[ID]:
+        """The devices that draw on counters for these claims: not those that do so for others already."""
+        return {self._id(row) for _, row, _ in rows} - self.shared.keys() - set(self.whole)
+
     def _check_groups(self, rows: list[tuple[int, Document, Document]]) -> None:
         """Devices that draw on one counter set have a compatibility group in common, or none at all."""
-        touched = {self._id(row) for _, row, _ in rows} - self.shared.keys()
+        touched = self._drawing(rows)
         members: dict[tuple[str, str, str], list[set[str]]] = {}
         used = set()
         for id in {*self.whole, *self.shared, *touched} if self.has_all else ():

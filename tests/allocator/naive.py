@@ -207,9 +207,10 @@ class Naive:
         return self._fits_capacity(pick, picks) and self._has_counters(pick, picks)
 
     def _has_counters(self, pick: Pick, picks: list[Pick]) -> bool:
-        users = [*self.cluster.whole, *self.cluster.shared]
+        held = [*self.cluster.whole, *self.cluster.shared]
+        users = list(held)
         for one in [*picks, pick]:
-            if not self._is_shareable(one.id) or one.id not in users:
+            if one.id not in (users if self._is_shareable(one.id) else held):
                 users.append(one.id)
             elif one is pick:
                 return True

@@ -151,7 +151,8 @@ class Bounds:
         problem = self._problem
         demand = problem.demands[index]
         mask &= ~self._full(state)[index]
-        mask &= ~self._counters.short(state.left)
+        short = self._counters.short(state.left)
+        mask &= ~(short & ~problem.taken if demand.is_admin else short)
         for constraint, _ in demand.values:
             mark = state.marks[constraint]
             if mark == problem.marks[constraint]:

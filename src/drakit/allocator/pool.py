@@ -3,8 +3,9 @@
 A pool is all slices of one driver with one pool name. A node sees the pool when one of its slices names the
 node, selects it or is for all nodes. Of these only the highest generation counts; with it the node sees all
 slices of that generation with counter sets. A pool is used when all its slices are there
-(`resourceSliceCount`, counting slices of other nodes as well) and nothing in it contradicts itself; otherwise
-it is incomplete or invalid: passed over by requests for a count, an error for requests for all devices.
+(`resourceSliceCount`, counting slices of other nodes as well, and the same in each of them) and nothing in it
+contradicts itself; otherwise it is incomplete or invalid: passed over by requests for a count, an error for
+requests for all devices.
 
 Source: structured/internal/*/pools_*.go of Kubernetes 1.37.
 """
@@ -187,12 +188,17 @@ def view_pool(pool: Pool, node: Node, profile: Profile) -> PoolView | None:
         current = sorted((s for s in seen if s.spec.pool.generation == number), key=lambda s: s.name)
     count = current[0].spec.pool.resource_slice_count
     generation = current
-    if len(current) != count:
+    if len(current) != count or len({s.spec.pool.resource_slice_count for s in current}) > 1:
         if any(s.spec.pool.generation > number for s in pool.slices.values()):
             return None
         others = [s for s in slices if s.spec.pool.generation == number and s not in current]
         generation = [*current, *others]
     view = PoolView(pool, current, generation, node)
+    counts = sorted({s.spec.pool.resource_slice_count for s in generation})
+    if len(counts) > 1:
+        wanted = " or ".join(map(str, counts))
+        view.reject(Problem.INCOMPLETE, f"slices of generation {number} say that there are {wanted} of them")
+        return view
     if len(generation) != count:
         view.reject(Problem.INCOMPLETE, f"{len(generation)} of {count} slices of generation {number}")
         return view

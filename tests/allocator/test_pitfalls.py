@@ -1,0 +1,127 @@
+"""What allocators get wrong: small scenarios that went wrong somewhere once, each with the right answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from drakit.allocator import STEP_LIMIT
+from drakit.cli.allocate import Scenario, run
+from drakit.profile import profile_for
+from tests.allocator import make
+from tests.allocator.checker import Checker
+
+ADMIN: dict[str, Any] = {"adminAccess": True}
+EVERY: dict[str, Any] = {"allocationMode": "All"}
+
+
+def partitions(*needs: str, total: str, **fields: Any) -> list[make.Document]:
+    devices = [
+        make.device(f"part-{number}", consumesCounters=make.consumes("gpu", memory=need), **fields)
+        for number, need in enumerate(needs)
+    ]
+    return [
+        make.resource_slice("counters", counters={"gpu": {"memory": total}}, count=2),
+        make.resource_slice("devices", devices, count=2),
+    ]
+
+
+def said(*counts: int) -> list[make.Document]:
+    """Slices of one pool, each with a device and what it says is the number of slices."""
+    return [
+        make.resource_slice(f"slice-{n}", [make.device(f"device-{n}")], count=c) for n, c in enumerate(counts)
+    ]
+
+
+def answer(scenario: make.Document) -> list[str]:
+    """The devices of all claims, or the outcome when there are none."""
+    row = next(
+        run(
+            msgspec.convert(scenario, Scenario),
+            profile_for("1.37"),
+            fixed_share_ids=True,
+            step_limit=STEP_LIMIT,
+        )
+    )
+    if row["outcome"] != "allocated":
+        return [row.get("error") or row["outcome"]]
+    Checker(scenario).check(row["results"])
+    return [r["device"] for result in row["results"] for r in result["devices"]["results"]]
+
+
+ADMIN_ACCESS: dict[str, tuple[make.Document, list[str]]] = {
+    "a partition in use has its counters already": (
+        make.scenario(
+            partitions("4", "4", total="4"),
+            [make.claim("a", make.request("r", "any", **ADMIN))],
+            allocatedDevices=make.held("part-0"),
+        ),
+        ["part-0"],
+    ),
+    "also where more is promised than there is": (
+        make.scenario(
+            partitions("4", "4", total="4"),
+            [make.claim("a", make.request("r", "any", 2, **ADMIN))],
+            allocatedDevices=make.held("part-0", "part-1"),
+        ),
+        ["part-0", "part-1"],
+    ),
+    "a free partition still needs free counters": (
+        make.scenario(
+            partitions("4", "4", total="4"),
+            [make.claim("a", make.request("r", "any", 2, **ADMIN))],
+            allocatedDevices=make.held("part-0"),
+        ),
+        ["none"],
+    ),
+    "what it looks at leaves the counters to others": (
+        make.scenario(
+            partitions("3", "1", total="4"),
+            [
+                make.claim("a", make.request("r", "any", **ADMIN)),
+                make.claim("b", make.request("r", "any")),
+            ],
+            allocatedDevices=make.held("part-0"),
+        ),
+        ["part-0", "part-1"],
+    ),
+    "all partitions, all in use": (
+        make.scenario(
+            partitions("2", "2", total="4"),
+            [make.claim("a", make.request("r", "any", **ADMIN, **EVERY))],
+            allocatedDevices=make.held("part-0", "part-1"),
+        ),
+        ["part-0", "part-1"],
+    ),
+    "the taint of a device in use must be tolerated all the same": (
+        make.scenario(
+            partitions("4", total="4", taints=[{"key": "bad", "effect": "NoSchedule"}]),
+            [make.claim("a", make.request("r", "any", **ADMIN))],
+            allocatedDevices=make.held("part-0"),
+        ),
+        ["none"],
+    ),
+}
+
+POOLS: dict[str, tuple[make.Document, list[str]]] = {
+    f"slices that say {' and '.join(map(str, counts))}, {mode or 'one device'}": (
+        make.scenario(said(*counts), [make.claim("a", make.request("r", "any", **mode))]),
+        [
+            "claim default/a, request r: asks for all devices, but resource pool gpu.example.com/pool is "
+            "currently being updated"
+            if mode
+            else "none"
+        ],
+    )
+    for counts in [(1, 2), (2, 1), (2, 3)]
+    for mode in [{}, EVERY]
+}
+
+
+@pytest.mark.parametrize(
+    ("scenario", "wanted"), [*ADMIN_ACCESS.values(), *POOLS.values()], ids=[*ADMIN_ACCESS, *POOLS]
+)
+def test_answer(scenario: make.Document, wanted: list[str]) -> None:
+    assert answer(scenario) == wanted
