@@ -66,6 +66,7 @@ WORST = {
  "calls":loop("&&".join(["x.size()==0" .replace('x','string(x)')+"||true"]*100)),
  "ts":loop("timestamp(x).getHours('America/New_York') >= 0"),
  "ts2":loop("string(timestamp(x)) != ''"),
+ "ts3":loop("timestamp(x).getHours('America/N'+string(x)) >= 0 || true"),
  "dbl":loop("string(double(x)/3.0) != ''"),
  "quant":loop("quantity('1').add(x).isGreaterThan(quantity('0'))"),
  "quant2":loop("quantity(string(x)).isGreaterThan(quantity('-1'))"),

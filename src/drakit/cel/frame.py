@@ -16,7 +16,7 @@ from drakit.cel.syntax import Node
 
 COST_LIMIT: Final = 1_000_000
 """What one evaluation may cost (resource.k8s.io CELSelectorExpressionMaxCost)."""
-FAULT_WORK: Final = 20
+FAULT_WORK: Final = 28
 """Steps that an error takes."""
 UNSET: Final = object()
 

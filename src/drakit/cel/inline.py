@@ -29,7 +29,7 @@ from drakit.cel.syntax import Call, Fold, Ident, ListNode, Literal, Node, Select
 _MAX_NODES = 150
 _MAX_LOOPS = 12
 _MAX_INDENT = 70
-_STEP_WORK, _NODE_WORK = 6, 6
+_STEP_WORK, _NODE_WORK = 6, 4
 _ARITHMETIC = {"_+_": "+", "_-_": "-", "_*_": "*"}
 _ORDER = {"_<_": "<", "_<=_": "<=", "_>_": ">", "_>=_": ">="}
 _EQUALITY = {"_==_": "==", "_!=_": "!="}

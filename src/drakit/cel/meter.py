@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-MAX_WORK: Final = 400_000
-"""Steps, of about a tenth of a microsecond, that one evaluation may take (see `drakit.cel.library.work`)."""
+MAX_WORK: Final = 700_000
+"""Steps, of at most 80 ns or so, that one evaluation may take (see `drakit.cel.library.work`)."""
 
 
 LITTLE_WORK: Final = 2_000

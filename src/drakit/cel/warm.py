@@ -7,7 +7,7 @@ from typing import Any
 
 from drakit.cel.charge import tenth
 from drakit.cel.frame import UNSET, Failure, Frame
-from drakit.cel.inline import Steps, function_of
+from drakit.cel.inline import function_of
 from drakit.cel.loop import Loop, Looped
 from drakit.cel.meter import CostExceeded
 from drakit.cel.statements import Statements
@@ -17,6 +17,8 @@ from drakit.cel.value import DeviceMap
 
 _WARM = 3000
 """About how many nodes are evaluated in a loop before statements are worth it."""
+_LINE_WORK = 150
+"""Steps that writing and compiling a line of them takes."""
 _Fast = Callable[[Frame, list[Any]], Any]
 
 
@@ -41,13 +43,14 @@ class Comprehension(Looped, eq=False, gc=False):
             self.heat += len(items) * self.loop.weight
             if self.heat <= _WARM:
                 return self.loop.go(frame, items)
-            self.fast = _generate(self.loop, frame.steps)
+            self.fast = _generate(self.loop, frame)
         return self.fast(frame, items)
 
 
-def _generate(loop: Loop, steps: Steps) -> _Fast:
+def _generate(loop: Loop, frame: Frame) -> _Fast:
     text = Statements()
-    lines = function_of(loop, steps, text)
+    lines = function_of(loop, frame.steps, text)
+    frame.meter.spend(_LINE_WORK * len(lines))
     namespace: dict[str, Any] = {**_NAMESPACE, **text.constants}
     exec(compile("\n".join(lines), "<loop>", "exec"), namespace)
     fast: _Fast = namespace.pop("fast")

@@ -120,9 +120,32 @@ def _number(text: str) -> int:
     return int(text)
 
 
-@lru_cache(maxsize=256)
+_ZONES: dict[str, tzinfo | None] = {}
+"""Zones looked up before, None for those that do not exist; never very many."""
+_MOST_ZONES = 256
+
+
+def is_found_quickly(name: Any) -> bool:
+    """Whether a zone need not be looked up in the files of the system."""
+    return not isinstance(name, str) or name in _ZONES or ":" in name
+
+
 def _find_zone(name: str) -> tzinfo:
     """Where the clocks of the reference are, and so what is "Local", is UTC. Raises Fault."""
+    try:
+        zone = _ZONES[name]
+    except KeyError:
+        zone = _load_zone(name)
+        if len(_ZONES) >= _MOST_ZONES:
+            _ZONES.clear()
+        _ZONES[name] = zone
+    if zone is None:
+        raise Fault(f"unknown time zone {name}")
+    return zone
+
+
+def _load_zone(name: str) -> tzinfo | None:
+    """None where there is no such zone. Raises Fault for what cannot be a name."""
     if name in ("", "UTC", "Local"):
         return UTC
     if "\0" in name:
@@ -133,8 +156,8 @@ def _find_zone(name: str) -> tzinfo:
         try:
             return ZoneInfo(name)
         except (OSError, ValueError, KeyError):
-            pass
-    raise Fault(f"unknown time zone {name}")
+            return None
+    return None
 
 
 def _seconds_east(name: str, seconds: int) -> int:
