@@ -14,11 +14,11 @@ indices and calls of methods on the way from the whole expression to any part of
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NoReturn
 
 from drakit.cel.cursor import Cursor
 from drakit.cel.macro import Expander
+from drakit.cel.number import NUMBERS
 from drakit.cel.repair import operands
 from drakit.cel.source import compile_error
 from drakit.cel.syntax import (
@@ -34,7 +34,6 @@ from drakit.cel.syntax import (
     qualified_name,
 )
 from drakit.cel.token import Token
-from drakit.cel.value import Uint
 
 MAX_DEPTH = 250
 
@@ -279,7 +278,7 @@ class _Parser(Cursor):
         self.index += 1
         if kind in ("string", "bytes"):
             return Literal(self.node_number(), start, (start, end), value)
-        if kind in _NUMBERS:
+        if kind in NUMBERS:
             return self.number(token, negative_from)
         if kind == "ident":
             return self.name(token, start)
@@ -340,7 +339,7 @@ class _Parser(Cursor):
         position = start if negative_from is None else negative_from
         sign = "" if negative_from is None else "-"
         try:
-            value = _NUMBERS[kind](sign + str(text))
+            value = NUMBERS[kind](sign + str(text))
         except ValueError:
             self.issues.append((position, f"invalid {kind} literal"))
             value = 0
@@ -384,31 +383,3 @@ class _Parser(Cursor):
             return True
         self.need(closing)
         return False
-
-
-def _int(text: str) -> int:
-    if len(text) > 1000:
-        raise ValueError(text)
-    value = int(text, 16 if "x" in text else 10)
-    if not -(1 << 63) <= value < 1 << 63:
-        raise ValueError(text)
-    return value
-
-
-def _uint(text: str) -> Uint:
-    if len(text) > 1000:
-        raise ValueError(text)
-    value = int(text[:-1], 16 if "x" in text else 10)
-    if value >= 1 << 64:
-        raise ValueError(text)
-    return Uint(value)
-
-
-def _double(text: str) -> float:
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise ValueError(text)
-    return value
-
-
-_NUMBERS: dict[str, Callable[[str], int | float | Uint]] = {"int": _int, "uint": _uint, "double": _double}
