@@ -7,8 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from drakit.allocator import STEP_LIMIT
+from drakit.allocator import STEP_LIMIT, Allocator
 from drakit.cli.allocate import Scenario, run
+from drakit.errors import FailedOnNode
+from drakit.model.meta import Node
 from drakit.profile import profile_for
 from tests.allocator import make
 from tests.allocator.checker import Checker
@@ -105,6 +107,31 @@ ADMIN_ACCESS: dict[str, tuple[make.Document, list[str]]] = {
     ),
 }
 
+
+def shared(consumed: str | None, *wanted: str) -> make.Document:
+    """One device of 4 that may be shared, one share of it in use."""
+    where = {"driver": make.DRIVER, "pool": "pool", "device": "device"}
+    requests = [
+        make.request(f"r{n}", "any", capacity={"requests": {"memory": want}}) for n, want in enumerate(wanted)
+    ]
+    return make.scenario(
+        [
+            make.resource_slice(
+                "s", [make.device("device", capacity={"memory": "4"}, allowMultipleAllocations=True)]
+            )
+        ],
+        [make.claim("a", *requests)],
+        aggregatedCapacity=[{**where, "capacity": {"memory": consumed}}] if consumed else [],
+    )
+
+
+SHARES: dict[str, tuple[make.Document, list[str]]] = {
+    "what is consumed is not given again": (shared("3", "2"), ["none"]),
+    "less than nothing consumed makes no room": (shared("-1", "1"), ["none"]),
+    "whoever consumes what cannot be read": (shared("much", "1"), ["none"]),
+    "two requests of one claim": (shared("1", "1", "2"), ["device", "device"]),
+}
+
 POOLS: dict[str, tuple[make.Document, list[str]]] = {
     f"slices that say {' and '.join(map(str, counts))}, {mode or 'one device'}": (
         make.scenario(said(*counts), [make.claim("a", make.request("r", "any", **mode))]),
@@ -121,7 +148,29 @@ POOLS: dict[str, tuple[make.Document, list[str]]] = {
 
 
 @pytest.mark.parametrize(
-    ("scenario", "wanted"), [*ADMIN_ACCESS.values(), *POOLS.values()], ids=[*ADMIN_ACCESS, *POOLS]
+    ("scenario", "wanted"),
+    [*ADMIN_ACCESS.values(), *SHARES.values(), *POOLS.values()],
+    ids=[*ADMIN_ACCESS, *SHARES, *POOLS],
 )
 def test_answer(scenario: make.Document, wanted: list[str]) -> None:
     assert answer(scenario) == wanted
+
+
+def test_a_selector_of_two_terms_fails_on_its_node_only() -> None:
+    """Older servers let it through; the pod may still go elsewhere."""
+    term = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}
+    device = make.device("device", nodeSelector={"nodeSelectorTerms": [term, term]})
+    slices = [
+        make.resource_slice("broken", [device], perDeviceNodeSelection=True),
+        make.resource_slice("fine", [make.device("device")], pool="other", nodeName="other"),
+    ]
+    scenario = msgspec.convert(make.scenario(slices, [make.claim("a", make.request("r", "any"))]), Scenario)
+    state = scenario.state(profile_for("1.37"))
+    assert scenario.node is not None
+    allocator = Allocator(scenario.claims_to_allocate or [], state, share_id=str)
+    with pytest.raises(FailedOnNode, match="NodeSelector with 2 terms"):
+        allocator.allocate(scenario.node)
+    other = msgspec.convert({"metadata": {"name": "other"}}, Node)
+    results = allocator.allocate(other)
+    assert results is not None
+    assert results[0].devices.results[0].pool == "other"

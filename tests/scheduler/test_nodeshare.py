@@ -27,6 +27,11 @@ def shares_of(device: Document, **result: Any) -> Document | None:
 
 MAPPED: dict[str, tuple[Document, dict[str, Any], Document | None]] = {
     "nothing": ({}, {}, None),
+    "nothing for admin access": (
+        {"cpu": {"mapping": {"deviceMultiplier": "2"}}},
+        {"adminAccess": True},
+        None,
+    ),
     "so much for each device": (
         {"cpu": {"mapping": {"deviceMultiplier": "2"}}},
         {},

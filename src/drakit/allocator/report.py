@@ -128,7 +128,7 @@ class Report:
                     Check.CAPACITY,
                     name=name,
                     needed=_text(need),
-                    left=_text(have),
+                    left=_text(max(0, have)),
                     holders=self._state.holders(*published.id),
                 )
         return None

@@ -14,7 +14,7 @@ from drakit.allocator.plan import Plan
 from drakit.allocator.request import Asked, Demand
 from drakit.allocator.search import Pick
 from drakit.allocator.view import NodeView
-from drakit.errors import AllocationError
+from drakit.errors import FailedOnNode
 from drakit.model.meta import NodeSelector, NodeSelectorRequirement, NodeSelectorTerm
 from drakit.model.resource import (
     AllocationResult,
@@ -131,7 +131,7 @@ def _node_selector(claim: ResourceClaim, devices: Iterable[Published], node_name
             return _only(node_name)
         terms = where.node_selector.node_selector_terms if where.node_selector else []
         if len(terms) > 1:
-            raise AllocationError(
+            raise FailedOnNode(
                 f"create NodeSelector for claim {claim.metadata.name}: "
                 f"unsupported ResourceSlice.NodeSelector with {len(terms)} terms"
             )

@@ -12,6 +12,8 @@ from drakit.allocator.device import Groups, Needs, Published
 from drakit.model.quantity import Quantity
 from drakit.model.resource import AllocationResult, DeviceRequestAllocationResult
 
+_UNKNOWN = 10**100
+
 
 class Use:
     """The holders of one device: claim uid -> name, and of each share what it consumes (10^-9 units)."""
@@ -72,8 +74,10 @@ def held_rows(allocation: AllocationResult) -> list[DeviceRequestAllocationResul
 
 
 def _nano(value: str) -> int:
-    """A broken quantity in another claim's status counts as nothing: that claim is not ours to judge."""
+    """A quantity in another claim's status that is broken or negative counts as more than any device has:
+    what is left of this one nobody knows."""
     try:
-        return Quantity.of(value).nano
+        amount = Quantity.of(value).nano
     except ValueError:
-        return 0
+        return _UNKNOWN
+    return amount if amount >= 0 else _UNKNOWN

@@ -86,11 +86,14 @@ class NodeShares:
     def of_claim(
         self, uid: str, name: str, results: Iterable[Document], containers: list[str]
     ) -> ClaimShare | None:
-        """What an allocated claim stands for; None for nothing. `containers` use it."""
+        """What an allocated claim stands for; None for nothing. `containers` use it. A device
+        with admin access stands for nothing: it counts with the claim that works with it."""
         mapped: dict[str, Quantity] = {}
         overhead: dict[str, dict[str, Quantity]] = {}
         is_mapped = False
         for result in results:
+            if result.get("adminAccess"):
+                continue
             rows = self._devices.get((result["driver"], result["pool"], result["device"])) or {}
             for resource, row in rows.items():
                 if row.get("mapping"):
