@@ -53,7 +53,7 @@ def test_devices_behind_an_extended_resource_are_told_like_those_of_a_claim(reso
     report = explain(asking(**{resource: "1"}), resource_claims=TAKEN)
     assert report.is_pending
     assert report.sentence == (
-        "pod default/p is pending: every device that matches request container-0-request-0"
+        f"pod default/p is pending: every device that matches extended resource {resource}"
         f" (1 x {DRIVER}) is allocated"
     )
     section = report.sections[0]
@@ -74,7 +74,7 @@ def test_fewer_devices_are_offered_but_no_toleration() -> None:
     ("nodes", "said"),
     [
         ([counting("node-0", **{WIDGET: "1"})], "fits now, on node-0"),
-        ([counting("node-0", **{WIDGET: "0"})], "every device that matches request container-0-request-0"),
+        ([counting("node-0", **{WIDGET: "0"})], f"every device that matches extended resource {WIDGET}"),
         ([node("node-0"), counting("node-1", **{WIDGET: "1"})], "fits now, on node-1"),
     ],
 )

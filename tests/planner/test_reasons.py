@@ -101,6 +101,18 @@ def alternatives() -> Document:
     return document
 
 
+def distinct(document: Document, attribute: str) -> Document:
+    document["spec"]["devices"]["constraints"] = [{"distinctAttribute": attribute}]
+    return document
+
+
+def with_more(document: Document, name: str, count: int, expression: str = "") -> Document:
+    """One more request in the claim."""
+    more = asked(claim("other", count, expression))
+    document["spec"]["devices"]["requests"].append({"name": name, "exactly": more})
+    return document
+
+
 def two_claims() -> Document:
     document = pod("train", "big")
     document["spec"]["resourceClaims"].append({"name": "h", "resourceClaimName": "more"})
@@ -188,6 +200,39 @@ REASONS: dict[str, tuple[Document, Document, str, list[str]]] = {
         " and there are no other devices",
         [],
     ),
+    "different values": (
+        distinct(claim("big", 3), PCIE),
+        local(gpus("node-1", "H100")),
+        f"no node has 3 free devices for request gpu (gpu.nvidia.com) with different values of {PCIE}"
+        " (closest: node-1 with 2)",
+        ["count", "constraint"],
+    ),
+    "one value for two requests": (
+        with_more(claim("big", 3, match=PCIE), "more", count=2),
+        local(gpus("node-1", "H100")),
+        f"no node has 5 devices with one {PCIE} for its requests gpu, more (closest: node-1 with 4)",
+        ["count", "count", "constraint"],
+    ),
+    "each on another node": (
+        with_more(claim("big", 2, H100), "more", count=2, expression=f"{PRODUCT}'L4'"),
+        {},
+        "no node can serve all its requests: node-0, the closest, has 0 of 2 devices for request more",
+        [],
+    ),
+    "attribute": (
+        claim("big", 1, match="gpu.nvidia.com/slot"),
+        local(gpus("node-1", "H100")),
+        "no device for request gpu (1 x gpu.nvidia.com) has attribute gpu.nvidia.com/slot, which a constraint"
+        " of its claim needs",
+        ["constraint"],
+    ),
+    "several causes": (
+        claim("big", 1, H100),
+        local(gpus("node-1", "H100", count=3, tainted=[2]), claims=(holding("a", "gpu-0", "gpu-1"),)),
+        "no node has a free device for request gpu (1 x gpu.nvidia.com): of 3 that match 2 are allocated,"
+        " 1 is tainted",
+        ["toleration", "release"],
+    ),
     "node of devices": (
         claim("big", 4),
         local(per_device()),
@@ -210,7 +255,7 @@ REASONS: dict[str, tuple[Document, Document, str, list[str]]] = {
     "competition": (
         claim("big", 2),
         local(gpus("node-1", "H100", count=4), claims=(claim("more", 3),)) | {"pods": [two_claims()]},
-        "its requests together want 5 devices, and no node has more than 4 for them (closest: node-1)",
+        "its requests together want 5 devices, and node-1, the closest, has 4 for them",
         ["count", "count"],
     ),
     "alternatives": (
@@ -224,7 +269,7 @@ REASONS: dict[str, tuple[Document, Document, str, list[str]]] = {
         changed(claim("big", 1), allocationMode="All"),
         local(gpus("node-1", "H100"), claims=(holding("a", "gpu-0"),)),
         "request gpu wants all gpu.nvidia.com of a node, and not all of them can be had"
-        " (closest: node-1 with 7)",
+        " (closest: node-1 with 7 of 8)",
         ["release"],
     ),
     "expression": (
@@ -302,6 +347,36 @@ def test_the_sentence_names_the_reason(reason: str) -> None:
     assert [change.kind for change in report.would_fit] == kinds
     for change in report.would_fit:
         check(before, change)
+
+
+def test_of_claims_that_may_go_the_smallest_is_named() -> None:
+    lists = local(
+        gpus("node-1", "H100", count=4), claims=(holding("a", "gpu-0", "gpu-1"), holding("b", "gpu-2"))
+    )
+    report = report_on(taken(claim("big", 2), lists))
+    assert [change.released for change in report.would_fit if change.released] == [["ml/b"]]
+
+
+def test_nothing_helps_while_another_node_stops_the_pod() -> None:
+    """A selector that fails on one node fails the pod, so no change is said to help on another."""
+    strange = gpus("node-2", "H100")
+    for device in strange["spec"]["devices"]:
+        del device["attributes"]["productName"]
+    lists = {
+        "nodes": [node("node-1"), node("node-2")],
+        "resource_slices": [gpus("node-1", "H100", count=1), strange],
+    }
+    report = report_on(taken(claim("big", 2, H100), lists))
+    assert "(this stops it on every node)" in report.sentence
+    assert report.would_fit == []
+
+
+def test_a_device_of_one_node_that_another_cannot_use_counts_once() -> None:
+    lists = local(per_device())
+    lists["nodes"].append(node("node-9"))
+    report = report_on(taken(claim("big", 7), lists))
+    assert [(line.cause, line.count) for line in report.sections[0].lines] == [("free", 8)]
+    assert "closest: node-9 with 6" in report.sentence
 
 
 def test_a_claim_that_is_not_there_yet_is_noted() -> None:

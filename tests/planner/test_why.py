@@ -54,7 +54,7 @@ def test_changes_that_help_are_said_and_only_those() -> None:
     report = explain(claim("big", 8, H100, PCIE))
     assert [change.text for change in report.would_fit] == [
         "with count 4 (on node-0)",
-        f"without the constraint on {PCIE} (on node-0)",
+        f"without matchAttribute {PCIE} (on node-0)",
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from drakit.model.resource import ResourceClaim
@@ -25,7 +27,7 @@ def test_requests_that_compete_are_counted_together() -> None:
     report = why(situation, wanted_by_pod(situation, "default/p"))
     assert report.sentence == (
         "pod default/p is pending: its requests together want 3 devices,"
-        " and no node has more than 2 for them (closest: node-0)"
+        " and node-0, the closest, has 2 for them"
     )
     nodes = [info.node for info in situation.nodes.values()]
     texts = explain([msgspec.convert(wanted, ResourceClaim)], situation.state, nodes)
@@ -33,3 +35,33 @@ def test_requests_that_compete_are_counted_together() -> None:
         "node-0": "claim default/train request gpu: 2 devices wanted, 2 free"
         " (the requests together want 3, of which 2 can be had at once)"
     }
+
+
+def explained(wanted: dict[str, Any], **lists: Any) -> dict[str, str]:
+    situation = Situation(snapshot(resource_claims=[wanted], **lists))
+    nodes = [info.node for info in situation.nodes.values()]
+    return explain([msgspec.convert(wanted, ResourceClaim)], situation.state, nodes)
+
+
+def test_what_is_said_of_several_nodes_is_true_of_the_closest() -> None:
+    slices = [gpus("node-0", "H100", count=2), gpus("node-1", "H100", count=4)]
+    texts = explained(claim("big", 8), nodes=[node("node-0"), node("node-1")], resource_slices=slices)
+    text = "claim default/big request gpu: 8 devices wanted, 6 free (at most 4 on one node)"
+    assert texts == {"node-0": text, "node-1": text}
+
+
+def test_alternatives_are_blamed_only_when_none_can_be_had() -> None:
+    wanted = claim("big", 1)
+    subs = [{"name": f"a{count}", "deviceClassName": DRIVER, "count": count} for count in (4, 3)]
+    requests = wanted["spec"]["devices"]["requests"]
+    requests.append({"name": "more", "firstAvailable": subs})
+    lists = {"nodes": [node("node-0")], "resource_slices": [gpus("node-0", "H100", count=2)]}
+    assert explained(wanted, **lists) == {
+        "node-0": "claim default/big request more/a4: 4 devices wanted, 2 free,"
+        " nor can its other alternatives be had"
+    }
+    requests[1]["firstAvailable"][1]["count"] = 2
+    assert (
+        "request gpu: 1 device wanted, 2 free (the requests together want 3"
+        in explained(wanted, **lists)["node-0"]
+    )

@@ -86,6 +86,8 @@ class Report:
         published, demanded = self._view.devices[position], self._problem.demands[demand.index]
         verdict = self._plan.verdict(demand, published, self._view.here[position])
         is_held = bool(self._problem.taken >> position & 1) and not demand.is_admin
+        if verdict.failure is not None and verdict.failure.expression is not None:
+            return _failed(verdict.failure)
         if is_held and (verdict.refusal is None or verdict.refusal.check not in (Check.SELECTOR, Check.NODE)):
             return Refusal(Check.IN_USE, holders=self._state.holders(*published.id))
         if verdict.failure is not None:
@@ -113,7 +115,7 @@ class Report:
                 return Refusal(Check.CONSTRAINT, name=known.attribute, constraint=known.index)
         if demanded.candidates >> position & 1 or demanded.is_all:
             return None
-        return Refusal(Check.COUNTER, name="its pool has promised more than it has")
+        return Refusal(Check.COUNTER, reason="more of the pool's counters is given out than there is")
 
     def _capacity(self, demand: Demand, position: int) -> Refusal | None:
         share = self._problem.shareable.get(position)
@@ -180,17 +182,17 @@ class Report:
         check = Check.COUNT
         if demanded.count > MAX_RESULTS:
             check, possible = Check.LIMIT, MAX_RESULTS
-        elif possible >= demanded.count and not demand.is_admin:
-            possible = self._bounds.served(
-                [group_of([Option(demanded.count, mask, demand.index)])], self._root
-            )
-            check = Check.CAPACITY if mask & self._shareable() else Check.COUNTER
-        if demanded.is_all and possible < demanded.count:
-            check = Check.COUNT
+        elif possible and demanded.count and not demand.is_admin:
+            option = Option(demanded.count, mask, demand.index)
+            together = self._bounds.served([group_of([option])], self._root)
+            if together < possible and not demanded.is_all:
+                check = Check.CAPACITY if mask & self._shareable() else Check.COUNTER
+            possible = min(possible, together)
         if possible < wanted:
-            self._trace.fell_short(
-                self._candidate(demand), FellShort(check=check, wanted=wanted, possible=possible)
+            shortage = FellShort(
+                check=check, wanted=wanted, possible=possible, requests=self._places([demand])
             )
+            self._trace.fell_short(self._candidate(demand), shortage)
             return None
         return Option(demanded.count, mask, demand.index)
 
@@ -221,8 +223,10 @@ class Report:
                         check=Check.CONSTRAINT,
                         wanted=wanted,
                         possible=possible,
+                        requests=self._places([demand for demand, _ in rows]),
                         name=constraint.attribute,
                         constraint=constraint.index,
+                        is_match=constraint.is_match,
                         best=tuple(best_values),
                     ),
                 )
@@ -272,10 +276,15 @@ class Report:
             return
         wanted = sum(group.need for group in competing)
         possible = self._bounds.served(competing, self._root)
-        first = self._plan.demands[competing[0].options[0].demand]
         if possible < wanted:
-            shortage = FellShort(check=Check.COMPETITION, wanted=wanted, possible=possible)
-            self._trace.fell_short(self._candidate(first), shortage)
+            demands = [self._plan.demands[group.options[0].demand] for group in competing]
+            shortage = FellShort(
+                check=Check.COMPETITION, wanted=wanted, possible=possible, requests=self._places(demands)
+            )
+            self._trace.fell_short(self._candidate(demands[0]), shortage)
+
+    def _places(self, demands: Sequence[Demand]) -> tuple[tuple[str, str], ...]:
+        return tuple((self._claims[demand.claim].metadata.key, demand.full_name) for demand in demands)
 
 
 def _failed(failure: Failure) -> Refusal:

@@ -69,7 +69,7 @@ class Refusal(Struct, frozen=True):
     check: Check
     reason: str = ""
     """POOL: incomplete or what is invalid. GATE: the gate. SELECTOR: the error, if it failed. CAPACITY: why
-    the device cannot serve the amount, whatever is left."""
+    the device cannot serve the amount, whatever is left. COUNTER: what is wrong with all of the pool's."""
     holders: tuple[str, ...] = ()
     """The claims (namespace/name) that hold it (IN_USE; empty when an earlier request of this pod took it),
     share it (CAPACITY), or draw on the counter (COUNTER)."""
@@ -89,18 +89,20 @@ class Refusal(Struct, frozen=True):
 class FellShort(Struct, frozen=True, kw_only=True):
     """The devices that passed every check of their own are not enough, or not together.
 
-    `wanted` devices, at most `possible` of them at once. COUNT: too few passed. COUNTER: the counters do not
-    allow so many. CONSTRAINT: no value of the attribute `name` has enough; `best` has the values that come
-    closest with how many devices each has. COMPETITION: the requests of all claims take each other's
-    devices (`possible` equal to `wanted` means that no combination works out). LIMIT: the claim asks for
-    more than it may have.
+    `wanted` devices for all of `requests` (claim and request), at most `possible` of them at once. COUNT: too
+    few passed. COUNTER: the counters do not allow so many. CONSTRAINT: no value of the attribute `name` has
+    enough (`is_match`), or it has too few values; `best` has the values that come closest with how many
+    devices each has. COMPETITION: the requests of all claims take each other's devices. LIMIT: the claim asks
+    for more than it may have.
     """
 
     check: Check
     wanted: int
     possible: int
+    requests: tuple[tuple[str, str], ...] = ()
     name: str = ""
     constraint: int = 0
+    is_match: bool = True
     best: tuple[tuple[str, int], ...] = ()
 
 

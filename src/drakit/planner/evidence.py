@@ -1,6 +1,7 @@
 """What the allocator's trace says, collected over all nodes and sorted by request and device.
 
-A device that several nodes see counts once, with the first thing said against it.
+A device that several nodes see counts once: as free if it is for one of them, else with the first thing said
+against it, which is that it is another node's only if nobody says more.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from drakit.model.resource import AllocationResult, ResourceClaim
 
 Place = tuple[str, str]
 """Claim (namespace/name) and request (`main` or `main/sub`)."""
+Request = tuple[str, str]
+"""Claim and request; the alternatives of a prioritized list are one request."""
 DeviceID = tuple[str, str, str]
 """Driver, pool, device."""
 
@@ -30,23 +33,20 @@ class Demand(Struct, frozen=True):
     is_all: bool
 
     @property
+    def asked(self) -> Request:
+        """The request that it is, or is an alternative of."""
+        claim, request = self.place
+        return claim, request.split("/")[0]
+
+    @property
     def wanted(self) -> str:
         count = "all" if self.is_all else str(self.count)
         return f"{count} x {self.device_class}"
 
 
-_PROGRESS = (
-    Check.COUNT,
-    Check.CAPACITY,
-    Check.COUNTER,
-    Check.CONSTRAINT,
-    Check.COMPETITION,
-)
-"""How far a node came, by the bound it fell short of."""
-
-
 class Findings(Struct):
-    """What became of the devices for one request: `node_of` tells where each was seen first."""
+    """What became of the devices for one request: `node_of` tells where each was seen first, `short` by how
+    much nodes fall short of this request alone (of several bounds the tightest)."""
 
     away: dict[DeviceID, Refusal] = field(default_factory=dict)
     free: set[DeviceID] = field(default_factory=set)
@@ -62,25 +62,25 @@ class Findings(Struct):
         return len(self.away.keys() | self.free)
 
     @property
-    def closest(self) -> tuple[str, FellShort | None]:
-        """The node that came closest, and how it fell short; ("", None) when no node had anything free."""
+    def closest(self) -> tuple[str, FellShort] | None:
+        """Of the nodes that fall short the one that has most of what is wanted, and how it falls short."""
 
-        def progress(name: str) -> tuple[int, int]:
+        def progress(name: str) -> tuple[bool, int, int]:
             short = self.short[name]
-            return _PROGRESS.index(short.check) if short.check in _PROGRESS else -1, short.possible
+            return short.possible > 0, short.possible - short.wanted, short.possible
 
-        if self.short:
-            node = max(self.short, key=progress)
-            return node, self.short[node]
-        if self.free_on:
-            return max(self.free_on, key=lambda name: self.free_on[name]), None
-        return "", None
+        if not self.short:
+            return None
+        node = max(self.short, key=progress)
+        return node, self.short[node]
 
 
 class Evidence(Struct):
     """A `Trace` for one allocation tried on many nodes."""
 
     places: dict[Place, Findings] = field(default_factory=dict)
+    together: dict[str, FellShort] = field(default_factory=dict)
+    """By node the first bound that it falls short of for several requests together."""
     errors: dict[str, list[str]] = field(default_factory=dict)
     """What made nodes unusable, by its text, with the nodes."""
     fatal: str = ""
@@ -91,19 +91,45 @@ class Evidence(Struct):
     def at(self, place: Place) -> Findings:
         return self.places.setdefault(place, Findings())
 
+    def lacking(self, rows: Sequence[Demand], nodes: Sequence[str]) -> dict[str, list[Request]]:
+        """Of each of `nodes` the requests that it cannot serve, not even alone; without those of `errors`."""
+        requests: dict[Request, list[dict[str, FellShort]]] = {}
+        for row in rows:
+            requests.setdefault(row.asked, []).append(self.at(row.place).short)
+        failed = {name for names in self.errors.values() for name in names}
+        return {
+            name: [r for r, shorts in requests.items() if all(name in short for short in shorts)]
+            for name in nodes
+            if name not in failed
+        }
+
     def turned_away(self, candidate: Candidate, device: DeviceID, refusal: Refusal) -> None:
         findings = self.at((candidate.claim, candidate.request))
-        (findings.pools if refusal.check is Check.POOL else findings.away).setdefault(device, refusal)
-        findings.node_of.setdefault(device, candidate.node)
+        if refusal.check is Check.POOL:
+            findings.pools.setdefault(device, refusal)
+            return
+        known = findings.away.get(device)
+        is_more = known is None or (known.check is Check.NODE and refusal.check is not Check.NODE)
+        if is_more and device not in findings.free:
+            findings.away[device] = refusal
+            findings.node_of[device] = candidate.node
 
     def passed(self, candidate: Candidate, device: DeviceID) -> None:
         findings = self.at((candidate.claim, candidate.request))
-        findings.free.add(device)
-        findings.node_of.setdefault(device, candidate.node)
+        if device not in findings.free:
+            findings.away.pop(device, None)
+            findings.free.add(device)
+            findings.node_of[device] = candidate.node
         findings.free_on[candidate.node] = findings.free_on.get(candidate.node, 0) + 1
 
     def fell_short(self, candidate: Candidate, event: FellShort) -> None:
-        self.at((candidate.claim, candidate.request)).short.setdefault(candidate.node, event)
+        if len(event.requests) > 1:
+            self.together.setdefault(candidate.node, event)
+            return
+        short = self.at((candidate.claim, candidate.request)).short
+        known = short.get(candidate.node)
+        if known is None or event.possible < known.possible:
+            short[candidate.node] = event
 
 
 def gather(claims: Sequence[ResourceClaim], state: State, nodes: Sequence[Node]) -> Evidence:
@@ -124,18 +150,19 @@ def gather(claims: Sequence[ResourceClaim], state: State, nodes: Sequence[Node])
 def try_all(
     claims: Sequence[ResourceClaim], state: State, nodes: Sequence[Node], enough: int = 1
 ) -> list[str]:
-    """The nodes on which `claims` fit, `enough` of them at most; errors count as not fitting."""
+    """The nodes on which `claims` fit, `enough` of them at most; none if one of `nodes` meets an error that
+    stops the pod on all."""
     allocator = Allocator(claims, state, share_id=lambda: "0")
     found: list[str] = []
     for node in nodes:
         try:
             result: list[AllocationResult] | None = allocator.allocate(node)
-        except AllocationError:
+        except FailedOnNode:
             continue
-        if result is not None:
+        except AllocationError:
+            return []
+        if result is not None and len(found) < enough:
             found.append(node.metadata.name)
-            if len(found) >= enough:
-                break
     return found
 
 

@@ -34,6 +34,11 @@ def called(claim: str) -> str:
     return claim if is_extended(claim) else f"claim {claim}"
 
 
+def requested(claim: str, request: str) -> str:
+    """`request NAME`; an extended resource under its own name, its requests are not the user's."""
+    return claim if is_extended(claim) and "," not in claim else f"request {request}"
+
+
 def nobody_offers(
     pod: PodInfo, extended: ExtendedResources, nodes: Iterable[NodeInfo], profile: Profile
 ) -> list[str]:

@@ -17,8 +17,8 @@ from drakit.allocator.trace import Check, Refusal
 from drakit.cel import Verdict
 from drakit.errors import CELError
 from drakit.model.quantity import Quantity
-from drakit.model.resource import Device
-from drakit.planner.evidence import Demand, DeviceID, Findings
+from drakit.model.resource import Device, DeviceConstraint
+from drakit.planner.evidence import Demand, DeviceID, Evidence, Findings
 from drakit.profile import Profile
 
 _SHOWN = 3
@@ -55,11 +55,12 @@ class Section(Struct, frozen=True):
 def section(
     demand: Demand,
     extra: str,
-    findings: Findings,
-    nodes: int,
+    evidence: Evidence,
+    nodes: Sequence[str],
     world: World,
 ) -> Section:
     """The section of `demand`; `extra` says which constraints apply to it."""
+    findings = evidence.at(demand.place)
     groups: dict[tuple[str, str], list[DeviceID]] = defaultdict(list)
     for device, refusal in findings.away.items():
         groups[_group(refusal)].append(device)
@@ -69,9 +70,9 @@ def section(
     ]
     lines += [_pools(findings)] if findings.pools else []
     if findings.free:
-        lines.append(Line(len(findings.free), "free", _free(demand, findings)))
+        lines.append(Line(len(findings.free), "free", _free(demand, evidence)))
     wanted = f"{demand.wanted}{extra}"
-    return Section(*demand.place, wanted, nodes, findings.devices, lines)
+    return Section(*demand.place, wanted, len(nodes), findings.devices, lines)
 
 
 def _group(refusal: Refusal) -> tuple[str, str]:
@@ -80,11 +81,13 @@ def _group(refusal: Refusal) -> tuple[str, str]:
         case Check.SELECTOR:
             return refusal.check, f"{refusal.is_class} {refusal.selector}"
         case Check.TAINT:
-            return refusal.check, _taint(refusal)
+            return refusal.check, taint_text(refusal)
         case Check.IN_USE:
             return refusal.check, "" if refusal.holders else "self"
         case Check.GATE:
             return refusal.check, refusal.reason
+        case Check.COUNTER | Check.CAPACITY:
+            return refusal.check, f"{refusal.needed} {amount_of(refusal)} {refusal.reason}"
         case _:
             return refusal.check, refusal.name
 
@@ -101,11 +104,15 @@ def _line(members: Sequence[DeviceID], refusal: Refusal, findings: Findings, wor
                 return Line(count, "taken", "by an earlier request of the same pod")
             return Line(count, "allocated", _holders(members, findings, world))
         case Check.TAINT:
-            return Line(count, "taint", f"{_taint(refusal)} on {where}: not tolerated")
+            return Line(count, "taint", f"{taint_text(refusal)} on {where}: not tolerated")
+        case Check.COUNTER if refusal.reason:
+            return Line(count, "counter", f"{refusal.reason}, on {where}")
         case Check.COUNTER:
             amounts = _amounts(members, findings)
             held = _claims(members, findings, world)
-            return Line(count, "counter", f"{refusal.name} is short: {amounts}, on {where}{held}")
+            names = list(dict.fromkeys(findings.away[device].name for device in members))
+            what = names[0] if len(names) == 1 else f"{amount_of(refusal)} of {_some(_sets(names))}"
+            return Line(count, "counter", f"{what} is short: {amounts}, on {where}{held}")
         case Check.CAPACITY:
             held = f"; {_holders(members, findings, world)}" if refusal.holders else ""
             why = refusal.reason or _amounts(members, findings)
@@ -245,7 +252,17 @@ def most_left(refusal: Refusal) -> Quantity:
     return Quantity.of(refusal.left or "0")
 
 
-def _taint(refusal: Refusal) -> str:
+def amount_of(refusal: Refusal) -> str:
+    """What there is too little of: the capacity, or the counter whatever set it is in."""
+    return refusal.name.rpartition("/")[2] if refusal.check is Check.COUNTER else refusal.name
+
+
+def _sets(names: Sequence[str]) -> list[str]:
+    return [name.rpartition("/")[0] for name in names]
+
+
+def taint_text(refusal: Refusal) -> str:
+    """The taint as kubectl writes it."""
     taint = refusal.taint
     if taint is None:
         return refusal.name
@@ -253,21 +270,36 @@ def _taint(refusal: Refusal) -> str:
     return f"{taint.key}{value}:{taint.effect}"
 
 
-def _free(demand: Demand, findings: Findings) -> str:
-    """What keeps the free devices from being enough."""
+def _free(demand: Demand, evidence: Evidence) -> str:
+    """What keeps the free devices from being enough; the nodes where they are, if it is not this request."""
+    findings = evidence.at(demand.place)
+    able = [name for name in findings.free_on if name not in findings.short]
+    if able:
+        shared = any(s for name in able if (s := evidence.together.get(name)) and demand.place in s.requests)
+        return f"enough on {_some(able)}" + (", but not beside the other requests" if shared else "")
+    if findings.closest is None:
+        return ""
     node, short = findings.closest
-    if short is not None and short.check is Check.CONSTRAINT:
-        best = _some([f"{value} has {count}" for value, count in short.best])
-        return f"but no value of {short.name} has {short.wanted}: {best} (on {node})"
-    if short is not None and short.check in (Check.COUNTER, Check.CAPACITY):
-        what = "counters allow" if short.check is Check.COUNTER else "capacities allow"
-        return f"but the {what} {short.possible} at once (on {node})"
-    if short is not None and short.check is Check.COMPETITION:
-        return "but the pod's requests need the same ones"
-    if demand.is_all:
-        return "but not all that match"
-    fullest, most = max(findings.free_on.items(), key=lambda row: row[1])
-    return f"but at most {most} on one node ({fullest})" if most < demand.count else ""
+    match short.check:
+        case Check.CONSTRAINT if short.is_match:
+            best = _some([f"{value} has {count}" for value, count in short.best])
+            return f"but no value of {short.name} has {short.wanted}: {best} (on {node})"
+        case Check.CONSTRAINT:
+            return f"but {short.name} has only {short.possible} different values (on {node})"
+        case Check.COUNTER | Check.CAPACITY:
+            what = "counters allow" if short.check is Check.COUNTER else "capacities allow"
+            return f"but the {what} {short.possible} at once (on {node})"
+        case _ if demand.is_all:
+            return f"but not all that match: {short.possible} of {short.wanted} on {node}"
+        case _:
+            return f"but at most {short.possible} on one node ({node})"
+
+
+def constraint_text(constraint: DeviceConstraint) -> str:
+    """The constraint as its claim has it: `matchAttribute NAME`."""
+    if constraint.match_attribute:
+        return f"matchAttribute {constraint.match_attribute}"
+    return f"distinctAttribute {constraint.distinct_attribute}"
 
 
 def _nodes(findings: Findings, members: Sequence[DeviceID]) -> str:

@@ -23,15 +23,17 @@ from drakit.model.resource import (
     DeviceToleration,
     ResourceClaim,
 )
-from drakit.planner.evidence import Demand, DeviceID, Evidence, Findings, try_all
-from drakit.planner.extended import called, is_extended
-from drakit.planner.report import most_left
+from drakit.planner.evidence import Demand, DeviceID, Evidence, Findings, gather, try_all
+from drakit.planner.extended import called, is_extended, requested
+from drakit.planner.report import constraint_text, most_left
 from drakit.planner.situation import Situation
 
 _RELEASES_TRIED = 50
 """Claims whose release is tried, those that hold the most first."""
 _NODES_TRIED = 20
 """Nodes on which the release of several claims is tried."""
+_AMOUNTS_TRIED = 8
+"""Amounts of a capacity that are tried, the largest first."""
 _NODES_COUNTED = 5
 _SHOWN = 3
 _EQUALS = re.compile(r"""\[["']([^"']+)["']\]\.(\w+)\s*==\s*(?:"([^"]*)"|'([^']*)')""")
@@ -76,13 +78,17 @@ class WhatIf:
         self._nodes = nodes
         self._demands = demands
         self._evidence = evidence
+        self._lacking = evidence.lacking(demands, [node.metadata.name for node in nodes])
 
     def changes(self) -> list[Change]:
         """What would help, the least intrusive first."""
         found: list[Change] = []
         for demand in self._demands:
-            findings = self._evidence.places.get(demand.place, Findings())
+            findings = self._evidence.at(demand.place)
             found += self._of_class(demand)
+            if not any(set(short) <= {demand.asked} for short in self._lacking.values()):
+                # No node could serve the other requests, whatever becomes of this one.
+                continue
             found += self._fewer(demand)
             found += self._less(demand, findings)
             found += self._tolerating(demand, findings)
@@ -97,7 +103,8 @@ class WhatIf:
         if len(self._demands) == 1:
             return ""
         claim, request = demand.place
-        return f" for request {request}" + (f" of {called(claim)}" if len(self._claims) > 1 else "")
+        named = requested(claim, request)
+        return f" for {named}" + (f" of {called(claim)}" if len(self._claims) > 1 and named != claim else "")
 
     def _change(self, demand: Demand, kind: str, words: str, nodes: list[str], **fields: Any) -> Change:
         claim, request = demand.place
@@ -130,14 +137,18 @@ class WhatIf:
             yield self._change(demand, "count", f"with count {least}", where, count=least)
 
     def _less(self, demand: Demand, findings: Findings) -> Iterator[Change]:
-        """With as much of a capacity as some device has left."""
-        short = [r for r in findings.away.values() if r.check is Check.CAPACITY and r.left]
+        """With as much of a capacity as some device has left, and for several devices as many have."""
+        if is_extended(demand.place[0]):
+            return
+        short = [r for r in findings.away.values() if r.check is Check.CAPACITY and most_left(r).sign > 0]
         for name in dict.fromkeys(refusal.name for refusal in short):
-            best = max([refusal for refusal in short if refusal.name == name], key=most_left)
-            changed = _changed(self._claims, demand, partial(_ask, name=name, amount=best.left))
-            if most_left(best).sign > 0 and (nodes := self._fits(changed)):
-                words = f"with {name} {best.left}"
-                yield self._change(demand, "capacity", words, nodes, capacity={name: best.left})
+            lefts = {refusal.left: most_left(refusal) for refusal in short if refusal.name == name}
+            for amount in sorted(lefts, key=lambda text: lefts[text], reverse=True)[:_AMOUNTS_TRIED]:
+                changed = _changed(self._claims, demand, partial(_ask, name=name, amount=amount))
+                if nodes := self._fits(changed):
+                    words = f"with {name} {amount}"
+                    yield self._change(demand, "capacity", words, nodes, capacity={name: amount})
+                    break
 
     def _tolerating(self, demand: Demand, findings: Findings) -> Iterator[Change]:
         """With a toleration, which an extended resource has no place for."""
@@ -157,8 +168,9 @@ class WhatIf:
                 rest = [*constraints[:index], *constraints[index + 1 :]]
                 changed = _with_devices(claim, constraints=rest)
                 if nodes := self._fits([changed if c is claim else c for c in self._claims]):
-                    name = constraint.match_attribute or constraint.distinct_attribute
-                    text = f"without the constraint on {name} (on {_where(nodes)})"
+                    words = f"without {constraint_text(constraint)}"
+                    words += f" of {called(claim.metadata.key)}" if len(self._claims) > 1 else ""
+                    text = f"{words} (on {_where(nodes)})"
                     yield Change(
                         kind="constraint", text=text, nodes=nodes, claim=claim.metadata.key, index=index
                     )
@@ -167,31 +179,35 @@ class WhatIf:
 
     def _released(self) -> Iterator[Change]:
         """The release of one claim, or else of as few as possible of those that hold devices of one node."""
-        holders: Counter[str] = Counter()
-        by_node: dict[str, Counter[str]] = {}
-        for findings in self._evidence.places.values():
-            for device, refusal in findings.away.items():
-                for holder in refusal.holders:
-                    holders[holder] += 1
-                    by_node.setdefault(findings.node_of[device], Counter())[holder] += 1
-        for key, _ in holders.most_common(_RELEASES_TRIED):
+        holders, full = _holders(self._evidence)
+        likely = [key for key, _ in holders.most_common(_RELEASES_TRIED)]
+        for key in sorted(likely, key=lambda key: len(self._held(key))):
             if nodes := self._without([key], self._nodes):
                 yield self._release([key], nodes)
                 return
-        fullest = sorted(by_node, key=lambda name: -by_node[name].total())
-        for name in fullest[:_NODES_TRIED]:
-            here = [node for node in self._nodes if node.metadata.name == name]
-            keys = [key for key, _ in by_node[name].most_common()]
-            if len(keys) > 1 and self._without(keys, here):
-                for key in reversed(keys):
-                    rest = [other for other in keys if other != key]
-                    if self._without(rest, here):
-                        keys = rest
-                yield self._release(keys, [name])
+        near = [row[0] for f in self._evidence.places.values() if (row := f.closest) is not None]
+        tried = list(dict.fromkeys([*near, *(name for name, _ in full.most_common())]))[:_NODES_TRIED]
+        rows = [keys for name in tried if (keys := self._fewest(name))]
+        for keys in sorted(rows, key=len):
+            if nodes := self._without(keys, self._nodes):
+                yield self._release(keys, nodes)
                 return
 
+    def _fewest(self, name: str) -> list[str]:
+        """Claims whose release lets the claims fit on the node, none of which could be kept."""
+        here = [node for node in self._nodes if node.metadata.name == name]
+        holders, _ = _holders(gather(self._claims, self._situation.state, here))
+        keys = [key for key, _ in holders.most_common()]
+        if not keys or not self._without(keys, here):
+            return []
+        for key in reversed(keys):
+            rest = [other for other in keys if other != key]
+            if rest and self._without(rest, here):
+                keys = rest
+        return keys
+
     def _without(self, keys: Sequence[str], nodes: Sequence[Node]) -> list[str]:
-        """A node on which the claims fit while the claims `keys` hold nothing."""
+        """Nodes on which the claims fit while the claims `keys` hold nothing."""
         state = self._situation.state
         held = [c for key in keys if (c := self._situation.claims.get(key)) and c.status.allocation]
         if len(held) < len(keys):
@@ -199,23 +215,36 @@ class WhatIf:
         for claim in held:
             state.release(claim.metadata.uid)
         try:
-            return try_all(self._claims, state, nodes)
+            return try_all(self._claims, state, nodes, _NODES_COUNTED)
         finally:
             for claim in held:
                 assert claim.status.allocation is not None
                 state.take(claim.metadata.uid, claim.status.allocation, claim.metadata.key)
 
+    def _held(self, key: str) -> list[str]:
+        """The devices that the claim keeps from others."""
+        claim = self._situation.claims.get(key)
+        allocation = claim.status.allocation if claim else None
+        rows = allocation.devices.results if allocation else ()
+        return [row.device for row in rows if not row.admin_access]
+
     def _release(self, keys: Sequence[str], nodes: list[str]) -> Change:
-        names = [
-            row.device
-            for key in keys
-            if (allocation := self._situation.claims[key].status.allocation)
-            for row in allocation.devices.results
-        ]
+        names = [name for key in keys for name in self._held(key)]
         who = f"claim {keys[0]}" if len(keys) == 1 else f"claims {', '.join(keys)}"
         what = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" * (len(names) > _SHOWN))
         text = f"if {who} released {what} (on {_where(nodes)})"
         return Change(kind="release", text=text, nodes=nodes, released=list(keys))
+
+
+def _holders(evidence: Evidence) -> tuple[Counter[str], Counter[str]]:
+    """How many of the devices turned away each claim holds, and on how many of each node some claim holds."""
+    holders: Counter[str] = Counter()
+    nodes: Counter[str] = Counter()
+    for findings in evidence.places.values():
+        for device, refusal in findings.away.items():
+            holders.update(refusal.holders)
+            nodes[findings.node_of[device]] += len(refusal.holders)
+    return holders, nodes
 
 
 def _where(nodes: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from drakit.cel.survey import Candidate, survey
 from drakit.errors import CELError
 from drakit.model.resource import ResourceClaim
 from drakit.planner.evidence import Demand, Evidence, Findings, demands, gather
-from drakit.planner.report import Section, World, section
+from drakit.planner.report import Section, World, constraint_text, section
 from drakit.planner.sentence import sentence
 from drakit.planner.situation import Situation, Wanted
 from drakit.planner.whatif import Change, WhatIf, near_values
@@ -71,12 +71,13 @@ def _explained(situation: Situation, wanted: Wanted, evidence: Evidence) -> Repo
     near = [hint for row in rows for hint in near_values(evidence.at(row.place), devices)]
     notes = [hint for row in rows for hint in _other_classes(row, situation)]
     notes += [hint for row in rows for hint in _errors(evidence.at(row.place), world)]
+    nodes = [node.metadata.name for node in wanted.nodes]
     sections = [
-        section(row, _constraints(wanted.claims, row), evidence.places[row.place], len(wanted.nodes), world)
+        section(row, _constraints(wanted.claims, row), evidence, nodes, world)
         for row in rows
         if (findings := evidence.places.get(row.place)) and (findings.devices or findings.pools)
     ]
-    reason = sentence(rows, evidence, len(wanted.nodes), near).removeprefix(f"{wanted.subject}: ")
+    reason = sentence(rows, evidence, nodes, near).removeprefix(f"{wanted.subject}: ")
     return Report(
         wanted.subject,
         f"{wanted.subject} is pending: {reason}",
@@ -117,9 +118,7 @@ def _errors(findings: Findings, world: World) -> Iterator[str]:
 def _constraints(claims: Sequence[ResourceClaim], demand: Demand) -> str:
     key, name = demand.place
     texts = [
-        f", matchAttribute {c.match_attribute}"
-        if c.match_attribute
-        else f", distinctAttribute {c.distinct_attribute}"
+        f", {constraint_text(c)}"
         for claim in claims
         if claim.metadata.key == key
         for c in claim.spec.devices.constraints

@@ -3,7 +3,8 @@
 The allocator runs again on the nodes that turned the pod away, this time telling what it does. Its messages
 are counted for each node by the request that fell short; nodes with the same such request are put together
 into one text: `claim default/x request r: 8 devices wanted, 5 free (22 taken, 40 do not match selector #1
-of class gpu)`. A device that several nodes see is counted once.
+of class gpu)`. A device that several nodes see is counted once; what is said of devices together is true of
+the node that comes closest.
 """
 
 from __future__ import annotations
@@ -28,17 +29,26 @@ Place = tuple[int, str]
 
 
 class Tally(Struct):
-    """What became of the devices for one request: the free ones, the others by the words against them."""
+    """What became of the devices for one request on some nodes: the free ones, the others by the words
+    against them; `short` is the bound that the node falls short of, the closest one of several."""
 
     free: set[DeviceID] = field(default_factory=set)
     against: dict[str, set[DeviceID]] = field(default_factory=dict)
     short: FellShort | None = None
+    nodes: int = 0
 
-    def merge(self, other: Tally) -> None:
+    def merge(self, other: Tally, short: FellShort | None) -> None:
+        """Add a node, which falls short of `short`."""
         self.free |= other.free
         for words, devices in other.against.items():
             self.against.setdefault(words, set()).update(devices)
-        self.short = self.short or other.short
+        if self.short is None or (short is not None and _distance(short) < _distance(self.short)):
+            self.short = short
+        self.nodes += 1
+
+
+def _distance(short: FellShort) -> int:
+    return short.wanted - short.possible
 
 
 class Told(Struct):
@@ -46,6 +56,10 @@ class Told(Struct):
 
     indexes: dict[str, int]
     tallies: dict[Place, Tally] = field(default_factory=dict)
+    short: dict[Place, FellShort] = field(default_factory=dict)
+    """The tightest bound of each request that cannot be served."""
+    together: tuple[Place, FellShort] | None = None
+    """The first bound on several requests, with the first of them."""
     messages: int = 0
 
     def turned_away(self, candidate: Candidate, device: DeviceID, refusal: Refusal) -> None:
@@ -60,8 +74,11 @@ class Told(Struct):
 
     def fell_short(self, candidate: Candidate, event: FellShort) -> None:
         self.messages += 1
-        tally = self._at(candidate)
-        tally.short = tally.short or event
+        place = (self.indexes[candidate.claim], candidate.request)
+        if len(event.requests) > 1:
+            self.together = self.together or (place, event)
+        elif place not in self.short or event.possible < self.short[place].possible:
+            self.short[place] = event
 
     def _at(self, candidate: Candidate) -> Tally:
         return self.tallies.setdefault((self.indexes[candidate.claim], candidate.request), Tally())
@@ -84,14 +101,15 @@ def explain(claims: list[ResourceClaim], state: State, nodes: Iterable[Node]) ->
         except AllocationError:
             continue
         messages += told.messages
-        place = _guilty(claims, told)
-        tally, names = groups.setdefault(place, (Tally(), []))
-        if place is not None:
-            tally.merge(told.tallies.get(place, Tally()))
+        blamed = _guilty(claims, told)
+        tally, names = groups.setdefault(blamed and blamed[0], (Tally(), []))
+        if blamed is not None:
+            place, short = blamed
+            tally.merge(told.tallies.get(place, Tally()), short)
         names.append(node.metadata.name)
     found: dict[str, str] = {}
-    for place, (tally, names) in groups.items():
-        text = _text(claims, place, tally)
+    for guilty, (tally, names) in groups.items():
+        text = _text(claims, guilty, tally)
         found |= dict.fromkeys(names, text)
     return found
 
@@ -110,42 +128,42 @@ def _places(claims: list[ResourceClaim]) -> list[tuple[Place, str, int]]:
     return rows
 
 
-def _guilty(claims: list[ResourceClaim], told: Told) -> Place | None:
-    """The request to blame: the first that fell short, else the first with too few free devices."""
-    rows = _places(claims)
-    for place, _, _ in rows:
-        tally = told.tallies.get(place)
-        if tally is not None and tally.short is not None:
-            return place
-    for place, mode, count in rows:
-        tally = told.tallies.get(place)
-        free = len(tally.free) if tally is not None else 0
-        if free < count or (mode == "All" and tally is not None and tally.against):
-            return place
-    return None
+def _guilty(claims: list[ResourceClaim], told: Told) -> tuple[Place, FellShort] | None:
+    """The request to blame and what it falls short of: the first that cannot be served in any of its
+    alternatives, else the first of those that cannot be served together."""
+    requests: dict[Place, list[Place]] = {}
+    for place, _, _ in _places(claims):
+        requests.setdefault((place[0], place[1].split("/")[0]), []).append(place)
+    for places in requests.values():
+        if all(place in told.short for place in places):
+            return places[0], told.short[places[0]]
+    return told.together
 
 
 def _text(claims: list[ResourceClaim], place: Place | None, tally: Tally) -> str:
     if place is None:
         names = ", ".join(claim.metadata.key for claim in claims)
         return f"no combination of free devices satisfies claim {names}"
-    wanted = next(
-        "all devices" if mode == "All" else f"{count} device{'s' * (count != 1)}"
-        for row, mode, count in _places(claims)
-        if row == place
-    )
+    rows = {row: (mode, count) for row, mode, count in _places(claims)}
+    mode, count = rows[place]
+    wanted = "all devices" if mode == "All" else f"{count} device{'s' * (count != 1)}"
     key = claims[place[0]].metadata.key
     text = f"claim {key} request {place[1]}: {wanted} wanted, {len(tally.free)} free"
+    against = {words: len(devices - tally.free) for words, devices in tally.against.items()}
     details = [
-        _counted(words, len(devices))
-        for words, devices in sorted(tally.against.items(), key=lambda row: -len(row[1]))
+        _counted(words, number)
+        for words, number in sorted(against.items(), key=lambda row: -row[1])
+        if number
     ]
     short = tally.short
-    if short is not None and (extra := _shortage(short, len(tally.free))):
+    if short is not None and (extra := _shortage(short, len(tally.free), tally.nodes)):
         details.append(extra)
     if not details and not tally.free:
         details = ["no devices are published here"]
-    return f"{text} ({', '.join(details)})" if details else text
+    text += f" ({', '.join(details)})" if details else ""
+    main, slash, _ = place[1].partition("/")
+    others = sum(index == place[0] and name.startswith(f"{main}/") for index, name in rows) - 1
+    return f"{text}, nor can its other alternatives be had" if slash and others > 0 else text
 
 
 def _counted(words: str, count: int) -> str:
@@ -167,11 +185,12 @@ def _words(device: DeviceID, refusal: Refusal) -> str:
                 words += f" [{refusal.expression}]"
             return words
         case Check.CAPACITY:
-            return f"lack capacity {refusal.name}, {refusal.needed} wanted"
+            wanted = f", {refusal.needed} wanted" if refusal.needed else f": {refusal.reason}"
+            return f"lack capacity {refusal.name}{wanted}".replace(" :", ":")
         case Check.FEATURE:
             return f"cannot be served: {refusal.reason}"
         case Check.COUNTER:
-            return f"short of counter {refusal.name}"
+            return f"short of counter {refusal.name}" if refusal.name else f"cannot be had: {refusal.reason}"
         case Check.GROUP:
             return f"not compatible with what is allocated from {refusal.name}"
         case Check.TAINT:
@@ -186,21 +205,23 @@ def _words(device: DeviceID, refusal: Refusal) -> str:
             return "beyond the limit of devices of a claim"
 
 
-def _shortage(short: FellShort, free: int) -> str:
+def _shortage(short: FellShort, free: int, nodes: int) -> str:
     """What a bound on several devices together adds to the counts."""
+    where = "on one node" if nodes > 1 else "at once"
     match short.check:
         case Check.CONSTRAINT:
-            best = ", ".join(f"{value}: {count}" for value, count in short.best)
+            alike = "one" if short.is_match else "different values of"
+            best = ", ".join(f"{value}: {count}" for value, count in short.best) if short.is_match else ""
             closest = f", closest {best}" if best else ""
-            bound = f"constraint #{short.constraint} on {short.name}"
-            return f"at most {short.possible} together by {bound}{closest}"
+            others = f" of the {short.wanted} wanted together" if len(short.requests) > 1 else ""
+            return f"at most {short.possible}{others} with {alike} {short.name}{closest}"
         case Check.COUNTER:
-            return f"at most {short.possible} together by counter {short.name}"
+            return f"the counters allow at most {short.possible} {where}"
         case Check.CAPACITY:
-            return f"at most {short.possible} together by capacity {short.name}"
+            return f"the capacities allow at most {short.possible} {where}"
         case Check.LIMIT:
             return "a claim can have at most 32"
         case Check.COMPETITION:
-            return f"the requests together want {short.wanted}, of which {short.possible} can be had at once"
+            return f"the requests together want {short.wanted}, of which {short.possible} can be had {where}"
         case _:
-            return f"at most {short.possible} together" if short.possible < min(free, short.wanted) else ""
+            return f"at most {short.possible} {where}" if short.possible < min(free, short.wanted) else ""
