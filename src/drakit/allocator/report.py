@@ -189,9 +189,7 @@ class Report:
                 check = Check.CAPACITY if mask & self._shareable() else Check.COUNTER
             possible = min(possible, together)
         if possible < wanted:
-            shortage = FellShort(
-                check=check, wanted=wanted, possible=possible, requests=self._places([demand])
-            )
+            shortage = FellShort(check=check, wanted=wanted, possible=possible)
             self._trace.fell_short(self._candidate(demand), shortage)
             return None
         return Option(demanded.count, mask, demand.index)
@@ -223,10 +221,10 @@ class Report:
                         check=Check.CONSTRAINT,
                         wanted=wanted,
                         possible=possible,
-                        requests=self._places([demand for demand, _ in rows]),
+                        requests=self._places([demand for demand, _ in rows]) if len(rows) > 1 else (),
                         name=constraint.attribute,
                         constraint=constraint.index,
-                        is_match=constraint.is_match,
+                        is_distinct=not constraint.is_match,
                         best=tuple(best_values),
                     ),
                 )
@@ -278,9 +276,8 @@ class Report:
         possible = self._bounds.served(competing, self._root)
         if possible < wanted:
             demands = [self._plan.demands[group.options[0].demand] for group in competing]
-            shortage = FellShort(
-                check=Check.COMPETITION, wanted=wanted, possible=possible, requests=self._places(demands)
-            )
+            places = self._places(demands) if len(demands) > 1 else ()
+            shortage = FellShort(check=Check.COMPETITION, wanted=wanted, possible=possible, requests=places)
             self._trace.fell_short(self._candidate(demands[0]), shortage)
 
     def _places(self, demands: Sequence[Demand]) -> tuple[tuple[str, str], ...]:

@@ -89,11 +89,11 @@ class Refusal(Struct, frozen=True):
 class FellShort(Struct, frozen=True, kw_only=True):
     """The devices that passed every check of their own are not enough, or not together.
 
-    `wanted` devices for all of `requests` (claim and request), at most `possible` of them at once. COUNT: too
-    few passed. COUNTER: the counters do not allow so many. CONSTRAINT: no value of the attribute `name` has
-    enough (`is_match`), or it has too few values; `best` has the values that come closest with how many
-    devices each has. COMPETITION: the requests of all claims take each other's devices. LIMIT: the claim asks
-    for more than it may have.
+    `wanted` devices, at most `possible` of them at once; for all of `requests` (claim and request) where it
+    is a matter of several. COUNT: too few passed. COUNTER: the counters do not allow so many. CONSTRAINT: no
+    value of the attribute `name` has enough, or it has too few different values (`is_distinct`); `best` has
+    the values that come closest with how many devices each has. COMPETITION: the requests of all claims take
+    each other's devices. LIMIT: the claim asks for more than it may have.
     """
 
     check: Check
@@ -102,7 +102,7 @@ class FellShort(Struct, frozen=True, kw_only=True):
     requests: tuple[tuple[str, str], ...] = ()
     name: str = ""
     constraint: int = 0
-    is_match: bool = True
+    is_distinct: bool = False
     best: tuple[tuple[str, int], ...] = ()
 
 

@@ -281,7 +281,7 @@ def _free(demand: Demand, evidence: Evidence) -> str:
         return ""
     node, short = findings.closest
     match short.check:
-        case Check.CONSTRAINT if short.is_match:
+        case Check.CONSTRAINT if not short.is_distinct:
             best = _some([f"{value} has {count}" for value, count in short.best])
             return f"but no value of {short.name} has {short.wanted}: {best} (on {node})"
         case Check.CONSTRAINT:

@@ -165,7 +165,7 @@ def _too_few(demand: Demand, findings: Findings) -> str:
 
 
 def _alike(short: FellShort) -> str:
-    return f" with {'one' if short.is_match else 'different values of'} {short.name}"
+    return f" with {'different values of' if short.is_distinct else 'one'} {short.name}"
 
 
 def _alternatives(rows: Sequence[Demand], evidence: Evidence) -> str:

@@ -210,8 +210,10 @@ def _shortage(short: FellShort, free: int, nodes: int) -> str:
     where = "on one node" if nodes > 1 else "at once"
     match short.check:
         case Check.CONSTRAINT:
-            alike = "one" if short.is_match else "different values of"
-            best = ", ".join(f"{value}: {count}" for value, count in short.best) if short.is_match else ""
+            alike = "different values of" if short.is_distinct else "one"
+            best = (
+                ", ".join(f"{value}: {count}" for value, count in short.best) if not short.is_distinct else ""
+            )
             closest = f", closest {best}" if best else ""
             others = f" of the {short.wanted} wanted together" if len(short.requests) > 1 else ""
             return f"at most {short.possible}{others} with {alike} {short.name}{closest}"
