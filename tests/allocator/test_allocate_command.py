@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from click.testing import CliRunner
 
 from drakit.cli.allocate import command
@@ -103,3 +104,13 @@ def test_broken_json_names_the_line() -> None:
     result = CliRunner().invoke(command, [], input=json.dumps(ONE) + "\n{")
     assert isinstance(result.exception, UsageError)
     assert "line 2" in str(result.exception)
+
+
+@pytest.mark.parametrize("line", [b"[" * 100_000 + b"]" * 100_000, b"\xff", json.dumps(ONE).encode("utf-16")])
+def test_what_is_no_json(line: bytes) -> None:
+    assert isinstance(CliRunner().invoke(command, [], input=line).exception, UsageError)
+
+
+def test_other_systems_line_ends_and_byte_order_mark() -> None:
+    result = CliRunner().invoke(command, [], input=b"\xef\xbb\xbf" + json.dumps(ONE).encode() + b"\r\n\r\n")
+    assert json.loads(result.output)["outcome"] == "allocated"

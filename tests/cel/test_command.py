@@ -63,6 +63,22 @@ def test_cases_in_results_out() -> None:
     ]
 
 
+@pytest.mark.parametrize("line", ["[]", "{}", '{"expression": 1}', "[" * 100_000])
+def test_what_is_no_case(line: str) -> None:
+    result = CliRunner().invoke(command, ["--cases"], input='\ufeff{"expression": "true"}\n' + line)
+    assert json.loads(result.output) == {"match": True, "maxCost": 0, "actualCost": 0}
+    assert isinstance(result.exception, UsageError)
+    assert "line 2" in str(result.exception)
+
+
+def test_files_nested_too_deeply(tmp_path: Path) -> None:
+    file = tmp_path / "deep.yaml"
+    for text in ("[" * 100_000 + "]" * 100_000, "a:\n  " + "- " * 100_000):
+        file.write_text(text)
+        result = CliRunner().invoke(command, ["check", str(file)])
+        assert str(result.exception) == f"{file}: exceeded max depth of 500"
+
+
 def evaluated(tmp_path: Path, expression: str, *options: str) -> tuple[str, int]:
     file = tmp_path / "slices.yaml"
     file.write_text(SLICE)

@@ -17,6 +17,7 @@ import yaml
 from drakit.apiserver import protobuf
 from drakit.apiserver.go_json import json_problem, summary
 from drakit.errors import BadRequest, UnsupportedMediaType
+from drakit.model.nesting import refuse_deep
 from drakit.transport import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Document
 
 MAX_BODY = 3 << 20
@@ -172,6 +173,7 @@ def from_yaml(body: bytes) -> Any:
         with contextlib.suppress(msgspec.DecodeError, UnicodeError, RecursionError):
             return msgspec.json.decode(body)
     try:
+        refuse_deep(body)
         loader = _Loader(body)
         try:
             value = loader.get_data() if loader.check_node() else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ import msgspec
 
 from drakit.allocator import STEP_LIMIT, Allocator, Candidate, FellShort, Refusal, State, Trace
 from drakit.allocator.device import DeviceID
+from drakit.cli import lines
 from drakit.cli.gate import gates_option, read_gates
 from drakit.errors import AllocationError, UsageError
 from drakit.model.meta import Node
@@ -202,7 +202,13 @@ def run(
 @gates_option
 @click.option("--fixed-share-ids", is_flag=True, help="Print zeros for the random ids of shares.")
 @click.option("--explain", is_flag=True, help="Add what became of every device to each row.")
-@click.option("--step-limit", default=STEP_LIMIT, show_default=True, help="Choices to try on a node.")
+@click.option(
+    "--step-limit",
+    type=click.IntRange(min=1),
+    default=STEP_LIMIT,
+    show_default=True,
+    help="Choices to try on a node.",
+)
 def command(
     file: IO[bytes],
     version: str,
@@ -213,16 +219,9 @@ def command(
 ) -> None:
     """Allocate the claims of each scenario in FILE (JSON lines; - for stdin), without a cluster."""
     default = profile_for(version, read_gates(gates))
-    for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
-        try:
-            document = msgspec.json.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{getattr(file, 'name', 'input')}, line {number}: {error}") from None
-        rows = _rows(document, default, fixed_share_ids, step_limit, explain)
-        for row in rows:
-            sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
+    for _, document in lines.read(file):
+        for row in _rows(document, default, fixed_share_ids, step_limit, explain):
+            lines.write(row)
 
 
 def _rows(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 import msgspec
@@ -14,6 +14,7 @@ from drakit import cel
 from drakit.cel import advice
 from drakit.cel.declare import environment
 from drakit.cel.survey import Row, Survey, survey
+from drakit.cli import lines
 from drakit.cli.cel_devices import captured, device_in, documents, slices_in
 from drakit.cli.cel_manifest import Finding, classes_in, findings, selectors
 from drakit.cli.connect import cluster_options
@@ -49,8 +50,9 @@ def command(context: click.Context, is_cases: bool, version: str) -> None:
     if not is_cases:
         click.echo(context.get_help())
         return
-    for line in _cases(sys.stdin, version):
-        click.echo(line)
+    profile_for(version)
+    for number, case in lines.read(sys.stdin.buffer):
+        lines.write(_case(case, number, version))
 
 
 @command.command("eval")
@@ -219,25 +221,21 @@ def _as_json(selector: cel.Selector, result: Survey, hints: list[str]) -> dict[s
 # --- cases ----------------------------------------------------------------------------------------
 
 
-def _cases(lines: IO[str], version: str) -> Iterator[str]:
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            yield msgspec.json.encode(_case(line, number, version)).decode()
+class _Case(msgspec.Struct):
+    expression: str
+    device: dict[str, Any] | None = None
 
 
-def _case(line: str, number: int, version: str) -> dict[str, Any]:
+def _case(document: Any, number: int, version: str) -> dict[str, Any]:
     try:
-        case = msgspec.json.decode(line)
-        expression, document = case["expression"], dict(case.get("device") or {})
-        driver = str(document.pop("driver", "") or "")
-        fields = {"name": "device", **{key: value for key, value in document.items() if value is not None}}
-        device = msgspec.convert(fields, Device)
-        if not isinstance(expression, str):
-            raise TypeError("expression is no string")
-    except (msgspec.MsgspecError, KeyError, TypeError, ValueError, AttributeError) as error:
+        case = msgspec.convert(document, _Case)
+        given = {key: value for key, value in (case.device or {}).items() if value is not None}
+        driver = str(given.pop("driver", ""))
+        device = msgspec.convert({"name": "device", **given}, Device)
+    except msgspec.ValidationError as error:
         raise UsageError(f'line {number}: expected {{"expression": ..., "device": ...}}: {error}') from None
     try:
-        selector = cel.compile(expression, version)
+        selector = cel.compile(case.expression, version)
     except CELError as error:
         return {"compileError": error.message}
     verdict = selector.explain(device, driver)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from drakit.cel.survey import Candidate
 from drakit.cli.connect import connect
 from drakit.client.api import DEVICE_CLASSES, RESOURCE_SLICES
 from drakit.errors import UsageError
+from drakit.model.nesting import refuse_deep
 from drakit.model.resource import Device, ResourceSlice
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -52,8 +54,8 @@ def device_in(path: Path) -> Candidate:
 def documents(path: Path) -> list[dict[str, Any]]:
     """The objects of a YAML or JSON file, `-` for standard input; the items of lists on their own."""
     try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-        parsed = [plain(each) for each in yaml.load_all(text, Loader=_LOADER)]
+        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        parsed = _parsed(data.decode("utf-8-sig"))
     except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
         raise UsageError(f"{path}: {_one_line(error)}") from None
     except RecursionError:
@@ -62,6 +64,14 @@ def documents(path: Path) -> list[dict[str, Any]]:
     if strange is not None:
         raise UsageError(f"{path}: {str(strange)[:40]!r} is no Kubernetes object")
     return list(_flattened(parsed))
+
+
+def _parsed(text: str) -> list[Any]:
+    if text[:1] in ("{", "["):
+        with contextlib.suppress(msgspec.DecodeError, RecursionError):
+            return [msgspec.json.decode(text)]
+    refuse_deep(text)
+    return [plain(each) for each in yaml.load_all(text, Loader=_LOADER)]
 
 
 def _one_line(error: Exception) -> str:

@@ -17,6 +17,7 @@ import yaml
 from msgspec import Struct
 
 from drakit.errors import UsageError
+from drakit.model.nesting import refuse_deep
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -154,7 +155,10 @@ def _read(file: Path) -> tuple[Path, dict[str, Any]]:
     except UnicodeDecodeError:
         raise UsageError(f"kubeconfig {file} is not text") from None
     try:
+        refuse_deep(text)
         document = yaml.load(text, Loader=_Loader)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"kubeconfig {file}: {error}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark is not None else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from typing import Any
 
@@ -58,8 +59,8 @@ class Snapshot(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=
 def decode(data: bytes, source: str) -> Snapshot:
     """The snapshot in `data`; UsageError names `source` if it holds none."""
     try:
-        snapshot = msgspec.json.decode(data, type=Snapshot)
-    except msgspec.MsgspecError as error:
+        snapshot = msgspec.json.decode(data.removeprefix(BOM_UTF8), type=Snapshot)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise UsageError(
             f"{source} holds no snapshot ({error}): make one with `dra snapshot > FILE`"
         ) from None
