@@ -42,6 +42,11 @@ def consumed_of(offered: Document, wanted: object) -> Fraction:
     return asked
 
 
+def full(id: ID, entries: Document) -> Document:
+    """Capacities by name with a domain: the driver's where there is none."""
+    return {name if "/" in name else f"{id[0]}/{name}": value for name, value in entries.items()}
+
+
 class Checker:
     """The cluster of one scenario."""
 
@@ -58,7 +63,8 @@ class Checker:
         self.whole = {self._id(row) for row in scenario.get("allocatedDevices") or ()}
         self.shared: dict[ID, dict[str, Fraction]] = {}
         for row in scenario.get("aggregatedCapacity") or ():
-            self.shared[self._id(row)] = {k: amount(v) for k, v in row.get("capacity", {}).items()}
+            id = self._id(row)
+            self.shared[id] = {k: amount(v) for k, v in full(id, row.get("capacity", {})).items()}
         for row in scenario.get("allocatedSharedDeviceIDs") or ():
             self.shared.setdefault(self._id(row), {})
 
@@ -194,8 +200,8 @@ class Checker:
             ), f"{id}: taint {taint}"
         assert row.get("adminAccess", False) == bool(asked.get("adminAccess")), f"{id}: admin access"
         assert row.get("bindingConditions", []) == device.get("bindingConditions", []), f"{id}: binding"
-        for name in (asked.get("capacity") or {}).get("requests", {}):
-            assert name in device.get("capacity", {}), f"{id}: no capacity {name}"
+        for name in full(id, (asked.get("capacity") or {}).get("requests", {})):
+            assert name in full(id, device.get("capacity", {})), f"{id}: no capacity {name}"
 
     def _check_exclusive(self, rows: list[tuple[int, Document, Document]]) -> None:
         taken: Counter[ID] = Counter()
@@ -260,16 +266,17 @@ class Checker:
         consumed: dict[ID, dict[str, Fraction]] = {}
         for _, row, asked in rows:
             id = self._id(row)
-            capacity = self.devices[id][1].get("capacity") or {}
-            wanted = (asked.get("capacity") or {}).get("requests", {})
+            capacity = full(id, self.devices[id][1].get("capacity") or {})
+            wanted = full(id, (asked.get("capacity") or {}).get("requests", {}))
             if not self.devices[id][1].get("allowMultipleAllocations"):
                 assert "consumedCapacity" not in row, f"{id}: consumed capacity of a whole device"
                 assert all(amount(v) <= amount(capacity[k]["value"]) for k, v in wanted.items()), (
                     f"{id}: too small"
                 )
                 continue
+            given = full(id, row.get("consumedCapacity") or {})
             for name, offered in capacity.items():
-                value = amount(row["consumedCapacity"][name])
+                value = amount(given[name])
                 assert value == consumed_of(offered, wanted.get(name)), f"{id}: {name}"
                 if name in wanted:
                     assert value >= amount(wanted[name]), f"{id}: {name} less than asked"

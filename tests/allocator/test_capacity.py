@@ -24,7 +24,7 @@ def taken(
         document["requestPolicy"] = policy
     offered = {"memory": msgspec.convert(document, DeviceCapacity)}
     requests = {} if asked is None else {"memory": asked}
-    return str(consumption(requests, offered, is_fractional)["memory"])
+    return str(consumption("d", requests, offered, is_fractional)["memory"])
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_not_eligible(asked: str | None, value: str, policy: dict[str, Any] | No
 
 def test_unknown_capacity() -> None:
     with pytest.raises(NotEligible, match="speed: the device has no such capacity"):
-        consumption({"speed": "1"}, {}, True)
+        consumption("d", {"speed": "1"}, {}, True)
 
 
 @pytest.mark.parametrize("asked", [str(10**30), "9223372036854775807", "1n"])

@@ -108,20 +108,26 @@ ADMIN_ACCESS: dict[str, tuple[make.Document, list[str]]] = {
 }
 
 
-def shared(consumed: str | None, *wanted: str) -> make.Document:
-    """One device of 4 that may be shared, one share of it in use."""
+FULL = f"{make.DRIVER}/memory"
+
+
+def shared(
+    consumed: str | None, *wanted: str, asked: str = "memory", offered: str = "memory", used: str = "memory"
+) -> make.Document:
+    """One device of 4 that may be shared, one share of it in use. What is asked for, offered and used may be
+    called by different names."""
     where = {"driver": make.DRIVER, "pool": "pool", "device": "device"}
     requests = [
-        make.request(f"r{n}", "any", capacity={"requests": {"memory": want}}) for n, want in enumerate(wanted)
+        make.request(f"r{n}", "any", capacity={"requests": {asked: want}}) for n, want in enumerate(wanted)
     ]
     return make.scenario(
         [
             make.resource_slice(
-                "s", [make.device("device", capacity={"memory": "4"}, allowMultipleAllocations=True)]
+                "s", [make.device("device", capacity={offered: "4"}, allowMultipleAllocations=True)]
             )
         ],
         [make.claim("a", *requests)],
-        aggregatedCapacity=[{**where, "capacity": {"memory": consumed}}] if consumed else [],
+        aggregatedCapacity=[{**where, "capacity": {used: consumed}}] if consumed else [],
     )
 
 
@@ -130,6 +136,12 @@ SHARES: dict[str, tuple[make.Document, list[str]]] = {
     "less than nothing consumed makes no room": (shared("-1", "1"), ["none"]),
     "whoever consumes what cannot be read": (shared("much", "1"), ["none"]),
     "two requests of one claim": (shared("1", "1", "2"), ["device", "device"]),
+    "asked for with the driver's domain": (shared(None, "3", asked=FULL), ["device"]),
+    "too much asked for with the driver's domain": (shared(None, "5", asked=FULL), ["none"]),
+    "offered with the driver's domain": (shared("1", "3", offered=FULL), ["device"]),
+    "used up with the driver's domain": (shared("2", "3", used=FULL), ["none"]),
+    "offered with it now, used without it": (shared("2", "3", offered=FULL), ["none"]),
+    "asked for with another domain": (shared(None, "1", asked="other.example.com/memory"), ["none"]),
 }
 
 POOLS: dict[str, tuple[make.Document, list[str]]] = {

@@ -1,7 +1,8 @@
 """Consumable capacity: how much of a device a request takes.
 
 A request names the quantity it wants of each capacity. What the device's policy makes of it is rounded up
-to the next value the policy allows; what is not named takes the policy's default, or else everything.
+to the next value the policy allows; what is not named takes the policy's default, or else everything. A name
+may be written with the driver's domain or without it, in requests, slices and results alike.
 
 Source: structured/internal/*/consumable_capacity.go of Kubernetes 1.37 and KEP-5075.
 """
@@ -27,21 +28,36 @@ class NotEligible(Exception):
         self.reason = reason
 
 
-def consumption(
-    requests: Mapping[str, str | int | float], capacity: Mapping[str, DeviceCapacity], is_fractional: bool
-) -> dict[str, Quantity]:
-    """What a request for `requests` takes of each of the device's `capacity`.
+def qualified(name: str, driver: str) -> str:
+    """The name with its domain, which is the driver's where it has none."""
+    return name if "/" in name else f"{driver}/{name}"
 
-    `is_fractional` allows ranges in thousandths. Raises NotEligible when the device lacks a capacity or a
-    policy forbids the amount, AllocationError when the amount cannot be represented, ValueError for
-    a quantity that cannot be read.
+
+def consumption(
+    driver: str,
+    requests: Mapping[str, str | int | float],
+    capacity: Mapping[str, DeviceCapacity],
+    is_fractional: bool,
+) -> dict[str, Quantity]:
+    """What a request for `requests` takes of each `capacity` of a device of `driver`.
+
+    Of two requests that differ by the driver's domain only the one that has it counts. `is_fractional`
+    allows ranges in thousandths. Raises NotEligible when the device lacks a capacity or a policy forbids the
+    amount, AllocationError when the amount cannot be represented, ValueError for a quantity that cannot be
+    read.
     """
+    names = {qualified(name, driver) for name in capacity}
+    wanted: dict[str, str | int | float] = {}
     for name in requests:
-        if name not in capacity:
+        full = qualified(name, driver)
+        if full not in names:
             raise NotEligible(name, "the device has no such capacity")
+        if name == full or full not in requests:
+            wanted[full] = requests[name]
     taken: dict[str, Quantity] = {}
     for name, offered in capacity.items():
-        asked = Quantity.of(requests[name]) if name in requests else None
+        full = qualified(name, driver)
+        asked = Quantity.of(wanted[full]) if full in wanted else None
         amount = _rounded(name, asked, offered, is_fractional)
         if amount.sign < 0:
             raise AllocationError(f'capacity "{name}": capacity value is negative')

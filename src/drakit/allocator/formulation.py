@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
+from drakit.allocator.capacity import qualified
 from drakit.allocator.device import Published, Value
 from drakit.allocator.doomed import settle
 from drakit.allocator.judge import Failure, Verdict
@@ -241,12 +242,16 @@ def _rooms(view: NodeView, in_use: InUse, shareable: Mapping[int, int]) -> Rooms
     rooms: list[tuple[bool, tuple[int, ...]]] = []
     for position in shareable:
         published = view.devices[position]
-        gone = consumed.get(position, {})
+        gone: dict[str, int] = {}
+        for name, amount in consumed.get(position, {}).items():
+            full = qualified(name, published.driver)
+            gone[full] = gone.get(full, 0) + amount
         rooms.append(
             (
                 position in consumed,
                 tuple(
-                    _nano(published.device.capacity[name].value) - gone.get(name, 0)
+                    _nano(published.device.capacity[name].value)
+                    - gone.get(qualified(name, published.driver), 0)
                     for name in _capacities(published)
                 ),
             )

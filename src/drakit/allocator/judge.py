@@ -71,9 +71,8 @@ def judge(demand: Demand, published: Published, is_here: bool, profile: Profile)
     consumes: Mapping[str, Quantity] = {}
     if profile.is_on(Gate.CONSUMABLE_CAPACITY):
         try:
-            consumes = consumption(
-                demand.capacity, device.capacity, profile.is_on(Gate.FRACTIONAL_CAPACITY_RANGE)
-            )
+            is_fractional = profile.is_on(Gate.FRACTIONAL_CAPACITY_RANGE)
+            consumes = consumption(published.driver, demand.capacity, device.capacity, is_fractional)
         except NotEligible as error:
             needed = demand.capacity.get(error.name)
             return Verdict(
