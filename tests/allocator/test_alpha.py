@@ -203,14 +203,15 @@ DECLARED = {"declaredFeatures": ["DRAOptionalNodeOperations"]}
         ("all", {}, {}, ["plain"]),
         ("default", DECLARED, {}, ["plain"]),
         ("all", DECLARED, {"allocationMode": "All"}, ["skips", "plain"]),
-        ("all", {}, {"allocationMode": "All"}, None),
+        ("all", {}, {"allocationMode": "All"}, ["plain"]),
         ("default", DECLARED, {"allocationMode": "All"}, ["plain"]),
     ],
 )
 def test_skipped_node_operations(
-    features: str, status: dict[str, Any], mode: dict[str, Any], expected: list[str] | None
+    features: str, status: dict[str, Any], mode: dict[str, Any], expected: list[str]
 ) -> None:
-    """Devices whose slices let kubelets skip calls are only for nodes that say they do."""
+    """Devices whose slices let kubelets skip calls are only for nodes that say they do; elsewhere they
+    are not among all devices."""
     skips = make.resource_slice("a", [make.device("skips")], count=2)
     skips["spec"]["skipNodeOperations"] = ["*"]
     plain = make.resource_slice("b", [make.device("plain")], count=2)

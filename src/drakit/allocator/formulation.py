@@ -92,7 +92,7 @@ class _Formulation:
             bit = 1 << position
             if verdict.failure is not None:
                 mines |= bit
-            elif verdict.refusal is None:
+            elif verdict.refusal is None and not (demand.is_all and view.unserved & bit):
                 if position in shareable:
                     needed = tuple(verdict.consumes[n].nano for n in _capacities(view.devices[position]))
                     consumes[position] = needed
