@@ -179,6 +179,10 @@ class Log:
         except sqlite3.Error as error:
             raise UsageError(f"cannot write the backup {path}: {error}") from error
 
+    def abandon(self) -> None:
+        """Lets go of a file that cannot be used."""
+        self._db.close()
+
     def close(self) -> None:
         self.checkpoint()
         self._db.close()

@@ -132,7 +132,11 @@ class Store:
         self.floor = 1
         """Changes after this revision are in the history."""
         if self._log:
-            self._load(self._log)
+            try:
+                self._load(self._log)
+            except BaseException:
+                self._log.abandon()
+                raise
         self._next = self.revision + 1
 
     @property
