@@ -55,9 +55,13 @@ class Checker:
         features = scenario.get("features")
         self.has_taints = not isinstance(features, dict) or features.get("deviceTaints", False)
         self.has_all = features == "all"
+        known = features if isinstance(features, dict) else {}
+        self.has_binding = known.get("deviceBindingAndStatus", features != "none")
+        self.has_partitions = known.get("partitionableDevices", features != "none")
         self.node = scenario["node"]
         self.classes = {c["metadata"]["name"]: c for c in scenario["deviceClasses"] or ()}
         self.devices: dict[ID, tuple[Document, Document]] = {}
+        self.complete: set[tuple[str, str]] = set()
         self.totals: dict[tuple[str, str, str], dict[str, Fraction]] = {}
         self._read_slices(scenario["resourceSlices"] or [])
         self.whole = {self._id(row) for row in scenario.get("allocatedDevices") or ()}
@@ -80,11 +84,17 @@ class Checker:
             if self.sees(spec) or spec.get("sharedCounters"):
                 key = (spec["driver"], spec["pool"]["name"])
                 newest[key] = max(newest.get(key, 0), spec["pool"].get("generation", 0))
+        found: Counter[tuple[str, str]] = Counter()
         for row in slices:
             spec = row["spec"]
             pool = (spec["driver"], spec["pool"]["name"])
             if spec["pool"].get("generation", 0) != newest.get(pool):
                 continue
+            found[pool] += 1
+            if found[pool] == spec["pool"].get("resourceSliceCount", 0):
+                self.complete.add(pool)
+            else:
+                self.complete.discard(pool)
             for counter_set in spec.get("sharedCounters") or ():
                 counters = {name: amount(c["value"]) for name, c in counter_set["counters"].items()}
                 self.totals[(*pool, counter_set["name"])] = counters
@@ -144,6 +154,7 @@ class Checker:
             self._check_requests(claim, picked)
             self._check_constraints(claim, picked)
             self._check_selector(result, picked)
+            self._check_config(claim, result, picked)
             rows += [(index, row, self._asked(claim, row["request"])) for row in picked]
         for _, row, asked in rows:
             self._check_device(row, asked)
@@ -172,25 +183,59 @@ class Checker:
                 assert any(c.get("count", 1) == 0 for c in counts), f"request {name}: nothing"
                 continue
             asked = self._asked(claim, names.pop())
-            if asked.get("allocationMode") != "All":
+            if asked.get("allocationMode") == "All":
+                missing = self._all(asked) - {self._id(r) for r in served}
+                assert not missing, f"request {name}: all but {missing}"
+            else:
                 assert len(served) == asked.get("count", 1), f"request {name}: {len(served)} devices"
             ids = [self._id(r) for r in served]
             assert len(set(ids)) == len(ids), f"request {name}: a device twice"
         assert order == picked, "results in the order of requests"
 
+    def _all(self, asked: Document) -> set[ID]:
+        """What a request for all devices must have: those that it selects, here, of enough capacity. Left out
+        are shared ones, of which others may have too much, and amounts that policies may forbid."""
+        return {
+            id
+            for id, (spec, device) in self.devices.items()
+            if id[:2] in self.complete and not device.get("allowMultipleAllocations")
+            if not spec.get("skipNodeOperations")
+            if self._is_here(spec, device) and self._offers(id, asked) and self._refuses(id, asked) is None
+            if self.has_binding or not device.get("bindingConditions")
+            if self.has_partitions or not device.get("consumesCounters")
+        }
+
+    def _offers(self, id: ID, asked: Document) -> bool:
+        offered = full(id, self.devices[id][1].get("capacity") or {})
+        wanted = full(id, (asked.get("capacity") or {}).get("requests", {}))
+        return all(
+            name in offered
+            and "requestPolicy" not in offered[name]
+            and amount(value) <= amount(offered[name]["value"])
+            for name, value in wanted.items()
+        )
+
+    def _is_here(self, spec: Document, device: Document) -> bool:
+        return self.sees(device if spec.get("perDeviceNodeSelection") else spec)
+
+    def _refuses(self, id: ID, asked: Document) -> str | None:
+        """The first selector of class and request that does not match the device."""
+        published = msgspec.convert(self.devices[id][1], Device)
+        rows = (self.classes[asked["deviceClassName"]]["spec"].get("selectors") or []) + (
+            asked.get("selectors") or []
+        )
+        texts = [row["cel"]["expression"] for row in rows]
+        return next((text for text in texts if not cel.compile(text).matches(published, id[0])), None)
+
     def _check_device(self, row: Document, asked: Document) -> None:
         id = self._id(row)
         assert id in self.devices, f"{id}: not published"
+        assert id[:2] in self.complete, f"{id}: of an incomplete pool"
         spec, device = self.devices[id]
-        here = device if spec.get("perDeviceNodeSelection") else spec
-        assert self.sees(here), f"{id}: of another node"
-        published = msgspec.convert(device, Device)
-        selectors = (self.classes[asked["deviceClassName"]]["spec"].get("selectors") or []) + (
-            asked.get("selectors") or []
-        )
-        for selector in selectors:
-            text = selector["cel"]["expression"]
-            assert cel.compile(text).matches(published, id[0]), f"{id}: {text}"
+        assert self._is_here(spec, device), f"{id}: of another node"
+        text = self._refuses(id, asked)
+        assert text is None, f"{id}: {text}"
+        assert row.get("tolerations", []) == (asked.get("tolerations") or []), f"{id}: tolerations"
         for taint in device.get("taints") or () if self.has_taints else ():
             assert taint["effect"] not in ("NoSchedule", "NoExecute") or any(
                 (not t.get("effect") or t["effect"] == taint["effect"])
@@ -249,18 +294,21 @@ class Checker:
         return {self._id(row) for _, row, _ in rows} - self.shared.keys() - set(self.whole)
 
     def _check_groups(self, rows: list[tuple[int, Document, Document]]) -> None:
-        """Devices that draw on one counter set have a compatibility group in common, or none at all."""
+        """Devices that draw on one counter set have a compatibility group in common, or none at all, unless
+        those that claims hold already do not."""
         touched = self._drawing(rows)
         members: dict[tuple[str, str, str], list[set[str]]] = {}
+        held: dict[tuple[str, str, str], list[set[str]]] = {}
         used = set()
         for id in {*self.whole, *self.shared, *touched} if self.has_all else ():
             for need in self.published(id).get("consumesCounters") or ():
                 key = (id[0], id[1], need["counterSet"])
                 members.setdefault(key, []).append(set(need.get("compatibilityGroups") or ()))
                 used |= {key} if id in touched else set()
+                if id not in touched:
+                    held.setdefault(key, []).append(members[key][-1])
         for key in used:
-            groups = members[key]
-            assert not any(groups) or set.intersection(*groups), f"{key}: groups {groups}"
+            assert _together(members[key]) or not _together(held.get(key, [])), f"{key}: {members[key]}"
 
     def _check_capacity(self, rows: list[tuple[int, Document, Document]]) -> None:
         consumed: dict[ID, dict[str, Fraction]] = {}
@@ -323,10 +371,38 @@ class Checker:
         if local:
             fields = selector and selector["nodeSelectorTerms"][0].get("matchFields")
             assert [f["values"] for f in fields or ()] == [[self.node["metadata"]["name"]]], "not tied to it"
+            return
+        terms = selector["nodeSelectorTerms"] if selector else [{}]
+        for row in picked:
+            spec, device = self.devices[self._id(row)]
+            here = device if spec.get("perDeviceNodeSelection") else spec
+            for term in (here.get("nodeSelector") or {}).get("nodeSelectorTerms") or ():
+                for kind, wanted in term.items():
+                    assert all(one in terms[0].get(kind, []) for one in wanted), f"{kind}: {wanted}"
+
+    def _check_config(self, claim: Document, result: Document, picked: list[Document]) -> None:
+        """Configs of the classes picked from come first, then those of the claim that concern a request."""
+        entries = result.get("devices", {}).get("config", [])
+        names = list(dict.fromkeys(row["request"] for row in picked))
+        wanted = []
+        for device_class in dict.fromkeys(self._asked(claim, name)["deviceClassName"] for name in names):
+            config = self.classes[device_class]["spec"].get("config") or ()
+            wanted += [("FromClass", entry["opaque"]) for entry in config]
+        for entry in claim["spec"]["devices"].get("config") or ():
+            about = entry.get("requests") or names
+            if {*names, *(name.split("/")[0] for name in names)} & {*about} or not entry.get("requests"):
+                wanted.append(("FromClaim", entry["opaque"]))
+        found = [(entry["source"], entry["opaque"]) for entry in entries]
+        assert found == wanted, f"config {found}, not {wanted}"
 
     def _is_local(self, id: ID) -> bool:
         spec, device = self.devices[id]
-        return bool((device if spec.get("perDeviceNodeSelection") else spec).get("nodeName"))
+        here = device if spec.get("perDeviceNodeSelection") else spec
+        return bool(here.get("nodeName") or device.get("bindsToNode"))
+
+
+def _together(groups: list[set[str]]) -> bool:
+    return not any(groups) or bool(set.intersection(*groups))
 
 
 def _flat(found: Document) -> Iterator[tuple[str, object]]:

@@ -15,7 +15,7 @@ import msgspec
 from drakit import cel
 from drakit.errors import CELError
 from drakit.model.resource import Device
-from tests.allocator.checker import ID, Checker, Document, amount, consumed_of
+from tests.allocator.checker import ID, Checker, Document, amount, consumed_of, full
 
 
 class Stopped(Exception):
@@ -189,8 +189,8 @@ class Naive:
         )
 
     def _consumes(self, pick: Pick) -> dict[str, Fraction]:
-        wanted = (pick.asked.get("capacity") or {}).get("requests", {})
-        offered = self._device(pick.id).get("capacity") or {}
+        wanted = full(pick.id, (pick.asked.get("capacity") or {}).get("requests", {}))
+        offered = full(pick.id, self._device(pick.id).get("capacity") or {})
         return {name: consumed_of(capacity, wanted.get(name)) for name, capacity in offered.items()}
 
     def _fits_capacity(self, pick: Pick, picks: list[Pick]) -> bool:
@@ -200,7 +200,7 @@ class Naive:
         for one in [*(p for p in picks if p.id == pick.id), pick]:
             for name, value in self._consumes(one).items():
                 total[name] = total.get(name, Fraction(0)) + value
-        offered = self._device(pick.id).get("capacity") or {}
+        offered = full(pick.id, self._device(pick.id).get("capacity") or {})
         return all(total.get(name, Fraction(0)) <= amount(c["value"]) for name, c in offered.items())
 
     def _has_room(self, pick: Pick, picks: list[Pick]) -> bool:

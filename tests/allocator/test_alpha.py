@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import pytest
 
-from drakit.cli.allocate import Scenario, run
-from drakit.profile import profile_for
 from tests.allocator import make
+from tests.allocator.solve import solve
 
 
 def outcome(document: dict[str, Any], features: str = "all") -> Any:
     """The devices of each claim; None or the error's text."""
-    scenario = msgspec.convert({**document, "features": features}, Scenario)
-    row = next(run(scenario, profile_for("1.37")))
+    row = solve({**document, "features": features})
     if row["outcome"] == "allocated":
         return [[r["device"] for r in result["devices"]["results"]] for result in row["results"]]
     return row.get("error")
@@ -218,7 +215,7 @@ def test_skipped_node_operations(
     document = make.scenario([skips, plain], [make.claim("c", make.request("r", **mode))])
     document["node"]["status"] = status
     document["features"] = features
-    row = next(run(msgspec.convert(document, Scenario), profile_for("1.37")))
+    row = solve(document)
     results = row.get("results") and row["results"][0]["devices"]["results"]
     assert (results and [result["device"] for result in results]) == expected
     for result in results or ():

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import pytest
 
-from drakit.cli.allocate import Scenario, run
-from drakit.profile import profile_for
 from tests.allocator import make
+from tests.allocator.solve import solve
 
 DEVICES = [make.device(f"dev-{i:02}", attributes={"n": i, "half": i // 8}) for i in range(16)]
 
@@ -30,7 +28,7 @@ def different(count: int) -> dict[str, Any]:
 
 def outcome(*claims: dict[str, Any], **fields: Any) -> dict[str, Any]:
     scenario = make.scenario([make.resource_slice("slice", DEVICES)], list(claims), **fields)
-    return next(run(msgspec.convert(scenario, Scenario), profile_for("1.37"), fixed_share_ids=True))
+    return solve(scenario)
 
 
 def match(attribute: str) -> dict[str, Any]:

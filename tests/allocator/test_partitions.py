@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import msgspec
-
-from drakit.cli.allocate import Scenario, run
-from drakit.profile import profile_for
 from tests.allocator import make
+from tests.allocator.solve import solve
 
 
 def partition(name: str, memory: str, **attributes: object) -> make.Document:
@@ -32,7 +29,6 @@ def test_one_partition_for_each_of_two_requests() -> None:
             "b", make.request("one", "any", 1), constraints=[{"matchAttribute": f"{make.DRIVER}/root"}]
         ),
     ]
-    scenario = msgspec.convert(make.scenario(slices, claims), Scenario)
-    row = next(run(scenario, profile_for("1.37"), fixed_share_ids=True))
+    row = solve(make.scenario(slices, claims))
     picked = [[r["device"] for r in result["devices"]["results"]] for result in row["results"]]
     assert picked == [["whole", "rootless", "second"], ["first"]]

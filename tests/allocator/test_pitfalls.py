@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from drakit.allocator import STEP_LIMIT, Allocator
-from drakit.cli.allocate import Scenario, run
+from drakit.allocator import Allocator
+from drakit.cli.allocate import Scenario
 from drakit.errors import FailedOnNode
 from drakit.model.meta import Node
 from drakit.profile import profile_for
 from tests.allocator import make
-from tests.allocator.checker import Checker
+from tests.allocator.solve import solve
 
 ADMIN: dict[str, Any] = {"adminAccess": True}
 EVERY: dict[str, Any] = {"allocationMode": "All"}
@@ -39,17 +39,9 @@ def said(*counts: int) -> list[make.Document]:
 
 def answer(scenario: make.Document) -> list[str]:
     """The devices of all claims, or the outcome when there are none."""
-    row = next(
-        run(
-            msgspec.convert(scenario, Scenario),
-            profile_for("1.37"),
-            fixed_share_ids=True,
-            step_limit=STEP_LIMIT,
-        )
-    )
+    row = solve(scenario)
     if row["outcome"] != "allocated":
         return [row.get("error") or row["outcome"]]
-    Checker(scenario).check(row["results"])
     return [r["device"] for result in row["results"] for r in result["devices"]["results"]]
 
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import msgspec
 import pytest
 
-from drakit.allocator import STEP_LIMIT
-from drakit.cli.allocate import Scenario, run
-from drakit.profile import profile_for
-from tests.allocator.checker import Checker
+from tests.allocator.solve import solve
 from tests.recorded import cases
 
 Document = dict[str, Any]
@@ -34,22 +30,6 @@ CORRECTED = {
     "same-pool-name-two-drivers-overcommit": ["none"],
 }
 """What we answer where the reference has a bug or no opinion; elsewhere its own answer is right."""
-
-
-def solve(case: Document, version: str) -> Document:
-    """Our answer, checked, with the inputs found unchanged."""
-    before = json.dumps(case, sort_keys=True)
-    scenario = msgspec.convert(case, Scenario)
-    row = next(run(scenario, profile_for(version), fixed_share_ids=True, step_limit=STEP_LIMIT))
-    assert json.dumps(msgspec.to_builtins(scenario), sort_keys=True) == json.dumps(
-        msgspec.to_builtins(msgspec.convert(json.loads(before), Scenario)), sort_keys=True
-    )
-    assert "gave up" not in row.get("error", "")
-    if row["outcome"] == "allocated":
-        names = [s["metadata"]["name"] for s in case["resourceSlices"] or ()]
-        if len(set(names)) == len(names):
-            Checker(case).check(row["results"])
-    return row
 
 
 def plain(results: list[Document] | None) -> list[Document]:
