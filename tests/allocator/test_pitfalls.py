@@ -30,6 +30,38 @@ def partitions(*needs: str, total: str, **fields: Any) -> list[make.Document]:
     ]
 
 
+INVALID = "invalid resource pools were encountered: gpu.example.com/pool: "
+
+NEGATIVE: dict[str, tuple[make.Document, list[str]]] = {
+    "a device that gives back what it never took makes no room": (
+        make.scenario(partitions("-4", "8", total="4"), [make.claim("a", make.request("r", "any", 2))]),
+        [f"{INVALID}device part-0 consumes less than nothing of counter gpu/memory"],
+    ),
+    "one in use neither": (
+        make.scenario(
+            partitions("-4", "8", total="4"),
+            [make.claim("a", make.request("r", "any"))],
+            allocatedDevices=make.held("part-0"),
+        ),
+        [f"{INVALID}device part-0 consumes less than nothing of counter gpu/memory"],
+    ),
+    "counters below zero": (
+        make.scenario(partitions("0", total="-1"), [make.claim("a", make.request("r", "any"))]),
+        [f"{INVALID}counter set gpu, counter memory is less than nothing"],
+    ),
+    "other pools are as good as ever": (
+        make.scenario(
+            [
+                *partitions("-4", "8", total="4"),
+                make.resource_slice("other", [make.device("fine")], pool="other"),
+            ],
+            [make.claim("a", make.request("r", "any"))],
+        ),
+        ["fine"],
+    ),
+}
+
+
 def said(*counts: int) -> list[make.Document]:
     """Slices of one pool, each with a device and what it says is the number of slices."""
     return [
@@ -153,8 +185,8 @@ POOLS: dict[str, tuple[make.Document, list[str]]] = {
 
 @pytest.mark.parametrize(
     ("scenario", "wanted"),
-    [*ADMIN_ACCESS.values(), *SHARES.values(), *POOLS.values()],
-    ids=[*ADMIN_ACCESS, *SHARES, *POOLS],
+    [*ADMIN_ACCESS.values(), *NEGATIVE.values(), *SHARES.values(), *POOLS.values()],
+    ids=[*ADMIN_ACCESS, *NEGATIVE, *SHARES, *POOLS],
 )
 def test_answer(scenario: make.Document, wanted: list[str]) -> None:
     assert answer(scenario) == wanted

@@ -231,25 +231,30 @@ def _contradiction(view: PoolView, current: list[Slice], profile: Profile) -> st
         }
     for s in view.generation:
         for published in s.devices if s.consumes_counters else ():
-            missing = _missing_counter(published, view)
-            if missing:
-                return missing
+            wrong = _wrong_counter(published, view)
+            if wrong:
+                return wrong
     return ""
 
 
-def _missing_counter(published: Published, view: PoolView) -> str:
+def _wrong_counter(published: Published, view: PoolView) -> str:
     for set_name, counters in published.needs.items():
         offered = view.counters.get(set_name)
         if offered is None:
             return f"counter set {set_name} not found"
-        for name in counters:
+        for name, amount in counters.items():
             if name not in offered:
                 return f"counter {name} not found in counter set {set_name}"
+            if amount < 0:
+                return f"device {published.name} consumes less than nothing of counter {set_name}/{name}"
     return ""
 
 
 def _read(value: str | int | float, what: str) -> int:
     try:
-        return Quantity.of(value).nano
+        amount = Quantity.of(value).nano
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from None
+    if amount < 0:
+        raise ValueError(f"{what} is less than nothing")
+    return amount

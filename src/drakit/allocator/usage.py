@@ -26,7 +26,8 @@ class Use:
         self.shares: dict[tuple[str, str], tuple[str, Mapping[str, int]]] = {}
         """(claim uid, share id) -> claim name, consumed capacity."""
         self.needs: Needs | None = None
-        """The counters it consumed when it was last published; None when that was never seen."""
+        """The counters it consumed when it was last published; None when that was never seen, or
+        makes no sense."""
         self.groups: Groups = {}
         """Its compatibility groups then."""
 
@@ -51,6 +52,9 @@ class Use:
         try:
             self.needs = published.needs
         except ValueError:
+            self.needs = None
+            return
+        if any(amount < 0 for counters in published.needs.values() for amount in counters.values()):
             self.needs = None
 
     def keeps_away(self, published: Published) -> bool:
