@@ -6,11 +6,12 @@ from typing import Any
 
 import msgspec
 
+from drakit.cli.why import text
 from drakit.model.resource import ResourceClaim
 from drakit.planner.situation import Situation, wanted_by_pod
 from drakit.planner.why import why
 from drakit.scheduler.explain import explain
-from tests.planner.make import DRIVER, claim, gpus, node, pod, snapshot
+from tests.planner.make import DRIVER, claim, gpus, held, node, pod, snapshot
 
 
 def test_requests_that_compete_are_counted_together() -> None:
@@ -46,8 +47,8 @@ def explained(wanted: dict[str, Any], **lists: Any) -> dict[str, str]:
 def test_what_is_said_of_several_nodes_is_true_of_the_closest() -> None:
     slices = [gpus("node-0", "H100", count=2), gpus("node-1", "H100", count=4)]
     texts = explained(claim("big", 8), nodes=[node("node-0"), node("node-1")], resource_slices=slices)
-    text = "claim default/big request gpu: 8 devices wanted, 6 free (at most 4 on one node)"
-    assert texts == {"node-0": text, "node-1": text}
+    said = "claim default/big request gpu: 8 devices wanted, 6 free (at most 4 on one node)"
+    assert texts == {"node-0": said, "node-1": said}
 
 
 def test_alternatives_are_blamed_only_when_none_can_be_had() -> None:
@@ -65,3 +66,45 @@ def test_alternatives_are_blamed_only_when_none_can_be_had() -> None:
         "request gpu: 1 device wanted, 2 free (the requests together want 3"
         in explained(wanted, **lists)["node-0"]
     )
+
+
+def test_requests_of_one_fate_are_told_together_and_many_taints_share_a_line() -> None:
+    published = gpus("node-0", "H100")
+    for index, device in enumerate(published["spec"]["devices"]):
+        device["taints"] = [{"key": f"k{index}", "effect": "NoSchedule"}]
+    wanted = claim("big", 1)
+    requests = wanted["spec"]["devices"]["requests"]
+    requests += [{**requests[0], "name": f"r{index}"} for index in range(6)]
+    lists = {"nodes": [node("node-0")], "resource_slices": [published], "resource_claims": [wanted]}
+    situation = Situation(snapshot(**lists, pods=[pod("p", "big")]))
+    report = why(situation, wanted_by_pod(situation, "default/p"))
+    assert all(sum(line.count for line in part.lines) == part.devices == 8 for part in report.sections)
+    told = text(report).splitlines()
+    assert told[1] == f"claim default/big, requests gpu, r0, r1, r2 and 3 more: 1 x {DRIVER}"
+    assert told[3:] == [
+        *(f"      1  taint  k{index}:NoSchedule on node-0: not tolerated" for index in range(4)),
+        "      4  taint  4 more: k4:NoSchedule, k5:NoSchedule, k6:NoSchedule and 1 more",
+    ]
+
+
+def test_a_device_that_is_held_but_published_no_more_is_named() -> None:
+    """What it draws on its pool's counters nobody can know."""
+    pool = {"name": "node-0", "generation": 1, "resourceSliceCount": 2}
+    needs = [{"counterSet": "set", "counters": {"memory": {"value": "1Gi"}}}]
+    sets = [{"name": "set", "counters": {"memory": {"value": "4Gi"}}}]
+    spec = {"driver": DRIVER, "nodeName": "node-0", "pool": pool}
+    slices = [
+        {"metadata": {"name": "d"}, "spec": spec | {"devices": [{"name": "a", "consumesCounters": needs}]}},
+        {"metadata": {"name": "c"}, "spec": spec | {"sharedCounters": sets}},
+    ]
+    wanted = claim("big", 1)
+    lists = {
+        "nodes": [node("node-0")],
+        "resource_slices": slices,
+        "resource_claims": [wanted, held("x", "node-0", [9])],
+    }
+    situation = Situation(snapshot(**lists, pods=[pod("p", "big")]))
+    report = why(situation, wanted_by_pod(situation, "default/p"))
+    assert [(line.cause, line.detail) for line in report.sections[0].lines] == [
+        ("counter", "a claim holds a device of the pool that is not published any more, on node-0")
+    ]

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from drakit.allocator.bounds import Bounds, Group, Option, group_of
+from drakit.allocator.device import Value
 from drakit.allocator.formulation import problem_of
 from drakit.allocator.judge import Failure
 from drakit.allocator.plan import Plan
@@ -143,6 +144,9 @@ class Report:
             counter_set = self._view.sets[index]
             left = self._problem.left[index]
             for counter, amount in amounts:
+                if left[counter] < 0 and not self._drawing(index):
+                    reason = "a claim holds a device of the pool that is not published any more"
+                    return Refusal(Check.COUNTER, reason=reason)
                 if amount > left[counter]:
                     name = f"{counter_set.name}/{counter_set.names[counter]}"
                     return Refusal(
@@ -154,7 +158,7 @@ class Report:
                     )
             common = self._problem.groups[index]
             if common is not None and not (groups & common or (not groups and not common)):
-                return Refusal(Check.GROUP, name=counter_set.name)
+                return Refusal(Check.GROUP, name=counter_set.name, holders=self._drawing(index))
         return None
 
     def _drawing(self, index: int) -> tuple[str, ...]:
@@ -225,45 +229,34 @@ class Report:
                         name=constraint.attribute,
                         constraint=constraint.index,
                         is_distinct=not constraint.is_match,
-                        best=tuple(best_values),
+                        best=tuple([(_value(value), count) for value, count in best_values]),
                     ),
                 )
         return is_short
 
-    def _by_value(self, number: int, rows: Sequence[tuple[Demand, int]]) -> Counter[str]:
-        """Value of the constraint's attribute -> how many of the wanted devices it can provide."""
-        counts: Counter[str] = Counter()
-        by_row: list[Counter[str]] = []
+    def _by_value(self, number: int, rows: Sequence[tuple[Demand, int]]) -> Counter[Value]:
+        """Value of the constraint's attribute -> how many of the wanted devices it can provide. A shareable
+        device counts once for each request."""
+        by_row: list[dict[Value, int]] = []
         for demand, _ in rows:
-            row: Counter[str] = Counter()
+            masks: dict[Value, int] = {}
             for position, published in enumerate(self._view.devices):
                 if self._passed[demand.index] >> position & 1:
-                    for _, value in self._plan.values_of(
-                        number, demand, published, self._view.here[position]
-                    ):
-                        row[str(value)] += 1
-            by_row.append(row)
-        for value in dict.fromkeys(value for row in by_row for value in row):
-            counts[value] = sum(min(count, row[value]) for (_, count), row in zip(rows, by_row, strict=True))
-            devices = self._devices_with(number, [demand for demand, _ in rows], value)
-            counts[value] = min(counts[value], devices)
+                    here = self._view.here[position]
+                    for value in self._plan.values_of(number, demand, published, here):
+                        masks[value] = masks.get(value, 0) | 1 << position
+            by_row.append(masks)
+        shareable = self._shareable()
+        counts: Counter[Value] = Counter()
+        for value in dict.fromkeys(value for masks in by_row for value in masks):
+            inside = [masks.get(value, 0) for masks in by_row]
+            union = 0
+            for mask in inside:
+                union |= mask
+            places = (union & ~shareable).bit_count() + sum((mask & shareable).bit_count() for mask in inside)
+            served = sum(min(count, m.bit_count()) for (_, count), m in zip(rows, inside, strict=True))
+            counts[value] = min(served, places)
         return counts
-
-    def _devices_with(self, number: int, demands: Sequence[Demand], value: str) -> int:
-        """Places for devices with the value: a shareable device counts once for each request."""
-        found = 0
-        for position, published in enumerate(self._view.devices):
-            users = [
-                d
-                for d in demands
-                if self._passed[d.index] >> position & 1
-                and any(
-                    str(v) == value
-                    for _, v in self._plan.values_of(number, d, published, self._view.here[position])
-                )
-            ]
-            found += len(users) if published.is_shareable else bool(users)
-        return found
 
     def _together(self, groups: Sequence[Group]) -> None:
         """Tell when the requests that can be served one by one cannot be served together."""
@@ -297,6 +290,11 @@ def _failed(failure: Failure) -> Refusal:
         selector=expression.index,
         expression=expression.text,
     )
+
+
+def _value(value: Value) -> str:
+    kind, held = value
+    return str(held).lower() if kind == "bool" else str(held)
 
 
 def _text(nano: int) -> str:

@@ -72,7 +72,7 @@ class Refusal(Struct, frozen=True):
     the device cannot serve the amount, whatever is left. COUNTER: what is wrong with all of the pool's."""
     holders: tuple[str, ...] = ()
     """The claims (namespace/name) that hold it (IN_USE; empty when an earlier request of this pod took it),
-    share it (CAPACITY), or draw on the counter (COUNTER)."""
+    share it (CAPACITY), or draw on the counters (COUNTER, GROUP)."""
     is_class: bool = False
     """SELECTOR: whether it is the class's or the request's."""
     selector: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import click
@@ -26,6 +27,10 @@ _KINDS = {
     "pod": ("pod", "pods", "po"),
     "claim": ("claim", "claims", "resourceclaim", "resourceclaims"),
 }
+
+
+_NAMED = 4
+"""Requests named above what is said of all of them."""
 
 
 @click.command()
@@ -117,8 +122,8 @@ def _report(situation: Situation, kind: str, key: str) -> Report:
 def text(report: Report) -> str:
     """The report as lines for a terminal."""
     lines = [report.sentence]
-    for part in report.sections:
-        lines += _section(part)
+    for parts in _alike(report.sections):
+        lines += _section(parts)
     lines += [f"  {count:>5} {reason}" for reason, count in report.excluded.items()]
     if report.would_fit:
         lines.append("would fit: " + " | ".join(change.text for change in report.would_fit))
@@ -126,8 +131,19 @@ def text(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _section(part: Section) -> list[str]:
-    lines = [f"{called(part.claim)}, request {part.request}: {part.wanted}"]
+def _alike(sections: Sequence[Section]) -> list[list[Section]]:
+    """Sections that differ in the request only, together."""
+    groups: dict[Hashable, list[Section]] = {}
+    for part in sections:
+        told = tuple([(line.count, line.cause, line.detail) for line in part.lines])
+        groups.setdefault((part.claim, part.wanted, part.nodes, part.devices, told), []).append(part)
+    return list(groups.values())
+
+
+def _section(parts: Sequence[Section]) -> list[str]:
+    part, more = parts[0], len(parts) - _NAMED
+    names = ", ".join(part.request for part in parts[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    lines = [f"{called(part.claim)}, request{'s' * (len(parts) > 1)} {names}: {part.wanted}"]
     nodes, devices = "s" * (part.nodes != 1), "s" * (part.devices != 1)
     lines.append(f"  {part.nodes} node{nodes}, {part.devices} device{devices}")
     width = max((len(line.cause) for line in part.lines), default=0)

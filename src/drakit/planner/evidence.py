@@ -85,6 +85,8 @@ class Evidence(Struct):
     """What made nodes unusable, by its text, with the nodes."""
     fatal: str = ""
     """What stops the pod on every node."""
+    looked_at: set[str] = field(default_factory=set)
+    """Nodes of whose devices the trace told."""
     fits: list[str] = field(default_factory=list)
     """Nodes on which it fits."""
 
@@ -92,18 +94,19 @@ class Evidence(Struct):
         return self.places.setdefault(place, Findings())
 
     def lacking(self, rows: Sequence[Demand], nodes: Sequence[str]) -> dict[str, list[Request]]:
-        """Of each of `nodes` the requests that it cannot serve, not even alone; without those of `errors`."""
+        """Of each of `nodes` the requests that it cannot serve, not even alone; without those that an error
+        kept from being looked at."""
         requests: dict[Request, list[dict[str, FellShort]]] = {}
         for row in rows:
             requests.setdefault(row.asked, []).append(self.at(row.place).short)
-        failed = {name for names in self.errors.values() for name in names}
         return {
             name: [r for r, shorts in requests.items() if all(name in short for short in shorts)]
             for name in nodes
-            if name not in failed
+            if name in self.looked_at
         }
 
     def turned_away(self, candidate: Candidate, device: DeviceID, refusal: Refusal) -> None:
+        self.looked_at.add(candidate.node)
         findings = self.at((candidate.claim, candidate.request))
         if refusal.check is Check.POOL:
             findings.pools.setdefault(device, refusal)
@@ -115,6 +118,7 @@ class Evidence(Struct):
             findings.node_of[device] = candidate.node
 
     def passed(self, candidate: Candidate, device: DeviceID) -> None:
+        self.looked_at.add(candidate.node)
         findings = self.at((candidate.claim, candidate.request))
         if device not in findings.free:
             findings.away.pop(device, None)
@@ -123,6 +127,7 @@ class Evidence(Struct):
         findings.free_on[candidate.node] = findings.free_on.get(candidate.node, 0) + 1
 
     def fell_short(self, candidate: Candidate, event: FellShort) -> None:
+        self.looked_at.add(candidate.node)
         if len(event.requests) > 1:
             self.together.setdefault(candidate.node, event)
             return

@@ -1,28 +1,28 @@
 """Evidence told so that a person reads it in ten seconds: one sentence, a short tree, what would help.
 
 Devices and nodes that share a fate are folded into one line with their number. A selector's line says what
-the attribute was, not only that it did not match: `productName is "L4" (8)`.
+the attribute was, not only that it did not match: `productName is "L4" (8)`. Of many like fates the smaller
+ones share a line.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from drakit import cel
 from drakit.allocator.trace import Check, Refusal
-from drakit.cel import Verdict
-from drakit.errors import CELError
 from drakit.model.quantity import Quantity
 from drakit.model.resource import Device, DeviceConstraint
+from drakit.planner.decision import Decisions
 from drakit.planner.evidence import Demand, DeviceID, Evidence, Findings
 from drakit.profile import Profile
 
 _SHOWN = 3
-"""Values, claims or nodes named in one line before the rest is only counted."""
+"""Claims, nodes or devices named in one line before the rest is only counted."""
+_LINES = 4
+"""Lines for one check before the rest share one."""
 
 
 class Line(Struct, frozen=True):
@@ -38,6 +38,7 @@ class World(Struct, frozen=True):
 
     devices: Mapping[DeviceID, Device]
     profile: Profile
+    decisions: Decisions
     users: Mapping[str, Sequence[str]]
 
 
@@ -64,10 +65,16 @@ def section(
     groups: dict[tuple[str, str], list[DeviceID]] = defaultdict(list)
     for device, refusal in findings.away.items():
         groups[_group(refusal)].append(device)
-    lines = [
-        _line(members, findings.away[members[0]], findings, world)
-        for members in sorted(groups.values(), key=len, reverse=True)
-    ]
+    lines: list[Line] = []
+    rest: dict[str, list[list[DeviceID]]] = defaultdict(list)
+    shown: Counter[str] = Counter()
+    for (check, _), members in sorted(groups.items(), key=lambda row: -len(row[1])):
+        shown[check] += 1
+        if shown[check] <= _LINES:
+            lines.append(_line(members, findings.away[members[0]], findings, world))
+        else:
+            rest[check].append(members)
+    lines += [_rest(check, fates, findings) for check, fates in rest.items()]
     lines += [_pools(findings)] if findings.pools else []
     if findings.free:
         lines.append(Line(len(findings.free), "free", _free(demand, evidence)))
@@ -79,7 +86,7 @@ def _group(refusal: Refusal) -> tuple[str, str]:
     """Refusals that belong into one line have one group."""
     match refusal.check:
         case Check.SELECTOR:
-            return refusal.check, f"{refusal.is_class} {refusal.selector}"
+            return refusal.check, f"{refusal.is_class} {refusal.selector} {refusal.reason}"
         case Check.TAINT:
             return refusal.check, taint_text(refusal)
         case Check.IN_USE:
@@ -89,7 +96,14 @@ def _group(refusal: Refusal) -> tuple[str, str]:
         case Check.COUNTER | Check.CAPACITY:
             return refusal.check, f"{refusal.needed} {amount_of(refusal)} {refusal.reason}"
         case _:
-            return refusal.check, refusal.name
+            return refusal.check, f"{refusal.name} {refusal.reason}"
+
+
+def _rest(check: str, fates: Sequence[Sequence[DeviceID]], findings: Findings) -> Line:
+    """One line for what would be too many: how many fates they are, and the largest by name."""
+    named = [taint_text(r) or r.name or r.reason for r in (findings.away[fate[0]] for fate in fates)]
+    which = f": {_some(list(dict.fromkeys(named)))}" if any(named) else ""
+    return Line(sum(map(len, fates)), check, f"{len(fates)} more{which}")
 
 
 def _line(members: Sequence[DeviceID], refusal: Refusal, findings: Findings, world: World) -> Line:
@@ -98,7 +112,8 @@ def _line(members: Sequence[DeviceID], refusal: Refusal, findings: Findings, wor
         case Check.SELECTOR:
             whose = "class selector" if refusal.is_class else "selector"
             known = [(device, world.devices[device]) for device in members if device in world.devices]
-            return Line(count, f"{whose} #{refusal.selector}", selector_detail(refusal, known, world.profile))
+            detail = refusal.reason or world.decisions.told(refusal.expression, known)
+            return Line(count, f"{whose} #{refusal.selector}", detail)
         case Check.IN_USE:
             if not refusal.holders:
                 return Line(count, "taken", "by an earlier request of the same pod")
@@ -127,7 +142,9 @@ def _line(members: Sequence[DeviceID], refusal: Refusal, findings: Findings, wor
         case Check.FEATURE:
             return Line(count, "node feature", f"{refusal.reason}, on {where}")
         case Check.GROUP:
-            return Line(count, "compatibility", f"not compatible with what is allocated from {refusal.name}")
+            held = _claims(members, findings, world)
+            what = f"not compatible with what is allocated from {refusal.name}"
+            return Line(count, "compatibility", f"{what}{held}")
         case Check.GATE:
             off = f"needs {refusal.reason}, which is off in Kubernetes {world.profile.version}"
             return Line(count, "feature", off)
@@ -139,77 +156,6 @@ def _pools(findings: Findings) -> Line:
     """Pools that could not be used; how many devices they have is not known."""
     texts = [f"{driver}/{pool} is {r.reason}" for (driver, pool, _), r in findings.pools.items()]
     return Line(len(texts), "pools" if len(texts) > 1 else "pool", _some(texts))
-
-
-def selector_detail(refusal: Refusal, members: Iterable[tuple[DeviceID, Device]], profile: Profile) -> str:
-    """What the deciding part of the selector found on the devices: `model is "L4" (8), "A100" (2)`."""
-    if refusal.reason:
-        return refusal.reason
-    try:
-        selector = cel.compile(refusal.expression, profile=profile)
-    except CELError as error:
-        return str(error)
-    found: dict[tuple[str, str], Counter[str]] = {}
-    for (driver, _, _), device in members:
-        name, value, wanted = _decision(selector.explain(device, driver))
-        found.setdefault((name, wanted), Counter())[value] += 1
-    texts = []
-    for (name, wanted), values in found.items():
-        texts.append(f"{name} is {_counted(values)}{wanted}" if name else _counted(values))
-    return "; ".join(texts)
-
-
-def _decision(verdict: Verdict) -> tuple[str, str, str]:
-    """In the first part that decided: what was looked at, its value, and what was wanted of it."""
-    if verdict.error is not None:
-        return "", verdict.error.message, ""
-    for decided in verdict.decisive:
-        is_unwanted = decided.value == "true"
-        if presence := _PRESENCE.fullmatch(decided.text):
-            return "", _presence(presence, is_unwanted), ""
-        start, end = decided.span
-        inside = [
-            p for p in verdict.parts if start <= p.span[0] and p.span[1] <= end and p.span != decided.span
-        ]
-        reads = [part for part in inside if part.text.startswith("device.") and not part.is_error]
-        if not reads:
-            return decided.text, decided.value, ""
-        widest = max(reads, key=lambda part: part.span[1] - part.span[0])
-        name = _short(widest.text)
-        after = decided.text.removeprefix(widest.text)
-        is_first = after != decided.text
-        condition = after.strip() if is_first else decided.text.replace(widest.text, name, 1)
-        if is_unwanted:
-            return name, widest.value, f", unwanted: {condition}"
-        return name, widest.value, f", not {condition.removeprefix('==').strip()}"
-    return "", "false", ""
-
-
-_MAP = r"""device\.(?P<map>attributes|capacity)(?:\[["'](?P<domain>[^"']+)["']\])?"""
-_PRESENCE = re.compile(
-    rf"""["'](?P<key>[^"']+)["']\s+in\s+{_MAP}|has\({_MAP.replace("<", "<has_")}\.(?P<has_key>\w+)\)"""
-)
-"""A question for an attribute's or capacity's being there, or for a domain's."""
-
-
-def _presence(found: re.Match[str], is_unwanted: bool) -> str:
-    """`no attribute gpu.example.com/type`: the answer to `"type" in device.attributes["gpu.example.com"]`."""
-    part = {name.removeprefix("has_"): value for name, value in found.groupdict().items() if value}
-    kind = "capacity" if part["map"] == "capacity" else "attribute"
-    key, domain = part["key"], part.get("domain")
-    what = f"{kind} {domain}/{key}" if domain else f"{kind} of {key}"
-    return f"has {what}" if is_unwanted else f"no {what}"
-
-
-def _short(text: str) -> str:
-    """`device.attributes["d"].model` as `model`."""
-    return text.rsplit(".", 1)[-1] if "(" not in text and text[-1] != "]" else text
-
-
-def _counted(values: Counter[str]) -> str:
-    shown = [f"{value} ({count})" for value, count in values.most_common(_SHOWN)]
-    rest = len(values) - len(shown)
-    return ", ".join(shown) + (f", {rest} more values" if rest > 0 else "")
 
 
 def _holders(members: Sequence[DeviceID], findings: Findings, world: World) -> str:

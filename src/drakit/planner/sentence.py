@@ -33,7 +33,7 @@ def sentence(rows: Sequence[Demand], evidence: Evidence, nodes: Sequence[str], h
         fits = f", {evidence.fits[0]} among them, where it would fit" if evidence.fits else ""
         return f"{evidence.fatal} (this stops it on every node{fits})"
     lacking = evidence.lacking(rows, nodes)
-    if not lacking:
+    if sum(map(len, evidence.errors.values())) == len(nodes):
         return max(evidence.errors, key=lambda error: len(evidence.errors[error]))
     requests: dict[Request, list[Demand]] = {}
     for row in rows:

@@ -86,14 +86,18 @@ class WhatIf:
         for demand in self._demands:
             findings = self._evidence.at(demand.place)
             found += self._of_class(demand)
-            if not any(set(short) <= {demand.asked} for short in self._lacking.values()):
-                # No node could serve the other requests, whatever becomes of this one.
+            if not self._may_help(demand):
                 continue
             found += self._fewer(demand)
             found += self._less(demand, findings)
             found += self._tolerating(demand, findings)
         found += self._unconstrained()
         return [*found, *self._released()]
+
+    def _may_help(self, demand: Demand) -> bool:
+        """False when no node could serve the other requests, whatever becomes of this one."""
+        rows = self._lacking.values()
+        return len(rows) < len(self._nodes) or any(set(short) <= {demand.asked} for short in rows)
 
     def _fits(self, changed: Claims) -> list[str]:
         return try_all(changed, self._situation.state, self._nodes, _NODES_COUNTED)
@@ -200,7 +204,7 @@ class WhatIf:
         keys = [key for key, _ in holders.most_common()]
         if not keys or not self._without(keys, here):
             return []
-        for key in reversed(keys):
+        for key in [*reversed(keys), *reversed(keys)]:
             rest = [other for other in keys if other != key]
             if rest and self._without(rest, here):
                 keys = rest

@@ -12,6 +12,7 @@ from drakit.allocator.trace import Check
 from drakit.cel.survey import Candidate, survey
 from drakit.errors import CELError
 from drakit.model.resource import ResourceClaim
+from drakit.planner.decision import Decisions
 from drakit.planner.evidence import Demand, Evidence, Findings, demands, gather
 from drakit.planner.report import Section, World, constraint_text, section
 from drakit.planner.sentence import sentence
@@ -67,7 +68,7 @@ def _explained(situation: Situation, wanted: Wanted, evidence: Evidence) -> Repo
     users = {
         key: [user.name for user in claim.status.reserved_for] for key, claim in situation.claims.items()
     }
-    world = World(devices, situation.profile, users)
+    world = World(devices, situation.profile, Decisions(situation.profile), users)
     near = [hint for row in rows for hint in near_values(evidence.at(row.place), devices)]
     notes = [hint for row in rows for hint in _other_classes(row, situation)]
     notes += [hint for row in rows for hint in _errors(evidence.at(row.place), world)]

@@ -90,7 +90,7 @@ def explain(claims: list[ResourceClaim], state: State, nodes: Iterable[Node]) ->
     The texts name claims as `claims` do.
     """
     indexes = {claim.metadata.key: index for index, claim in enumerate(claims)}
-    groups: dict[Place | None, tuple[Tally, list[str]]] = {}
+    groups: dict[tuple[Place, bool] | None, tuple[Tally, list[str]]] = {}
     messages = 0
     for node in nodes:
         if messages > MESSAGES_AT_MOST:
@@ -102,14 +102,15 @@ def explain(claims: list[ResourceClaim], state: State, nodes: Iterable[Node]) ->
             continue
         messages += told.messages
         blamed = _guilty(claims, told)
-        tally, names = groups.setdefault(blamed and blamed[0], (Tally(), []))
+        guilty = (blamed[0], bool(blamed[1].requests)) if blamed else None
+        tally, names = groups.setdefault(guilty, (Tally(), []))
         if blamed is not None:
             place, short = blamed
             tally.merge(told.tallies.get(place, Tally()), short)
         names.append(node.metadata.name)
     found: dict[str, str] = {}
-    for guilty, (tally, names) in groups.items():
-        text = _text(claims, guilty, tally)
+    for blame, (tally, names) in groups.items():
+        text = _text(claims, blame[0] if blame else None, tally)
         found |= dict.fromkeys(names, text)
     return found
 
