@@ -190,7 +190,7 @@ REASONS: dict[str, tuple[Document, Document, str, list[str]]] = {
         claim("big", 6, H100, PCIE),
         {},
         "no node has 6 free devices for request gpu (gpu.nvidia.com)"
-        f" with one {PCIE} (closest: node-0 with 4)",
+        f" with the same {PCIE} (closest: node-0 with 4)",
         ["count", "constraint"],
     ),
     "pool": (
@@ -210,7 +210,7 @@ REASONS: dict[str, tuple[Document, Document, str, list[str]]] = {
     "one value for two requests": (
         with_more(claim("big", 3, match=PCIE), "more", count=2),
         local(gpus("node-1", "H100")),
-        f"no node has 5 devices with one {PCIE} for its requests gpu, more (closest: node-1 with 4)",
+        f"no node has 5 devices with the same {PCIE} for its requests gpu, more (closest: node-1 with 4)",
         ["count", "count", "constraint"],
     ),
     "each on another node": (
@@ -347,6 +347,21 @@ def test_the_sentence_names_the_reason(reason: str) -> None:
     assert [change.kind for change in report.would_fit] == kinds
     for change in report.would_fit:
         check(before, change)
+
+
+def test_two_taints_of_one_device_need_a_toleration_for_all() -> None:
+    taints = [{"key": key, "effect": "NoSchedule"} for key in ("a", "b")]
+    report = report_on(taken(claim("big", 1), local(with_devices(taints=taints))))
+    (change,) = report.would_fit
+    assert change.text == "with a toleration for all taints (on node-1)"
+    check(taken(claim("big", 1), local(with_devices(taints=taints))), change)
+
+
+def test_an_attribute_that_no_device_has_is_hinted_at() -> None:
+    report = report_on(taken(claim("big", 2, match="gpu.nvidia.com/productname"), {}))
+    assert report.hints == [
+        "no device has attribute gpu.nvidia.com/productname; did you mean gpu.nvidia.com/productName?"
+    ]
 
 
 def test_of_claims_that_may_go_the_smallest_is_named() -> None:

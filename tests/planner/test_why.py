@@ -37,7 +37,7 @@ def test_every_device_has_its_reason_with_the_values() -> None:
     report = explain(claim("big", 8, H100, PCIE))
     assert report.sentence == (
         f"pod default/train is pending: no node has 8 free devices for request gpu (gpu.nvidia.com)"
-        f" with one {PCIE} (closest: node-0 with 4)"
+        f" with the same {PCIE} (closest: node-0 with 4)"
     )
     section = report.sections[0]
     assert (section.claim, section.request, section.nodes, section.devices) == ("default/big", "gpu", 4, 32)

@@ -83,7 +83,8 @@ def test_requests_of_one_fate_are_told_together_and_many_taints_share_a_line() -
     assert told[1] == f"claim default/big, requests gpu, r0, r1, r2 and 3 more: 1 x {DRIVER}"
     assert told[3:] == [
         *(f"      1  taint  k{index}:NoSchedule on node-0: not tolerated" for index in range(4)),
-        "      4  taint  4 more: k4:NoSchedule, k5:NoSchedule, k6:NoSchedule and 1 more",
+        "      4  taint  4 more kinds: k4:NoSchedule, k5:NoSchedule, k6:NoSchedule and 1 more",
+        "would fit: with no single change that was tried",
     ]
 
 

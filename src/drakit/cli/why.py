@@ -127,6 +127,8 @@ def text(report: Report) -> str:
     lines += [f"  {count:>5} {reason}" for reason, count in report.excluded.items()]
     if report.would_fit:
         lines.append("would fit: " + " | ".join(change.text for change in report.would_fit))
+    elif report.sections:
+        lines.append("would fit: with no single change that was tried")
     lines += [f"hint: {hint}" for hint in report.hints if hint not in report.sentence]
     return "\n".join(lines)
 

@@ -103,7 +103,7 @@ def _rest(check: str, fates: Sequence[Sequence[DeviceID]], findings: Findings) -
     """One line for what would be too many: how many fates they are, and the largest by name."""
     named = [taint_text(r) or r.name or r.reason for r in (findings.away[fate[0]] for fate in fates)]
     which = f": {_some(list(dict.fromkeys(named)))}" if any(named) else ""
-    return Line(sum(map(len, fates)), check, f"{len(fates)} more{which}")
+    return Line(sum(map(len, fates)), check, f"{len(fates)} more kinds{which}")
 
 
 def _line(members: Sequence[DeviceID], refusal: Refusal, findings: Findings, world: World) -> Line:

@@ -129,7 +129,7 @@ def _one_cause(what: str, demand: Demand, findings: Findings, last: Sequence[Ref
             return f"no device can serve {what}: {last[0].name}: {last[0].reason}".replace(": : ", ": ")
         case Check.TAINT:
             taints = list(dict.fromkeys(taint_text(refusal) for refusal in last))
-            which = f" {taints[0]}" if len(taints) == 1 else ""
+            which = f": {taints[0]}" if len(taints) == 1 else ""
             return f"every device that {what} could have is tainted{which}"
         case Check.CONSTRAINT if not last[0].reason:
             return f"no device for {what} has attribute {last[0].name}, which a constraint of its claim needs"
@@ -165,7 +165,7 @@ def _too_few(demand: Demand, findings: Findings) -> str:
 
 
 def _alike(short: FellShort) -> str:
-    return f" with {'different values of' if short.is_distinct else 'one'} {short.name}"
+    return f" with {'different values of' if short.is_distinct else 'the same'} {short.name}"
 
 
 def _alternatives(rows: Sequence[Demand], evidence: Evidence) -> str:

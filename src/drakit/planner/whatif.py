@@ -44,9 +44,9 @@ Claims = Sequence[ResourceClaim]
 class Change(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One change after which the claims fit on `nodes` (not all are named): `text` says it in words.
 
-    `kind` is `class` (another deviceClassName), `count`, `capacity` (less of one), `toleration` (for a key),
-    `constraint` (without the one at `index`) or `release` (of the claims in `released`). All but the last are
-    changes of one request, alternative or constraint of one claim.
+    `kind` is `class` (another deviceClassName), `count`, `capacity` (less of one), `toleration` (for `key` or
+    for all taints), `constraint` (without the one at `index`) or `release` (of the claims in `released`). All
+    but the last are changes of one request, alternative or constraint of one claim.
     """
 
     kind: str
@@ -155,15 +155,20 @@ class WhatIf:
                     break
 
     def _tolerating(self, demand: Demand, findings: Findings) -> Iterator[Change]:
-        """With a toleration, which an extended resource has no place for."""
+        """With a toleration for one key, or else for all taints. An extended resource has no place for it."""
         if is_extended(demand.place[0]):
             return
         keys = Counter(r.taint.key for r in findings.away.values() if r.check is Check.TAINT and r.taint)
-        for key, _ in keys.most_common(_SHOWN):
-            toleration = DeviceToleration(key=key, operator="Exists")
-            changed = _changed(self._claims, demand, partial(_tolerate, toleration=toleration))
-            if nodes := self._fits(changed):
-                yield self._change(demand, "toleration", f"with a toleration for {key}", nodes, key=key)
+        found = [self._tolerant(demand, key) for key, _ in keys.most_common(_SHOWN)]
+        if keys and not any(found):
+            found = [self._tolerant(demand, "")]
+        yield from filter(None, found)
+
+    def _tolerant(self, demand: Demand, key: str) -> Change | None:
+        toleration = DeviceToleration(key=key, operator="Exists")
+        nodes = self._fits(_changed(self._claims, demand, partial(_tolerate, toleration=toleration)))
+        words = f"with a toleration for {key or 'all taints'}"
+        return self._change(demand, "toleration", words, nodes, key=key) if nodes else None
 
     def _unconstrained(self) -> Iterator[Change]:
         for claim in self._claims:
@@ -234,9 +239,8 @@ class WhatIf:
 
     def _release(self, keys: Sequence[str], nodes: list[str]) -> Change:
         names = [name for key in keys for name in self._held(key)]
-        who = f"claim {keys[0]}" if len(keys) == 1 else f"claims {', '.join(keys)}"
-        what = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" * (len(names) > _SHOWN))
-        text = f"if {who} released {what} (on {_where(nodes)})"
+        who = f"claim{'s' * (len(keys) > 1)} {_some(keys)}"
+        text = f"if {who} released {_some(names)} (on {_where(nodes)})"
         return Change(kind="release", text=text, nodes=nodes, released=list(keys))
 
 
@@ -249,6 +253,11 @@ def _holders(evidence: Evidence) -> tuple[Counter[str], Counter[str]]:
             holders.update(refusal.holders)
             nodes[findings.node_of[device]] += len(refusal.holders)
     return holders, nodes
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _where(nodes: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
 from msgspec import Struct, field
@@ -11,9 +11,9 @@ from drakit import cel
 from drakit.allocator.trace import Check
 from drakit.cel.survey import Candidate, survey
 from drakit.errors import CELError
-from drakit.model.resource import ResourceClaim
+from drakit.model.resource import Device, ResourceClaim
 from drakit.planner.decision import Decisions
-from drakit.planner.evidence import Demand, Evidence, Findings, demands, gather
+from drakit.planner.evidence import Demand, DeviceID, Evidence, Findings, demands, gather
 from drakit.planner.report import Section, World, constraint_text, section
 from drakit.planner.sentence import sentence
 from drakit.planner.situation import Situation, Wanted
@@ -71,6 +71,7 @@ def _explained(situation: Situation, wanted: Wanted, evidence: Evidence) -> Repo
     world = World(devices, situation.profile, Decisions(situation.profile), users)
     near = [hint for row in rows for hint in near_values(evidence.at(row.place), devices)]
     notes = [hint for row in rows for hint in _other_classes(row, situation)]
+    notes += _other_attributes(wanted.claims, devices)
     notes += [hint for row in rows for hint in _errors(evidence.at(row.place), world)]
     nodes = [node.metadata.name for node in wanted.nodes]
     sections = [
@@ -99,6 +100,26 @@ def _other_classes(demand: Demand, situation: Situation) -> Iterator[str]:
         more = ", ..." if len(shown) > _CLASSES else ""
         there = f"there {'is' if len(shown) == 1 else 'are'} {', '.join(shown[:_CLASSES]) or 'none'}{more}"
         yield f"no deviceclass is called {demand.device_class}: {there}"
+
+
+def _other_attributes(claims: Sequence[ResourceClaim], devices: Mapping[DeviceID, Device]) -> Iterator[str]:
+    """Attributes of constraints that no device has, with the nearest that some have."""
+    constraints = [c for claim in claims for c in claim.spec.devices.constraints]
+    derived = {
+        attribute.name
+        for claim in claims
+        for request in claim.spec.devices.requests or ()
+        for asked in (request.exactly, *request.first_available)
+        if asked is not None
+        for attribute in asked.derived_attributes
+    }
+    wanted = {name for c in constraints if (name := c.match_attribute or c.distinct_attribute)} - derived
+    there: set[str] = set()
+    for (driver, _, _), device in devices.items() if wanted else ():
+        there.update(name if "/" in name else f"{driver}/{name}" for name in device.attributes)
+    for name in sorted(wanted - there) if there else ():
+        near = get_close_matches(name, sorted(there), 1)
+        yield f"no device has attribute {name}" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def _errors(findings: Findings, world: World) -> Iterator[str]:

@@ -211,7 +211,7 @@ def _shortage(short: FellShort, free: int, nodes: int) -> str:
     where = "on one node" if nodes > 1 else "at once"
     match short.check:
         case Check.CONSTRAINT:
-            alike = "different values of" if short.is_distinct else "one"
+            alike = "different values of" if short.is_distinct else "the same"
             best = (
                 ", ".join(f"{value}: {count}" for value, count in short.best) if not short.is_distinct else ""
             )
