@@ -269,15 +269,14 @@ class Checker:
         left = {key: dict(counters) for key, counters in self.totals.items()}
         uses = [*self.whole, *(id for id in self.shared if id not in self.whole)]
         shared = set(self.shared)
-        touched = self._drawing(rows)
-        for id in [self._id(row) for _, row, _ in rows]:
-            if id not in touched:
-                continue
+        for _, row, _ in rows:
+            id = self._id(row)
             if self.devices[id][1].get("allowMultipleAllocations"):
                 if id in shared:
                     continue
                 shared.add(id)
             uses.append(id)
+        touched = {self._id(row) for _, row, _ in rows} - self.shared.keys()
         for id in uses:
             for consumption in self.published(id).get("consumesCounters") or ():
                 counters = left[(id[0], id[1], consumption["counterSet"])]
@@ -289,14 +288,10 @@ class Checker:
                 for name in consumption["counters"]:
                     assert counters[name] >= 0, f"{id}: counter {consumption['counterSet']}/{name}"
 
-    def _drawing(self, rows: list[tuple[int, Document, Document]]) -> set[ID]:
-        """The devices that draw on counters for these claims: not those that do so for others already."""
-        return {self._id(row) for _, row, _ in rows} - self.shared.keys() - set(self.whole)
-
     def _check_groups(self, rows: list[tuple[int, Document, Document]]) -> None:
         """Devices that draw on one counter set have a compatibility group in common, or none at all, unless
         those that claims hold already do not."""
-        touched = self._drawing(rows)
+        touched = {self._id(row) for _, row, _ in rows} - self.shared.keys()
         members: dict[tuple[str, str, str], list[set[str]]] = {}
         held: dict[tuple[str, str, str], list[set[str]]] = {}
         used = set()
@@ -305,7 +300,7 @@ class Checker:
                 key = (id[0], id[1], need["counterSet"])
                 members.setdefault(key, []).append(set(need.get("compatibilityGroups") or ()))
                 used |= {key} if id in touched else set()
-                if id not in touched:
+                if id in self.whole or id in self.shared:
                     held.setdefault(key, []).append(members[key][-1])
         for key in used:
             assert _together(members[key]) or not _together(held.get(key, [])), f"{key}: {members[key]}"

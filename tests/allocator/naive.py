@@ -207,10 +207,9 @@ class Naive:
         return self._fits_capacity(pick, picks) and self._has_counters(pick, picks)
 
     def _has_counters(self, pick: Pick, picks: list[Pick]) -> bool:
-        held = [*self.cluster.whole, *self.cluster.shared]
-        users = list(held)
+        users = [*self.cluster.whole, *self.cluster.shared]
         for one in [*picks, pick]:
-            if one.id not in (users if self._is_shareable(one.id) else held):
+            if not self._is_shareable(one.id) or one.id not in users:
                 users.append(one.id)
             elif one is pick:
                 return True

@@ -78,56 +78,32 @@ def answer(scenario: make.Document) -> list[str]:
 
 
 ADMIN_ACCESS: dict[str, tuple[make.Document, list[str]]] = {
-    "a partition in use has its counters already": (
-        make.scenario(
-            partitions("4", "4", total="4"),
-            [make.claim("a", make.request("r", "any", **ADMIN))],
-            allocatedDevices=make.held("part-0"),
-        ),
-        ["part-0"],
-    ),
-    "also where more is promised than there is": (
-        make.scenario(
-            partitions("4", "4", total="4"),
-            [make.claim("a", make.request("r", "any", 2, **ADMIN))],
-            allocatedDevices=make.held("part-0", "part-1"),
-        ),
-        ["part-0", "part-1"],
-    ),
-    "a free partition still needs free counters": (
-        make.scenario(
-            partitions("4", "4", total="4"),
-            [make.claim("a", make.request("r", "any", 2, **ADMIN))],
-            allocatedDevices=make.held("part-0"),
-        ),
-        ["none"],
-    ),
-    "what it looks at leaves the counters to others": (
+    "a partition in use needs its counters once more": (
         make.scenario(
             partitions("3", "1", total="4"),
-            [
-                make.claim("a", make.request("r", "any", **ADMIN)),
-                make.claim("b", make.request("r", "any")),
-            ],
-            allocatedDevices=make.held("part-0"),
-        ),
-        ["part-0", "part-1"],
-    ),
-    "all partitions, all in use": (
-        make.scenario(
-            partitions("2", "2", total="4"),
-            [make.claim("a", make.request("r", "any", **ADMIN, **EVERY))],
-            allocatedDevices=make.held("part-0", "part-1"),
-        ),
-        ["part-0", "part-1"],
-    ),
-    "the taint of a device in use must be tolerated all the same": (
-        make.scenario(
-            partitions("4", total="4", taints=[{"key": "bad", "effect": "NoSchedule"}]),
             [make.claim("a", make.request("r", "any", **ADMIN))],
             allocatedDevices=make.held("part-0"),
         ),
-        ["none"],
+        ["part-1"],
+    ),
+    "what another claim of the pod has got is not like what is free": (
+        make.scenario(
+            [
+                make.resource_slice(
+                    "s",
+                    [
+                        make.device("one"),
+                        make.device("two", attributes={"kind": "x"}),
+                        make.device("three"),
+                    ],
+                )
+            ],
+            [
+                make.claim("a", make.request("r", "any", 1, f"'kind' in device.attributes['{make.DRIVER}']")),
+                make.claim("b", make.request("look", "any", **ADMIN), make.request("work", "any", 2)),
+            ],
+        ),
+        ["two", "two", "one", "three"],
     ),
 }
 

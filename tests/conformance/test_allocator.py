@@ -13,7 +13,7 @@ from tests.recorded import cases
 Document = dict[str, Any]
 
 CORRECTED = {
-    "admin-access-needs-counters": ["dev-1"],
+    "admin-access-needs-counters": ["none"],
     "all-with-feature-disabled-device": ["dev-2"],
     "allocated-device-dropped-from-slice": ["none"],
     "cel-compile-error-unreached": ["none"],

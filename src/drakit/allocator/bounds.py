@@ -91,10 +91,13 @@ class Bounds:
         if slots is not None:
             if todo & self._problem.demands[demand].mines:
                 return True
-            option = Option(slots, self.usable(demand, todo, state), demand)
-            if option.mask.bit_count() < slots:
+            mask = self.usable(demand, todo, state)
+            if mask.bit_count() < slots:
                 return False
-            groups.append(Group(slots, option.mask, (option,)))
+            # Admin access takes nothing from anybody where it is to a device that is in use.
+            need = slots - (mask & ~plain).bit_count()
+            if need > 0:
+                groups.append(Group(need, mask & plain, (Option(need, mask & plain, demand),)))
             count += slots
             request += 1
         return (
@@ -151,8 +154,7 @@ class Bounds:
         problem = self._problem
         demand = problem.demands[index]
         mask &= ~self._full(state)[index]
-        short = self._counters.short(state.left)
-        mask &= ~(short & ~problem.taken if demand.is_admin else short)
+        mask &= ~self._counters.short(state.left)
         for constraint, _ in demand.values:
             mark = state.marks[constraint]
             if mark == problem.marks[constraint]:

@@ -43,14 +43,12 @@ class _Formulation:
     def problem(self, view: NodeView, in_use: InUse) -> Problem:
         kinds = self._plan.rows[self._plan.signature(view)]
         needs, groups = self._needs(view, in_use)
-        undrawn = self._undrawn(view, in_use, needs)
-        barred = {True: view.unserved | undrawn & ~in_use.taken, False: view.unserved | undrawn}
+        barred = self._barred(view, in_use, needs)
         shareable = {i: n for n, i in enumerate(i for i, p in enumerate(view.devices) if p.is_shareable)}
         rooms = _rooms(view, in_use, shareable)
         values = [self._numbered(index, kinds) for index in range(len(self._plan.constraints))]
         demands = [
-            self._demanded(d, view, kinds, barred[d.is_admin], shareable, rooms, values)
-            for d in self._plan.demands
+            self._demanded(d, view, kinds, barred, shareable, rooms, values) for d in self._plan.demands
         ]
         is_match = [c.is_match for c in self._plan.constraints]
         if not self._is_whole:
@@ -205,9 +203,9 @@ class _Formulation:
             possible[index] = common or (_NOBODYS if members[0] else 0)
         return found, tuple(possible)
 
-    def _undrawn(self, view: NodeView, in_use: InUse, needs: Mapping[int, tuple[Need, ...]]) -> int:
-        """Devices that cannot draw on their counters, but for those that are shared already and draw no more:
-        those of pools that have promised more than they have, and with compatibility groups switched off
+    def _barred(self, view: NodeView, in_use: InUse, needs: Mapping[int, tuple[Need, ...]]) -> int:
+        """Devices the node cannot serve; and, but for those that are shared already and draw no more, devices
+        of pools that have promised more counters than they have, and with compatibility groups switched off
         those that have groups or are beside allocated ones that have: nobody could check them."""
         over = {view.sets[i].pool for i, left in enumerate(in_use.left) if left and min(left) < 0}
         grouped: set[int] = set()
@@ -215,14 +213,14 @@ class _Formulation:
         if is_off:
             grouped = {index for index, members in in_use.groups if any(members)}
         drawn = {position for position, _ in in_use.shares}
-        undrawn = 0
+        barred = view.unserved
         for position, rows in needs.items():
             if position in drawn:
                 continue
             has_groups = is_off and any(view.devices[position].groups.values())
             if has_groups or any(view.sets[i].pool in over or i in grouped for i, _, _ in rows):
-                undrawn |= 1 << position
-        return undrawn
+                barred |= 1 << position
+        return barred
 
 
 def _any_of(bits: Iterable[int]) -> int:

@@ -88,7 +88,7 @@ class Problem:
         """The state after giving the device to the demand, or None when it does not fit."""
         used, own, left, shares, marks, groups = state
         share = self.shareable.get(position)
-        needs = self.drawn(demand, position)
+        needs = self.needs.get(position)
         if share is not None:
             is_used, room = shares[share]
             rest = tuple([have - need for have, need in zip(room, demand.consumes[position], strict=True)])
@@ -112,11 +112,6 @@ class Problem:
             marks = allowed
         return state.__class__(used, own, left, shares, marks, groups)
 
-    def drawn(self, demand: Demanded, position: int) -> tuple[Need, ...] | None:
-        """What the device takes of the counters: no more than it has already where another claim holds it and
-        the demand is for admin access."""
-        return None if demand.is_admin and self.taken >> position & 1 else self.needs.get(position)
-
     def is_sprung(self, demand: Demanded, position: int, state: Partial) -> bool:
         """Whether the trap at `position` is reached: nothing looked at before keeps the device away."""
         return self.reaches_constraints(demand, position, state) and not self.violates(
@@ -126,7 +121,7 @@ class Problem:
     def reaches_constraints(self, demand: Demanded, position: int, state: Partial) -> bool:
         """Whether the device fits as far as that is looked at before the constraints. Of requests for all
         devices the capacity comes after them."""
-        needs = self.drawn(demand, position)
+        needs = self.needs.get(position)
         share = self.shareable.get(position)
         if share is not None:
             is_used, room = state.shares[share]

@@ -14,7 +14,7 @@ from drakit.allocator.device import Value
 from drakit.allocator.formulation import problem_of
 from drakit.allocator.judge import Failure
 from drakit.allocator.plan import Plan
-from drakit.allocator.problem import Demanded, Problem
+from drakit.allocator.problem import Problem
 from drakit.allocator.request import Demand
 from drakit.allocator.search import start
 from drakit.allocator.state import State
@@ -99,7 +99,7 @@ class Report:
         if short is None and self._view.unserved >> position & 1:
             reason = f"the node does not declare {Gate.OPTIONAL_NODE_OPERATIONS}"
             short = Refusal(Check.FEATURE, reason=reason)
-        short = short or self._counter(demanded, position)
+        short = short or self._counter(position)
         if short is not None:
             return short
         if verdict.taint is not None:
@@ -136,11 +136,11 @@ class Report:
                 )
         return None
 
-    def _counter(self, demanded: Demanded, position: int) -> Refusal | None:
+    def _counter(self, position: int) -> Refusal | None:
         share = self._problem.shareable.get(position)
         if share is not None and self._problem.shares[share][0]:
             return None
-        for index, amounts, groups in self._problem.drawn(demanded, position) or ():
+        for index, amounts, groups in self._problem.needs.get(position, ()):
             counter_set = self._view.sets[index]
             left = self._problem.left[index]
             for counter, amount in amounts:

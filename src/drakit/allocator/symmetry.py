@@ -82,10 +82,11 @@ class Fingerprints:
         return stage
 
     def kind(self, request: int, position: int, state: Partial) -> Hashable:
-        """Equal for devices that nothing in the state or from `request` on tells apart."""
+        """Equal for devices that nothing in the state or from `request` on tells apart. Admin access may be
+        to one that the pod uses already, or to one that others may still want."""
         kind = self._stage(request).kinds[position]
         share = self._problem.shareable.get(position)
-        return kind if share is None else (kind, state.shares[share])
+        return (kind, state.used >> position & 1) if share is None else (kind, state.shares[share])
 
     def key(self, choice: tuple[int, int, int, int | None], state: Partial, todo: int) -> Hashable:
         """Equal for states of which all lead to a solution or none does.
@@ -94,7 +95,7 @@ class Fingerprints:
         """
         claim = self._problem.claim_of[choice[0]]
         own = state.own if choice[0] <= self._last_admin.get(claim, -1) else 0
-        return (choice, own, *self._stage(choice[0]).key(claim, state, todo))
+        return (choice, *self._stage(choice[0]).key(claim, state, todo, own))
 
 
 class _Stage:
@@ -114,29 +115,30 @@ class _Stage:
             self._active.setdefault(problem.constraint_claims[constraint], []).append(index)
         self._cells = [self._cell(positions) for positions in self._connected()]
 
-    def key(self, claim: int, state: Partial, todo: int) -> tuple[Hashable, ...]:
+    def key(self, claim: int, state: Partial, todo: int, own: int) -> tuple[Hashable, ...]:
         marks = state.marks
         active = self._active.get(claim, [])
-        moods = [self._mood(cell, state, todo, active) for cell in self._cells]
+        moods = [self._mood(cell, state, todo, own, active) for cell in self._cells]
         constraints = [self._rows[index][0] for index in active]
         started = tuple([marks[c] != self._problem.marks[c] for c in constraints])
         moods.sort()
         return (started, tuple(moods))
 
-    def _mood(self, cell: _Cell, state: Partial, todo: int, active: list[int]) -> int:
+    def _mood(self, cell: _Cell, state: Partial, todo: int, own: int, active: list[int]) -> int:
         """A number for what the cell is like in the state; equal for cells that could be exchanged."""
         marks = state.marks
-        used, todo = state.used & cell.mask, todo & cell.mask
+        used, todo, own = state.used & cell.mask, todo & cell.mask, own & cell.mask
         drawn = tuple([(state.left[index], state.groups[index]) for index in cell.sets])
         seen = tuple(
             [tuple([marks[self._rows[row][0]] & label != 0 for label in cell.labels[row]]) for row in active]
         )
         shares = state.shares
         rooms = tuple([tuple([shares[share] for _, share in row]) for row in cell.shared])
-        key = (used, todo, drawn, seen, rooms)
+        key = (used, todo, own, drawn, seen, rooms)
         mood = cell.known.get(key)
         if mood is None:
-            counts = tuple([((kind & todo).bit_count(), (kind & ~used).bit_count()) for kind in cell.kinds])
+            parts = (todo, ~used, todo & ~used, own)
+            counts = tuple([tuple([(kind & part).bit_count() for part in parts]) for kind in cell.kinds])
             alike = tuple(
                 [tuple(sorted([(todo >> p & 1, *shares[share]) for p, share in row])) for row in cell.shared]
             )
