@@ -17,7 +17,8 @@ PCIE = "resource.kubernetes.io/pcieRoot"
 def explain(wanted: dict[str, Any], **lists: Any) -> Report:
     parts = busy() | lists
     parts["resource_claims"] = [*parts["resource_claims"], wanted]
-    situation = Situation(snapshot(**parts, pods=[pod("train", wanted["metadata"]["name"])]))
+    parts.setdefault("pods", [pod("train", wanted["metadata"]["name"])])
+    situation = Situation(snapshot(**parts))
     return why(situation, wanted_by_pod(situation, "default/train"))
 
 
@@ -149,6 +150,19 @@ def test_an_object_that_cannot_be_read_is_named() -> None:
     broken["spec"]["devices"][0]["attributes"] = 3
     with pytest.raises(UsageError, match=r"ResourceSlice node-0-gpus: .*attributes"):
         Situation(snapshot(**(busy() | {"resource_slices": [broken]})))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"nodes": [{"metadata": {"name": "n", "labels": {"zone": 3}}}]}, "Node n: .*labels"),
+        ({"pods": [{"metadata": {"name": "train", "namespace": "default"}, "spec": 3}]}, "Pod train: .*spec"),
+        ({"nodes": [{"metadata": {"name": "n", "labels": None}}]}, "Node n: metadata.labels is null"),
+    ],
+)
+def test_a_snapshot_that_was_edited_badly_is_told_where(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        explain(claim("big", 1), **change)
 
 
 @pytest.mark.parametrize(

@@ -175,5 +175,5 @@ def _alternatives(rows: Sequence[Demand], evidence: Evidence) -> str:
         findings = evidence.at(row.place)
         closest = findings.closest if findings.free else None
         best = f"closest {closest[0]} with {closest[1].possible}" if closest else "no device is free"
-        texts.append(f"{row.place[1].split('/')[1]} wants {row.wanted}, {best}")
+        texts.append(f"{row.place[1].rpartition('/')[2]} wants {row.wanted}, {best}")
     return f"no alternative of request {rows[0].asked[1]} can be had: {'; '.join(texts)}"

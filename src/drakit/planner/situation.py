@@ -7,6 +7,7 @@ pod are allocated together.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -24,6 +25,7 @@ from drakit.model.resource import (
     ResourceSlice,
 )
 from drakit.planner.extended import nobody_offers, with_extended
+from drakit.planner.readable import readable
 from drakit.planner.snapshot import Snapshot
 from drakit.profile import VERSIONS, Gate, Profile, profile_for
 from drakit.scheduler.extended import ExtendedResources
@@ -65,6 +67,12 @@ class Situation:
                 self.state.take(claim.metadata.uid, claim.status.allocation, claim.metadata.key)
         templates = _read(snapshot.resource_claim_templates, ResourceClaimTemplate, "ResourceClaimTemplate")
         self.templates = {template.metadata.key: template for template in templates}
+        self.readable = partial(readable, snapshot, self.profile)
+        """Around what looks into nodes and pods."""
+        with self.readable():
+            self._populate(snapshot)
+
+    def _populate(self, snapshot: Snapshot) -> None:
         names = [_name(pod, "Pod") for pod in snapshot.pods]
         self.pods = {
             f"{pod['metadata'].get('namespace', 'default')}/{name}": pod
@@ -103,6 +111,11 @@ def wanted_by_pod(situation: Situation, key: str) -> Wanted:
     document = situation.pods.get(key)
     if document is None:
         raise UsageError(f"there is no pod {key}")
+    with situation.readable():
+        return _wanted_by(situation, key, document)
+
+
+def _wanted_by(situation: Situation, key: str, document: Document) -> Wanted:
     spec, status = document.get("spec") or {}, document.get("status") or {}
     claims, missing, notes = _claims_of(situation, document)
     missing += [text for claim in claims if (text := _obstacle(claim, document))]
@@ -165,14 +178,14 @@ def _claims_of(situation: Situation, pod: Document) -> tuple[list[ResourceClaim]
     notes: list[str] = []
     for row in (pod.get("spec") or {}).get("resourceClaims") or ():
         template_name = row.get("resourceClaimTemplateName")
-        name = row.get("resourceClaimName") or names.get(row["name"])
+        name = row.get("resourceClaimName") or names.get(row.get("name", ""))
         claim = situation.claims.get(f"{namespace}/{name}") if name else None
         if claim is None and template_name:
             template = situation.templates.get(f"{namespace}/{template_name}")
             if template is None:
                 missing.append(f"resourceclaimtemplate {namespace}/{template_name} does not exist")
                 continue
-            claim = _to_be(pod, row["name"], template)
+            claim = _to_be(pod, row.get("name", ""), template)
             notes.append(
                 f"claim {claim.metadata.key} is not created yet: this is about what template"
                 f" {namespace}/{template_name} will make"
