@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from drakit import cel
 from drakit.cli.cel import command
-from drakit.errors import UsageError
+from drakit.errors import CELError, UsageError
 
 SLICE = """
 apiVersion: resource.k8s.io/v1
@@ -61,6 +62,18 @@ def test_cases_in_results_out() -> None:
         {"compileError": "must evaluate to bool or the unknown type, not int"},
         {"matchError": "no such key: x", "maxCost": 5, "actualCost": 5},
     ]
+
+
+DOCUMENT = {"driver": "a", "attributes": {"x": {"int": 1}}, "capacity": None}
+
+
+@pytest.mark.parametrize("expression", ["device.driver == 'a'", "device.attributes['a'].x in [1].map(i, i)"])
+def test_devices_as_documents(expression: str) -> None:
+    selector = cel.compile(expression, version="1.37")
+    assert selector.matches(DOCUMENT) is selector.explain(DOCUMENT).value is True
+    for ask in (selector.matches, selector.explain):
+        with pytest.raises(CELError, match="no device: Expected `object`, got `int`"):
+            ask({"attributes": 3})
 
 
 @pytest.mark.parametrize("line", ["[]", "{}", '{"expression": 1}', "[" * 100_000])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -10,10 +10,10 @@ from drakit.cel import derived, types
 from drakit.cel.check import Checker
 from drakit.cel.cost import max_cost
 from drakit.cel.declare import Environment, environment
-from drakit.cel.device import variables_of
+from drakit.cel.device import variables_of, written
 from drakit.cel.explain import Verdict, parts_of
 from drakit.cel.frame import COST_LIMIT, Failure, Frame, Plan
-from drakit.cel.generate import generate
+from drakit.cel.generate import Fast, generate
 from drakit.cel.lookup import no_bool
 from drakit.cel.meter import CostExceeded
 from drakit.cel.parse import parse
@@ -120,7 +120,9 @@ class Exact:
         self._text, self._root, self._finish, self._plan = text, root, finish, plan
         self._has_room = has_room
 
-    def __call__(self, device: Device, driver: str) -> Any:
+    def __call__(self, device: Device | Mapping[str, Any], driver: str | None = None) -> Any:
+        if driver is None or not isinstance(device, Device):
+            device, driver = written(device)
         return self.result(self.evaluate(self._plan, device, driver)[1])
 
     def result(self, value: Any) -> Any:
@@ -169,8 +171,11 @@ class Program:
         """Equal for devices that get the same answer; None where `reads` is."""
         return None if self.reads is None else shape(self.reads, device, driver)
 
-    def explain(self, device: Device, driver: str) -> Verdict:
-        """The outcome with cost and the value of every sub-expression. Never raises CELError."""
+    def explain(self, device: Device | Mapping[str, Any], driver: str | None = None) -> Verdict:
+        """The outcome with cost and the value of every sub-expression. Raises CELError only for a document
+        that is no device (see `Selector`)."""
+        if driver is None or not isinstance(device, Device):
+            device, driver = written(device)
         planner = Planner(self._functions, self._roots, is_traced=True)
         with deep_stack(self.text), no_collection():
             plan = roomy(planner.plan, self.root)
@@ -189,13 +194,14 @@ class Selector(Program):
 
     `matches(device, driver)` says whether the device of `driver` is selected; it raises CELError. It takes
     the fast path where there is one, which reads only what it needs: an attribute that is broken and not
-    read goes unnoticed.
+    read goes unnoticed. `matches(document)` and `explain(document)` are for a device as a document with the
+    driver's name in it: `{"driver": ..., "attributes": {...}, "capacity": {...}}`.
     """
 
     def __init__(self, text: str, root: Node, scope: Environment) -> None:
         super().__init__(text, root, scope, _selected)
         fast = generate(root, self._exact) if self.max_cost <= COST_LIMIT else None
-        self.matches: Callable[[Device, str], bool] = fast or self._exact
+        self.matches: Fast = fast or self._exact
 
 
 def _selected(value: Any) -> bool:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from drakit.cel.value import DeviceMap, Fault
+from drakit.errors import CELError
 from drakit.model.quantity import Quantity
 from drakit.model.resource import Device, DeviceAttribute
 from drakit.model.semver import Version
@@ -69,6 +73,18 @@ def capacity_of(device: Device, driver: str) -> DeviceMap:
             raise Fault(f"capacity {name}: {error}") from None
         _put(domains, name, driver, quantity)
     return domains
+
+
+def written(document: Device | Mapping[str, Any]) -> tuple[Device, str]:
+    """The device and the driver of a document that has both, as `dra cel` reads them. Raises CELError."""
+    if isinstance(document, Device):
+        return document, ""
+    try:
+        fields = {key: value for key, value in document.items() if value is not None}
+        driver = msgspec.convert(fields.pop("driver", ""), str)
+        return msgspec.convert({"name": "device", **fields}, Device), driver
+    except msgspec.ValidationError as error:
+        raise CELError(f"no device: {error}") from None
 
 
 def variables_of(device: Device, driver: str) -> dict[str, Any]:

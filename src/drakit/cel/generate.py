@@ -12,8 +12,8 @@ the context asks for. So a device not seen before costs no more than the attribu
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, Protocol
 
 from drakit.cel import equality, lookup
 from drakit.cel.device import attribute_value
@@ -24,8 +24,6 @@ from drakit.cel.syntax import Call, Fold, Ident, ListNode, Literal, Node, Select
 from drakit.cel.value import Fault
 from drakit.model.quantity import parse_field
 from drakit.model.resource import Device
-
-Fast = Callable[[Device, str], Any]
 
 _MAX_DEPTH = 24
 _MAX_TEXT = 10_000
@@ -40,6 +38,12 @@ _STRING_METHODS = frozenset(
     ("lowerAscii", "upperAscii", "trim", "substring", "charAt", "indexOf", "lastIndexOf")
 )
 _COMPARISONS = {"isGreaterThan": ">", "isLessThan": "<"}
+
+
+class Fast(Protocol):
+    """Whether a device is selected, of a driver, or as a document with the driver in it."""
+
+    def __call__(self, device: Device | Mapping[str, Any], driver: str | None = None) -> bool: ...
 
 
 class _Bail(Exception):
@@ -59,7 +63,7 @@ def generate(root: Node, exact: Fast) -> Fast | None:
         return None
     if len(body) > _MAX_TEXT:
         return None
-    lines = ["def fast(device, driver):", "  try:"]
+    lines = ["def fast(device, driver=None):", "  if driver is None: return exact(device)", "  try:"]
     lines += [f"    {line}" for line in generator.places.preparation()]
     lines += [f"    return {body}", "  except Exception:", "    return exact(device, driver)"]
     namespace: dict[str, Any] = {**_NAMESPACE, **generator.constants, "exact": exact}

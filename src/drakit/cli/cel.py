@@ -13,13 +13,13 @@ import msgspec
 from drakit import cel
 from drakit.cel import advice
 from drakit.cel.declare import environment
+from drakit.cel.device import written
 from drakit.cel.survey import Row, Survey, survey
 from drakit.cli import lines
 from drakit.cli.cel_devices import captured, device_in, documents, slices_in
 from drakit.cli.cel_manifest import Finding, classes_in, findings, selectors
 from drakit.cli.connect import cluster_options
 from drakit.errors import CELError, DRAError, UsageError
-from drakit.model.resource import Device
 from drakit.profile import DEFAULT_VERSION, profile_for
 
 _MOST = (1 << 64) - 1
@@ -229,10 +229,8 @@ class _Case(msgspec.Struct):
 def _case(document: Any, number: int, version: str) -> dict[str, Any]:
     try:
         case = msgspec.convert(document, _Case)
-        given = {key: value for key, value in (case.device or {}).items() if value is not None}
-        driver = str(given.pop("driver", ""))
-        device = msgspec.convert({"name": "device", **given}, Device)
-    except msgspec.ValidationError as error:
+        device, driver = written(case.device or {})
+    except (msgspec.ValidationError, CELError) as error:
         raise UsageError(f'line {number}: expected {{"expression": ..., "device": ...}}: {error}') from None
     try:
         selector = cel.compile(case.expression, version)
