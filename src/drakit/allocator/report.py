@@ -42,6 +42,10 @@ class Report:
         self._problem: Problem = problem_of(plan, view, state.in_use(view), is_whole=True)
         self._root = start(self._problem)
         self._bounds = Bounds(self._problem)
+        self._verdicts = [
+            plan.verdicts[plan.kind(published, here)]
+            for published, here in zip(view.devices, view.here, strict=True)
+        ]
         self._passed: dict[int, int] = {}
         self._drawn: dict[int, tuple[str, ...]] = {}
 
@@ -85,7 +89,7 @@ class Report:
     def _refusal(self, demand: Demand, position: int) -> Refusal | None:
         """The first check the device does not pass. Who holds it matters only where it would be selected."""
         published, demanded = self._view.devices[position], self._problem.demands[demand.index]
-        verdict = self._plan.verdict(demand, published, self._view.here[position])
+        verdict = self._verdicts[position][demand.index]
         is_held = bool(self._problem.taken >> position & 1) and not demand.is_admin
         if verdict.failure is not None and verdict.failure.expression is not None:
             return _failed(verdict.failure)

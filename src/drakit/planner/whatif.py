@@ -250,6 +250,8 @@ def _holders(evidence: Evidence) -> tuple[Counter[str], Counter[str]]:
     nodes: Counter[str] = Counter()
     for findings in evidence.places.values():
         for device, refusal in findings.away.items():
+            if not refusal.holders:
+                continue
             holders.update(refusal.holders)
             nodes[findings.node_of[device]] += len(refusal.holders)
     return holders, nodes
