@@ -372,6 +372,16 @@ def test_of_claims_that_may_go_the_smallest_is_named() -> None:
     assert [change.released for change in report.would_fit if change.released] == [["ml/b"]]
 
 
+def test_a_pod_is_not_told_to_release_its_own_claim() -> None:
+    mine = holding("mine", "gpu-0")
+    mine["metadata"]["namespace"] = "default"
+    lists = local(gpus("node-1", "H100", count=1), claims=(mine,))
+    waiting = pod("train", "big")
+    waiting["spec"]["resourceClaims"].append({"name": "h", "resourceClaimName": "mine"})
+    lists["resource_claims"][0]["status"]["reservedFor"] = []
+    assert report_on(taken(claim("big", 1), lists | {"pods": [waiting]})).would_fit == []
+
+
 def test_nothing_helps_while_another_node_stops_the_pod() -> None:
     """A selector that fails on one node fails the pod, so no change is said to help on another."""
     strange = gpus("node-2", "H100")

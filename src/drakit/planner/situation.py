@@ -104,6 +104,8 @@ class Wanted(Struct, frozen=True):
     """Not empty when there is nothing to explain: it is allocated, bound, or over."""
     notes: list[str] = field(default_factory=list)
     """What to know about `claims`: that one is not there yet and what it would be is looked at."""
+    own: list[str] = field(default_factory=list)
+    """All claims of the pod, with those that have their devices."""
 
 
 def wanted_by_pod(situation: Situation, key: str) -> Wanted:
@@ -136,7 +138,8 @@ def _wanted_by(situation: Situation, key: str, document: Document) -> Wanted:
     elif not claims and not missing:
         settled = settled or f"pod {key} asks for no devices"
     open_nodes = [node.node for node in nodes]
-    return Wanted(f"pod {key}", waiting, open_nodes, excluded, missing, settled, notes)
+    own = [claim.metadata.key for claim in claims]
+    return Wanted(f"pod {key}", waiting, open_nodes, excluded, missing, settled, notes, own)
 
 
 def wanted_by_claim(situation: Situation, key: str) -> Wanted:

@@ -26,7 +26,7 @@ from drakit.model.resource import (
 from drakit.planner.evidence import Demand, DeviceID, Evidence, Findings, gather, try_all
 from drakit.planner.extended import called, is_extended, requested
 from drakit.planner.report import constraint_text, most_left
-from drakit.planner.situation import Situation
+from drakit.planner.situation import Situation, Wanted
 
 _RELEASES_TRIED = 50
 """Claims whose release is tried, those that hold the most first."""
@@ -68,17 +68,17 @@ class WhatIf:
     def __init__(
         self,
         situation: Situation,
-        claims: Claims,
-        nodes: Sequence[Node],
+        wanted: Wanted,
         demands: Sequence[Demand],
         evidence: Evidence,
     ) -> None:
         self._situation = situation
-        self._claims = claims
-        self._nodes = nodes
+        self._claims: Claims = wanted.claims
+        self._nodes: Sequence[Node] = wanted.nodes
+        self._own = wanted.own
         self._demands = demands
         self._evidence = evidence
-        self._lacking = evidence.lacking(demands, [node.metadata.name for node in nodes])
+        self._lacking = evidence.lacking(demands, [node.metadata.name for node in wanted.nodes])
 
     def changes(self) -> list[Change]:
         """What would help, the least intrusive first."""
@@ -188,7 +188,7 @@ class WhatIf:
 
     def _released(self) -> Iterator[Change]:
         """The release of one claim, or else of as few as possible of those that hold devices of one node."""
-        holders, full = _holders(self._evidence)
+        holders, full = self._holders(self._evidence)
         likely = [key for key, _ in holders.most_common(_RELEASES_TRIED)]
         for key in sorted(likely, key=lambda key: len(self._held(key))):
             if nodes := self._without([key], self._nodes):
@@ -205,7 +205,7 @@ class WhatIf:
     def _fewest(self, name: str) -> list[str]:
         """Claims whose release lets the claims fit on the node, none of which could be kept."""
         here = [node for node in self._nodes if node.metadata.name == name]
-        holders, _ = _holders(gather(self._claims, self._situation.state, here))
+        holders, _ = self._holders(gather(self._claims, self._situation.state, here))
         keys = [key for key, _ in holders.most_common()]
         if not keys or not self._without(keys, here):
             return []
@@ -214,6 +214,18 @@ class WhatIf:
             if rest and self._without(rest, here):
                 keys = rest
         return keys
+
+    def _holders(self, evidence: Evidence) -> tuple[Counter[str], Counter[str]]:
+        """How many of the devices turned away each claim holds, and how many of each node some claim does.
+        The pod's own claims are not to be released."""
+        holders: Counter[str] = Counter()
+        nodes: Counter[str] = Counter()
+        for findings in evidence.places.values():
+            for device, refusal in findings.away.items():
+                if others := [holder for holder in refusal.holders if holder not in self._own]:
+                    holders.update(others)
+                    nodes[findings.node_of[device]] += len(others)
+        return holders, nodes
 
     def _without(self, keys: Sequence[str], nodes: Sequence[Node]) -> list[str]:
         """Nodes on which the claims fit while the claims `keys` hold nothing."""
@@ -242,19 +254,6 @@ class WhatIf:
         who = f"claim{'s' * (len(keys) > 1)} {_some(keys)}"
         text = f"if {who} released {_some(names)} (on {_where(nodes)})"
         return Change(kind="release", text=text, nodes=nodes, released=list(keys))
-
-
-def _holders(evidence: Evidence) -> tuple[Counter[str], Counter[str]]:
-    """How many of the devices turned away each claim holds, and on how many of each node some claim holds."""
-    holders: Counter[str] = Counter()
-    nodes: Counter[str] = Counter()
-    for findings in evidence.places.values():
-        for device, refusal in findings.away.items():
-            if not refusal.holders:
-                continue
-            holders.update(refusal.holders)
-            nodes[findings.node_of[device]] += len(refusal.holders)
-    return holders, nodes
 
 
 def _some(names: Sequence[str]) -> str:

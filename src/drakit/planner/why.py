@@ -86,7 +86,7 @@ def _explained(situation: Situation, wanted: Wanted, evidence: Evidence) -> Repo
         True,
         sections,
         wanted.excluded,
-        WhatIf(situation, wanted.claims, wanted.nodes, rows, evidence).changes(),
+        WhatIf(situation, wanted, rows, evidence).changes(),
         hints=list(dict.fromkeys([*near, *notes, *wanted.notes])),
     )
 
