@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 need=()
-for tool in runc conmon bwrap catatonit; do command -v "$tool" >/dev/null || need+=("${tool/bwrap/bubblewrap}"); done
+for tool in runc conmon bwrap catatonit curl; do command -v "$tool" >/dev/null || need+=("${tool/bwrap/bubblewrap}"); done
 [ -x /bin/busybox ] || need+=(busybox-static)
 if [ "${#need[@]}" -gt 0 ]; then
   echo "==> packages: ${need[*]}"
