@@ -186,7 +186,7 @@ class Report:
         """The demand as an option of its request; None, and told, when it cannot be served even alone."""
         demanded = self._problem.demands[demand.index]
         mask = self._bounds.usable(demand.index, self._passed[demand.index], self._root)
-        wanted, possible = max(1, demanded.count), mask.bit_count()
+        wanted, possible = max(demanded.count, int(demanded.is_all)), mask.bit_count()
         check = Check.COUNT
         if demanded.count > MAX_RESULTS:
             check, possible = Check.LIMIT, MAX_RESULTS
