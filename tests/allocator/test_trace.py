@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -34,11 +36,13 @@ class Told:
         self.shortages.append((candidate, event))
 
 
-def told(document: dict[str, Any], version: str = "1.37") -> Told:
+def told(
+    document: dict[str, Any], version: str = "1.37", gates: Mapping[str, bool] = MappingProxyType({})
+) -> Told:
     scenario = msgspec.convert(document, Scenario)
     trace = Told()
     assert scenario.node is not None
-    state = scenario.state(profile_for(version))
+    state = scenario.state(profile_for(version, gates))
     allocator = Allocator(scenario.claims_to_allocate or [], state, share_id=str, trace=trace)
     with contextlib.suppress(AllocationError):
         assert allocator.allocate(scenario.node) is None
@@ -108,6 +112,19 @@ def test_counter_short() -> None:
     ]
     refusal = told(make.scenario(slices, [make.claim("c", make.request("r"))])).refusals["r:a"]
     assert (refusal.check, refusal.name, refusal.needed, refusal.left) == ("counter", "set/memory", "3", "2")
+
+
+def test_what_can_be_had_at_once_is_tried_out() -> None:
+    """Devices that do not go together are each to be had, which no sum of counters tells."""
+    needs = [{**make.consumes("set", memory="1")[0], "compatibilityGroups": [name]} for name in ("A", "B")]
+    devices = [make.device(f"d{i}", consumesCounters=[need]) for i, need in enumerate(needs)]
+    slices = [
+        make.resource_slice("devices", devices, count=2),
+        make.resource_slice("counters", counters={"set": {"memory": "9"}}, count=2),
+    ]
+    document = make.scenario(slices, [make.claim("c", make.request("r", "any", 2))])
+    ((_, event),) = told(document, gates={"all": True}).shortages
+    assert (event.check, event.wanted, event.possible) == ("counter", 2, 1)
 
 
 def test_pool_and_gate() -> None:

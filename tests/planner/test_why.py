@@ -176,6 +176,10 @@ def test_a_snapshot_that_was_edited_badly_is_told_where(change: dict[str, Any], 
             "has attribute gpu.nvidia.com/productName (32)",
         ),
         (
+            "device.driver != 'gpu.nvidia.com'",
+            "driver is 'gpu.nvidia.com' (32), which it must not be",
+        ),
+        (
             '!(device.driver == "gpu.nvidia.com")',
             "driver is 'gpu.nvidia.com' (32), unwanted: == \"gpu.nvidia.com\"",
         ),

@@ -170,15 +170,27 @@ class Problem:
                 lots.append((ties, sorted(members)))
         return [self._part(members) for _, members in lots if len(members) < len(self.requests)]
 
+    def alone(self, number: int, count: int, mask: int) -> Problem:
+        """What it takes to give a demand `count` of the devices of `mask`, whatever constraints say."""
+        demand = replace(self.demands[number], count=count, is_all=False, candidates=mask, mines=0, values=())
+        return self._with([(0,)], [demand.claim], [demand])
+
     def _part(self, requests: Sequence[int]) -> Problem:
         numbers = [number for request in requests for number in self.requests[request]]
         places = {number: place for place, number in enumerate(numbers)}
+        return self._with(
+            [tuple([places[n] for n in self.requests[request]]) for request in requests],
+            [self.claim_of[request] for request in requests],
+            [self.demands[number] for number in numbers],
+        )
+
+    def _with(self, requests: list[tuple[int, ...]], claim_of: list[int], demands: list[Demanded]) -> Problem:
         return Problem(
             size=self.size,
             taken=self.taken,
-            requests=[tuple([places[n] for n in self.requests[request]]) for request in requests],
-            claim_of=[self.claim_of[request] for request in requests],
-            demands=[self.demands[number] for number in numbers],
+            requests=requests,
+            claim_of=claim_of,
+            demands=demands,
             is_match=self.is_match,
             constraint_claims=self.constraint_claims,
             needs=self.needs,

@@ -16,7 +16,7 @@ from drakit.allocator.judge import Failure
 from drakit.allocator.plan import Plan
 from drakit.allocator.problem import Problem
 from drakit.allocator.request import Demand
-from drakit.allocator.search import start
+from drakit.allocator.search import solve, start
 from drakit.allocator.state import State
 from drakit.allocator.trace import Candidate, Check, FellShort, Refusal, Trace
 from drakit.allocator.view import NodeView
@@ -26,6 +26,8 @@ from drakit.profile import Gate
 
 _BEST = 5
 """Values of an attribute that are named."""
+_STEPS = 100
+"""Choices that are worth knowing how many devices can be had at once."""
 
 
 class Report:
@@ -192,7 +194,7 @@ class Report:
             check, possible = Check.LIMIT, MAX_RESULTS
         elif possible and demanded.count and not demand.is_admin:
             option = Option(demanded.count, mask, demand.index)
-            together = self._bounds.served([group_of([option])], self._root)
+            together = self._served(option)
             if together < possible and not demanded.is_all:
                 check = Check.CAPACITY if mask & self._shareable() else Check.COUNTER
             possible = min(possible, together)
@@ -201,6 +203,19 @@ class Report:
             self._trace.fell_short(self._candidate(demand), shortage)
             return None
         return Option(demanded.count, mask, demand.index)
+
+    def _served(self, option: Option) -> int:
+        """How many of the devices can be had at once: tried out where they draw on the same things."""
+        most = min(self._bounds.served([group_of([option])], self._root), option.mask.bit_count())
+        if all(
+            not option.mask >> position & 1 for position in (*self._problem.needs, *self._problem.shareable)
+        ):
+            return most
+        for count in range(most, 0, -1):
+            outcome = solve(self._problem.alone(option.demand, count, option.mask), _STEPS)
+            if outcome.picks is not None or outcome.failed is not None:
+                return count
+        return 0
 
     def _shareable(self) -> int:
         return sum(1 << position for position in self._problem.shareable)

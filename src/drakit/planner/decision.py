@@ -75,6 +75,8 @@ def _decision(verdict: Verdict) -> Decision:
         condition = after.strip() if is_first else decided.text.replace(widest.text, name, 1)
         if is_unwanted:
             return name, widest.value, f", unwanted: {condition}"
+        if is_first and condition == f"!= {widest.value}":
+            return name, widest.value, ", which it must not be"
         return name, widest.value, f", not {condition.removeprefix('==').strip()}"
     return "", "false", ""
 
