@@ -87,4 +87,14 @@ def test_gives_up_in_time() -> None:
         with pytest.raises(AllocationError, match=r"claim default/c: node node-0: gave up after \d+ steps"):
             allocator.allocate(scenario.node)
         assert allocator.gave_up == calls
-    assert allocator.steps <= 600
+    assert allocator.steps <= 2400
+
+
+def test_plain_choices_where_careful_ones_do_not_suffice() -> None:
+    """Kubernetes' own way is tried before giving up: it may be short."""
+    scenario = msgspec.convert(worst_cases.build("wrong-first", n=2, k=1), Scenario)
+    state = scenario.state(profile_for("1.37"))
+    allocator = Allocator(scenario.claims_to_allocate or [], state, share_id=str, step_limit=1)
+    assert scenario.node is not None
+    (result,) = allocator.allocate(scenario.node) or ()
+    assert [row.device for row in result.devices.results] == ["gpu-001", "gpu-000"]

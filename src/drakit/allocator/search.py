@@ -18,6 +18,9 @@ again carefully. It then leaves out what cannot contain a solution, and nothing 
 - a state from which everything was tried before, or one that differs only in the names of alike devices,
   is a dead end (`Fingerprints`).
 
+Where that takes too long, choices are made plainly, as Kubernetes makes them, each at a fraction of the
+price: there may be so many solutions that the first is near. Only what both cannot answer is given up.
+
 Selectors that fail on a device are mines: reaching one ends the whole search with its error, as in
 Kubernetes. Derived attributes are evaluated last: a device on which one fails is a mine only where it would
 be taken but for that. Proofs therefore never look across a request with a mine ahead, see `Bounds`.
@@ -25,7 +28,7 @@ be taken but for that. Proofs therefore never look across a request with a mine 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import NamedTuple
 
 from drakit.allocator.bounds import Bounds
@@ -35,6 +38,9 @@ from drakit.model.resource import MAX_RESULTS
 
 _PARTS = 8
 """The parts of a problem may cost this share of what the whole may."""
+
+_PLAIN = 20
+"""Plain choices for the price of a careful one."""
 
 _FEW = 300
 """Devices on a node with few."""
@@ -100,8 +106,17 @@ class Outcome(NamedTuple):
 def solve(problem: Problem, step_limit: int) -> Outcome:
     """The first solution in Kubernetes' order; `step_limit` bounds the search, see `_limit_for`."""
     search = Search(problem, step_limit)
+    outcome = _outcome(search, search.run)
+    if not isinstance(outcome.failed, GaveUp):
+        return outcome
+    search = Search(problem, step_limit)
+    plain = _outcome(search, search.run_plainly)
+    return plain._replace(steps=outcome.steps + plain.steps)
+
+
+def _outcome(search: Search, run: Callable[[], list[Pick] | None]) -> Outcome:
     try:
-        return Outcome(search.run(), None, search.steps)
+        return Outcome(run(), None, search.steps)
     except (Mine, MustFail, GaveUp) as failed:
         return Outcome(None, failed, search.steps)
 
@@ -143,6 +158,7 @@ class Search:
         self._problem = problem
         self._careful_steps = _limit_for(problem, step_limit)
         self._limit: int | None = None
+        self._is_plain = False
         self.steps = 0
         self._bounds: Bounds | None = None
         self._prints: Fingerprints | None = None
@@ -165,6 +181,12 @@ class Search:
                 picks = self._walk()
         return picks
 
+    def run_plainly(self) -> list[Pick] | None:
+        """As `run`, with nothing left out: choice after choice as Kubernetes makes them."""
+        self._is_plain = True
+        self._limit = self._careful_steps * _PLAIN
+        return self._walk()
+
     def _first(self) -> _Choice:
         return _Choice(0, 0, start(self._problem), 0, None, 0)
 
@@ -172,7 +194,8 @@ class Search:
         """Whether some requests have no solution even alone; a search that is not over soon says nothing."""
         allowed = self._careful_steps // _PARTS
         for part in self._problem.parts():
-            outcome = solve(part, allowed)
+            search = Search(part, allowed)
+            outcome = _outcome(search, search.run)
             allowed -= outcome.steps
             self.steps += outcome.steps
             if outcome.picks is None and outcome.failed is None:
@@ -182,7 +205,7 @@ class Search:
         return False
 
     def _walk(self) -> list[Pick] | None:
-        """Depth first. Without bounds it gives up at the first dead end that has alternatives."""
+        """Depth first. Straight ahead it ends at the first dead end that has alternatives."""
         first = self._first()
         if self._bounds is not None and self._is_dead(first):
             return None
@@ -191,7 +214,7 @@ class Search:
             choice = stack[-1]
             following = self._advance(choice)
             if following is None:
-                if self._bounds is None:
+                if self._bounds is None and not self._is_plain:
                     return None
                 self._dead.add(choice.key)
                 stack.pop()
