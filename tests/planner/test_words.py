@@ -33,7 +33,7 @@ def test_requests_that_compete_are_counted_together() -> None:
     nodes = [info.node for info in situation.nodes.values()]
     texts = explain([msgspec.convert(wanted, ResourceClaim)], situation.state, nodes)
     assert texts == {
-        "node-0": "claim default/train request gpu: 2 devices wanted, 2 free"
+        "node-0": "cannot serve claim default/train request gpu: 2 devices wanted, 2 free"
         " (the requests together want 3, of which 2 can be had at once)"
     }
 
@@ -47,7 +47,7 @@ def explained(wanted: dict[str, Any], **lists: Any) -> dict[str, str]:
 def test_what_is_said_of_several_nodes_is_true_of_the_closest() -> None:
     slices = [gpus("node-0", "H100", count=2), gpus("node-1", "H100", count=4)]
     texts = explained(claim("big", 8), nodes=[node("node-0"), node("node-1")], resource_slices=slices)
-    said = "claim default/big request gpu: 8 devices wanted, 6 free (at most 4 on one node)"
+    said = "cannot serve claim default/big request gpu: 8 devices wanted, 6 free (at most 4 on one node)"
     assert texts == {"node-0": said, "node-1": said}
 
 
@@ -58,7 +58,7 @@ def test_alternatives_are_blamed_only_when_none_can_be_had() -> None:
     requests.append({"name": "more", "firstAvailable": subs})
     lists = {"nodes": [node("node-0")], "resource_slices": [gpus("node-0", "H100", count=2)]}
     assert explained(wanted, **lists) == {
-        "node-0": "claim default/big request more/a4: 4 devices wanted, 2 free,"
+        "node-0": "cannot serve claim default/big request more/a4: 4 devices wanted, 2 free,"
         " nor can its other alternatives be had"
     }
     requests[1]["firstAvailable"][1]["count"] = 2

@@ -171,7 +171,7 @@ def test_each_claim_gets_a_device_of_its_own_before_any_write_is_seen() -> None:
     assert sorted(taken) == ["n0/d0", "n0/d1", "n1/d0", "n1/d1"]
     failure = world.failed()
     assert failure.message == (
-        "0/2 nodes are available: 2 cannot allocate all claims: "
+        "0/2 nodes are available: 2 cannot serve "
         "claim default/c4 request r: 1 device wanted, 0 free (4 taken)."
     )
     assert failure.wakes & Wake.DEVICES

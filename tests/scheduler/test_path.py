@@ -83,7 +83,7 @@ async def test_what_fits_nowhere_is_told_and_goes_ahead_when_devices_come() -> N
         condition = await it.condition("p")
         assert (condition["status"], condition["reason"]) == ("False", "Unschedulable")
         assert condition["message"] == (
-            "0/1 nodes are available: 1 cannot allocate all claims: "
+            "0/1 nodes are available: 1 cannot serve "
             "claim default/c request r: 2 devices wanted, 0 free (no devices are published here)."
         )
         (event,) = await it.events("p")

@@ -335,7 +335,7 @@ class DynamicResources:
             if missing := [node.node for node in members if node.name not in memory.reasons]:
                 memory.reasons |= explain(memory.claims, self.state, missing)
             said = {
-                reason: Rejection(f"{_NO_DEVICES.text}: {_said(plan, variant, reason)}", _FITS_NOT)
+                reason: Rejection(_said(plan, variant, reason), _FITS_NOT)
                 for reason in set(memory.reasons.values())
             }
             for node in members:

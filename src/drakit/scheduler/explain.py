@@ -2,9 +2,9 @@
 
 The allocator runs again on the nodes that turned the pod away, this time telling what it does. Its messages
 are counted for each node by the request that fell short; nodes with the same such request are put together
-into one text: `claim default/x request r: 8 devices wanted, 5 free (22 taken, 40 do not match selector #1
-of class gpu)`. A device that several nodes see is counted once; what is said of devices together is true of
-the node that comes closest.
+into one text: `cannot serve claim default/x request r: 8 devices wanted, 5 free (22 taken, 40 do not match
+selector #1 of class gpu)`. A device that several nodes see is counted once; what is said of devices together
+is true of the node that comes closest.
 """
 
 from __future__ import annotations
@@ -144,12 +144,12 @@ def _guilty(claims: list[ResourceClaim], told: Told) -> tuple[Place, FellShort] 
 def _text(claims: list[ResourceClaim], place: Place | None, tally: Tally) -> str:
     if place is None:
         names = ", ".join(claim.metadata.key for claim in claims)
-        return f"no combination of free devices satisfies claim {names}"
+        return f"have no combination of free devices for claim {names}"
     rows = {row: (mode, count) for row, mode, count in _places(claims)}
     mode, count = rows[place]
     wanted = "all devices" if mode == "All" else f"{count} device{'s' * (count != 1)}"
     key = claims[place[0]].metadata.key
-    text = f"claim {key} request {place[1]}: {wanted} wanted, {len(tally.free)} free"
+    text = f"cannot serve claim {key} request {place[1]}: {wanted} wanted, {len(tally.free)} free"
     against = {words: len(devices - tally.free) for words, devices in tally.against.items()}
     details = [
         _counted(words, number)
