@@ -6,14 +6,19 @@ import asyncio
 import json
 import os
 import signal
+import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
+from drakit.node import shim
 from drakit.node.bubblewrap import find_bwrap
+from drakit.node.child import spawn
 from drakit.node.process import ProcessRuntime
 from drakit.node.runtime import (
     Container,
@@ -266,6 +271,34 @@ async def test_a_restarted_agent_finds_everything(tmp_path: Path, kind: str) -> 
         found = {container.name: container.state for container in await again.containers()}
         assert found == {"running": "running", "ended": "exited"}
         assert (await again.stop(running.id, 0)).exit_code == 137
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_agent_that_dies_while_it_starts_one_leaves_nothing(tmp_path: Path, kind: str) -> None:
+    async with host(tmp_path, kind) as here:
+        mark = tmp_path / "mark"
+        container = await here.create(f"echo > {mark}; sleep 1043")
+        config = str(here.runtime._records.folder(container.id) / "config.json")
+        ours, theirs = socket.socketpair()
+        with theirs:
+            argv = [sys.executable, "-I", "-S", shim.__file__, config]
+            child = spawn(argv, descriptors={shim.SYNC: theirs.fileno()}, new_session=True)
+        with ours, ours.makefile("rb") as sync:
+            assert "pid" in json.loads(await asyncio.to_thread(sync.readline))
+        await child.wait()
+        assert not _running("sleep 1043")
+        assert not mark.exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_command_nobody_noted_to_run_ends_with_its_container(tmp_path: Path, kind: str) -> None:
+    async with host(tmp_path, kind) as here:
+        running = await here.runtime.start((await here.create("sleep 1042")).id)
+        here.runtime._records.put_container(structs.replace(running, state="created"))
+        await here.again().remove(running.id)
+        async with asyncio.timeout(5):
+            while _running("sleep 1042"):  # its shim too
+                await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -24,11 +24,12 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from msgspec import structs
 
@@ -178,33 +179,38 @@ class ProcessRuntime:
         if container.state != "created":
             return container
         Path(container.log_path).parent.mkdir(parents=True, exist_ok=True)
-        reader, writer = os.pipe()
+        ours, theirs = socket.socketpair()
         try:
             path = str(self._records.folder(container_id) / "config.json")
             argv = [sys.executable, "-I", "-S", str(shim.__file__), path]
-            child = spawn(argv, descriptors={shim.SYNC: writer}, new_session=True)
+            child = spawn(argv, descriptors={shim.SYNC: theirs.fileno()}, new_session=True)
         except ProgramFailed as error:
-            os.close(reader)
+            ours.close()
             raise RuntimeFailed(str(error)) from None
         finally:
-            os.close(writer)
+            theirs.close()
         now = time.time()  # once its shim has answered a short program may have ended already
         self._shims[container_id] = child
-        with os.fdopen(reader, "rb") as sync:
-            line = await asyncio.to_thread(sync.readline)
-        answer = json.loads(line) if line else {"error": "its shim died"}
+        with ours, ours.makefile("rb") as sync:
+            answer = await asyncio.to_thread(_answer, sync)
+            if "pid" in answer:
+                # Noted before the command runs: an agent that dies leaves none that nobody knows.
+                pid = int(answer["pid"])
+                container = structs.replace(container, pid=pid, pid_started=started_at_ticks(pid))
+                self._records.put_container(container)
+                with contextlib.suppress(OSError):
+                    ours.sendall(b"x")
+                answer = await asyncio.to_thread(_answer, sync)
         if "pid" not in answer:
             await child.wait()
             raise RuntimeFailed(f"cannot start container {container.name}: {answer['error']}")
-        pid = int(answer["pid"])
-        running = structs.replace(
-            container, state="running", pid=pid, pid_started=started_at_ticks(pid), started_at=now
-        )
+        running = structs.replace(container, state="running", started_at=now)
         return self._observed(self._records.put_container(running))
 
     async def stop(self, container_id: str, grace_seconds: float) -> Container:
         container = self._known(container_id)
         if container.state == "created":
+            await _end_early(container)
             return self._end(container, 128 + signal.SIGKILL, "it was never started")
         if container.state == "running" and grace_seconds > 0:
             send_signal(container.pid, container.pid_started, signal.SIGTERM)
@@ -218,6 +224,8 @@ class ProcessRuntime:
         container = self._records.container(container_id)
         if container is not None and container.state == "running":
             await self.stop(container_id, 0)
+        elif container is not None:
+            await _end_early(container)
         if child := self._shims.pop(container_id, None):
             await child.wait()
         await asyncio.to_thread(shutil.rmtree, self._records.folder(container_id), True)
@@ -341,6 +349,20 @@ class ProcessRuntime:
             if node.host_path not in ("", node.path):
                 lacks.append(f"device {node.path} is not made: it is {node.host_path} here")
         return lacks
+
+
+def _answer(sync: BinaryIO) -> dict[str, Any]:
+    """The next that a shim says."""
+    line = sync.readline()
+    answer: dict[str, Any] = json.loads(line) if line else {"error": "its shim died"}
+    return answer
+
+
+async def _end_early(container: Container) -> None:
+    """Ends the command of a container whose agent died while it was started."""
+    if container.state == "created" and container.pid:
+        send_signal(container.pid, container.pid_started, signal.SIGKILL)
+        await wait_gone(container.pid, container.pid_started)
 
 
 def _host_env() -> list[str]:

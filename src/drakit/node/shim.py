@@ -1,14 +1,16 @@
 """The process beside each container of the process runtime: `python -I -S shim.py CONFIG` with fd 3 open.
 
-It starts the container's command behind a gate, runs the hooks that want its pid, opens the gate, and then
-does what conmon does for real containers: writes the log in the kubelet's format and, at the end, a file
-with the exit code. It belongs to no agent, so containers live on when theirs dies. It is the subreaper of
-the command's descendants and ends those that are left when the command has ended.
+It starts the container's command behind a gate, runs the hooks that want its pid, opens the gate once its
+agent has noted the pid, and then does what conmon does for real containers: writes the log in the kubelet's
+format and, at the end, a file with the exit code. It belongs to no agent, so containers live on when theirs
+dies. It is the subreaper of the command's descendants and ends those that are left when the command has
+ended.
 
 Run as a program of its own with nothing but the standard library, since one of these runs per container.
 CONFIG is a JSON file: argv, env, cwd, log, exit_file, hooks, state, uses_bwrap, log_limit, stdin, stdin_once,
-terminal. One line of JSON comes back on fd 3: {"pid": N} when the command runs, {"error": TEXT} when it does
-not. Beside CONFIG lie the socket `attach` and the pipe `ctl`, by which clients take part (see `attach`).
+terminal. Fd 3 is a socket. A line of JSON comes back on it, {"pid": N}; a byte is awaited, without which the
+command is ended; then {"pid": N} comes again, when the command runs. {"error": TEXT} comes when it does not.
+Beside CONFIG lie the socket `attach` and the pipe `ctl`, by which clients take part (see `attach`).
 """
 
 import contextlib
@@ -279,7 +281,6 @@ def run_hooks(config: dict[str, Any], names: tuple[str, ...], pid: int, status: 
 
 def tell(answer: dict[str, Any]) -> None:
     os.write(SYNC, json.dumps(answer).encode() + b"\n")
-    os.close(SYNC)
 
 
 def exit_code(status: int) -> int:
@@ -380,6 +381,9 @@ def main(path: str) -> None:
         for descriptor in set(ends):
             os.close(descriptor)
         run_hooks(config, ("prestart", "createRuntime"), pid, "creating")
+        tell({"pid": pid})
+        if not os.read(SYNC, 1):
+            raise Failed("its agent died")
         os.write(opener, b"x")
         os.close(opener)
         if failure is None:
@@ -393,9 +397,12 @@ def main(path: str) -> None:
                 os.kill(started, signal.SIGKILL)
         end_descendants()
         said = os.read(err, 4096) if select.select([err], [], [], 0)[0] else b""
-        tell({"error": " ".join([str(error), said.decode(errors="replace").strip()]).strip()})
+        with contextlib.suppress(OSError):
+            tell({"error": " ".join([str(error), said.decode(errors="replace").strip()]).strip()})
         return
-    tell({"pid": pid})
+    with contextlib.suppress(OSError):
+        tell({"pid": pid})
+    os.close(SYNC)
     streams = [Stream(out, b"stdout", log, door)]
     if err != out:
         streams.append(Stream(err, b"stderr", log, door))
