@@ -208,9 +208,8 @@ class ProcessRuntime:
         return self._observed(self._records.put_container(running))
 
     async def stop(self, container_id: str, grace_seconds: float) -> Container:
-        container = self._known(container_id)
+        container = self._started(self._known(container_id))
         if container.state == "created":
-            await _end_early(container)
             return self._end(container, 128 + signal.SIGKILL, "it was never started")
         if container.state == "running" and grace_seconds > 0:
             send_signal(container.pid, container.pid_started, signal.SIGTERM)
@@ -222,10 +221,8 @@ class ProcessRuntime:
 
     async def remove(self, container_id: str) -> None:
         container = self._records.container(container_id)
-        if container is not None and container.state == "running":
+        if container is not None and self._started(container).state == "running":
             await self.stop(container_id, 0)
-        elif container is not None:
-            await _end_early(container)
         if child := self._shims.pop(container_id, None):
             await child.wait()
         await asyncio.to_thread(shutil.rmtree, self._records.folder(container_id), True)
@@ -297,6 +294,12 @@ class ProcessRuntime:
             raise NotRunning(f"no container {container_id}")
         return self._observed(container)
 
+    def _started(self, container: Container) -> Container:
+        """One whose agent died while it was started may run, and must be ended as if it did."""
+        if container.state != "created" or not container.pid:
+            return container
+        return self._records.put_container(structs.replace(container, state="running"))
+
     def _observed(self, container: Container) -> Container:
         """`container` as it is now. Once it has exited, that is written down."""
         if container.state != "running":
@@ -356,13 +359,6 @@ def _answer(sync: BinaryIO) -> dict[str, Any]:
     line = sync.readline()
     answer: dict[str, Any] = json.loads(line) if line else {"error": "its shim died"}
     return answer
-
-
-async def _end_early(container: Container) -> None:
-    """Ends the command of a container whose agent died while it was started."""
-    if container.state == "created" and container.pid:
-        send_signal(container.pid, container.pid_started, signal.SIGKILL)
-        await wait_gone(container.pid, container.pid_started)
 
 
 def _host_env() -> list[str]:
