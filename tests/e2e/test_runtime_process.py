@@ -143,6 +143,19 @@ async def test_a_failing_hook_stops_the_container(tmp_path: Path, kind: str) -> 
         assert not mark.exists()
 
 
+async def test_a_command_that_cannot_be_executed_is_noted_nowhere(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/nowhere/interpreter\n")
+    program.chmod(0o755)
+    async with host(tmp_path, "plain") as here:
+        container = await here.create("", args=[str(program)])
+        with pytest.raises(RuntimeFailed, match="cannot start container"):
+            await here.runtime.start(container.id)
+        found = await here.runtime.status(container.id)
+        assert found is not None
+        assert (found.state, found.pid) == ("created", 0)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_what_cannot_be_had_is_refused(tmp_path: Path, kind: str) -> None:
     async with host(tmp_path, kind) as here:

@@ -203,6 +203,7 @@ class ProcessRuntime:
                 answer = await asyncio.to_thread(_answer, sync)
         if "pid" not in answer:
             await child.wait()
+            self._records.put_container(structs.replace(container, pid=0, pid_started=0))
             raise RuntimeFailed(f"cannot start container {container.name}: {answer['error']}")
         running = structs.replace(container, state="running", started_at=now)
         return self._observed(self._records.put_container(running))
